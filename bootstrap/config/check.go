@@ -1,0 +1,208 @@
+package config
+
+import (
+	"net"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// VaultDomains are the DNS suffixes of Key Vault by cloud (learn.microsoft.com, "About keys, secrets
+// and certificates", table of DNS suffixes).
+var VaultDomains = map[string]string{
+	"public":       "vault.azure.net",
+	"usgovernment": "vault.usgovcloudapi.net",
+	"china":        "vault.azure.cn",
+}
+
+var (
+	secretName    = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
+	secretVersion = regexp.MustCompile(`^[0-9A-Za-z]{0,64}$`)
+	guid          = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	accountName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?$`)
+)
+
+// check looks at the merged configuration as a whole. targetAwaited: a source that is still to come
+// may name the target.
+func (c *Config) check(targetAwaited bool) Problems {
+	var ps Problems
+	bad := func(key, text, fix string) {
+		where := c.Values[key].Where
+		if where == "" {
+			where = "configuration"
+		}
+		ps = append(ps, Problem{where, key, text, fix})
+	}
+	oneOf := func(key, got string, want ...string) {
+		for _, w := range want {
+			if got == w {
+				return
+			}
+		}
+		bad(key, "unknown value "+got, "Write one of: "+strings.Join(want, ", ")+".")
+	}
+
+	if c.URL == "" {
+		bad("url", "is missing", "Write for example url: https://dev.azure.com/contoso.")
+	} else if s, text, fix := serverOf(c.URL, c.Collection); text != "" {
+		bad("url", text, fix)
+	} else {
+		c.Server = s
+	}
+
+	kind := c.Target.Kind()
+	if kind == "" && targetAwaited {
+		// nothing to check yet
+	} else if kind == "" {
+		bad("target", "is missing", "Set exactly one of target.environment, target.deploymentGroup and target.pool.")
+	} else {
+		if kind != KindPool && c.Target.Project() == "" {
+			bad("target."+kind+".project", "is missing", "Name the project.")
+		}
+		if c.Target.Name() == "" {
+			bad("target."+kind+".name", "is missing", "Name it as Azure DevOps shows it.")
+		}
+		for _, key := range []string{"project", "name"} {
+			full := "target." + kind + "." + key
+			if v, _ := c.Values[full].Any.(string); strings.HasPrefix(v, "-") || strings.IndexFunc(v, unicode.IsControl) >= 0 {
+				bad(full, "begins with - or has a control character", "Azure DevOps has no such names.")
+			}
+		}
+		for _, t := range c.Target.Tags() {
+			key := "target." + kind + ".tags"
+			ps = append(ps, checkTemplate(c.Values[key].Where, key, t)...)
+			if !strings.Contains(t, "{{") {
+				if text := checkTag(t); text != "" {
+					bad(key, text, "Write two tags.")
+				}
+			}
+		}
+	}
+
+	if p := checkTemplate(c.Values["agent.name"].Where, "agent.name", c.Agent.Name); p != nil {
+		ps = append(ps, p...)
+	} else if !strings.Contains(c.Agent.Name, "{{") {
+		if text := checkName(c.Agent.Name); text != "" {
+			bad("agent.name", text, "Choose another name.")
+		}
+	}
+	if !filepath.IsAbs(c.Agent.Dir) || filepath.Clean(c.Agent.Dir) == "/" {
+		bad("agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent.")
+	}
+	c.Agent.Dir = filepath.Clean(c.Agent.Dir)
+	if c.Agent.Work == "" || strings.ContainsAny(c.Agent.Work+c.Agent.Dir, "\n\r\x00") {
+		bad("agent.work", "not a folder name", "Write for example _work.")
+	}
+	if c.Agent.User == "root" {
+		bad("agent.user", "jobs would run as root", "Name an account of its own, such as azp.")
+	} else if c.Agent.User != "" && !accountName.MatchString(c.Agent.User) {
+		bad("agent.user", "not an account name", "Name an account such as azp.")
+	}
+	oneOf("agent.service", c.Agent.Service, "auto", "process")
+	oneOf("agent.replace", c.Agent.Replace, "offline", "always", "never")
+	oneOf("cloud", c.Cloud, "auto", "public", "usgovernment", "china")
+	if c.Agent.ConfigureTimeout <= 0 {
+		bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
+	}
+	if c.Deadline <= 0 {
+		bad("deadline", "is not more than zero", "Write for example 30m.")
+	}
+
+	c.checkCredential(bad)
+	c.checkNetwork(bad)
+	return ps
+}
+
+func (c *Config) checkCredential(bad func(key, text, fix string)) {
+	kv := c.Credential.KeyVault
+	u, err := url.Parse(kv.URL)
+	const fix = "Write for example https://contoso.vault.azure.net."
+	switch {
+	case kv.URL == "":
+		bad("credential.keyVault.url", "is missing", fix)
+	case err != nil || u.Hostname() == "":
+		bad("credential.keyVault.url", "not a URL", fix)
+	case u.Scheme != "https":
+		bad("credential.keyVault.url", "the scheme is not https", "Write https://: the PAT and the identity's token travel here.")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || (u.Port() != "" && u.Port() != "443"):
+		bad("credential.keyVault.url", "goes on behind the vault's name", "Write https://"+u.Hostname()+" and name the secret in credential.keyVault.secret.")
+	default:
+		if text := vaultDomain(u.Hostname(), c.Cloud); text != "" {
+			bad("credential.keyVault.url", text, fix)
+		}
+	}
+	switch {
+	case kv.Secret == "":
+		bad("credential.keyVault.secret", "is missing", "Name the secret that holds the PAT.")
+	case !secretName.MatchString(kv.Secret):
+		bad("credential.keyVault.secret", "not the name of a secret", "Names have 1 to 127 letters, digits and dashes. (The name, not the PAT itself.)")
+	}
+	if !secretVersion.MatchString(kv.Version) {
+		bad("credential.keyVault.version", "not a version of a secret", `Write the 32 hexadecimal digits that Key Vault shows, or "" for the latest.`)
+	}
+	id := c.Credential.Identity
+	if id.ClientID != "" && !guid.MatchString(id.ClientID) {
+		bad("credential.identity.clientId", "not a client ID", "Write the GUID that `az identity show --query clientId` prints.")
+	}
+	if id.ObjectID != "" && !guid.MatchString(id.ObjectID) {
+		bad("credential.identity.objectId", "not an object ID", "Write the GUID that `az identity show --query principalId` prints.")
+	}
+	if id.ResourceID != "" && !strings.HasPrefix(strings.ToLower(id.ResourceID), "/subscriptions/") {
+		bad("credential.identity.resourceId", "not a resource ID", "Write the path that `az identity show --query id` prints: /subscriptions/….")
+	}
+}
+
+// CheckCloud compares the vault's domain with the cloud the VM is in, as IMDS names it
+// (compute.azEnvironment).
+func (c *Config) CheckCloud(azEnvironment string) error {
+	cloud := map[string]string{"AzurePublicCloud": "public", "AzureUSGovernmentCloud": "usgovernment", "AzureChinaCloud": "china"}[azEnvironment]
+	u, err := url.Parse(c.Credential.KeyVault.URL)
+	if cloud == "" || c.Cloud != "auto" || err != nil {
+		return nil
+	}
+	if text := vaultDomain(u.Hostname(), cloud); text != "" {
+		v := c.Values["credential.keyVault.url"]
+		return Problems{{v.Where, "credential.keyVault.url", text + " (this VM is in " + azEnvironment + ")", "Name a vault of this cloud: https://NAME." + VaultDomains[cloud] + "."}}.Err()
+	}
+	return nil
+}
+
+// vaultDomain makes sure that the identity's token goes to a vault of the right cloud only.
+func vaultDomain(host, cloud string) string {
+	for name, domain := range VaultDomains {
+		label, ok := strings.CutSuffix(strings.ToLower(host), "."+domain)
+		switch {
+		case !ok:
+			continue
+		case label == "" || strings.Contains(label, "."):
+			return "not a vault's name: " + host
+		case cloud != "auto" && VaultDomains[cloud] != "" && cloud != name:
+			return "a vault of the cloud " + name + ", while cloud is " + cloud
+		}
+		return ""
+	}
+	return host + " is not a Key Vault (vault.azure.net, vault.usgovcloudapi.net, vault.azure.cn)"
+}
+
+func (c *Config) checkNetwork(bad func(key, text, fix string)) {
+	if p := c.Network.Proxy; p != "" {
+		u, err := url.Parse(p)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			bad("network.proxy", "not the URL of a proxy", "Write for example http://proxy.corp:3128.")
+		}
+	}
+	u, err := url.Parse(c.IMDS.Endpoint)
+	switch {
+	case err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "":
+		bad("imds.endpoint", "not http://ADDRESS", "Write http://169.254.169.254, or leave the key out.")
+	case !loopback(u.Hostname()) && !net.ParseIP(u.Hostname()).IsLinkLocalUnicast():
+		bad("imds.endpoint", "neither link-local nor loopback", "Tokens come from here unencrypted: it must not leave the machine.")
+	}
+	if l := c.Health.Listen; l != "" {
+		if _, _, err := net.SplitHostPort(l); err != nil {
+			bad("health.listen", "not ADDRESS:PORT", `Write for example 127.0.0.1:8484, or "" to switch it off.`)
+		}
+	}
+}

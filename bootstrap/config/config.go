@@ -1,0 +1,188 @@
+// Package config knows the configuration: its schema, where values come from and which source wins,
+// and what is refused, with file, line and the fix. It needs no Azure.
+package config
+
+import "time"
+
+// Config is the effective configuration. The keys are those of the file; see docs/configuration.md.
+type Config struct {
+	URL        string        `koanf:"url"`
+	Collection string        `koanf:"collection"`
+	Target     Target        `koanf:"target"`
+	Agent      Agent         `koanf:"agent"`
+	Credential Credential    `koanf:"credential"`
+	Cloud      string        `koanf:"cloud"`
+	Network    Network       `koanf:"network"`
+	IMDS       IMDS          `koanf:"imds"`
+	Deadline   time.Duration `koanf:"deadline"`
+	Health     Health        `koanf:"health"`
+	Drain      Drain         `koanf:"drain"`
+	Sources    Sources       `koanf:"sources"`
+
+	// Server is URL and Collection, understood.
+	Server Server `koanf:"-"`
+	// Values are the effective values by key, each with its source.
+	Values map[string]Value `koanf:"-"`
+}
+
+// Target is what the VM joins: exactly one of the three.
+type Target struct {
+	Environment     *Environment     `koanf:"environment"`
+	DeploymentGroup *DeploymentGroup `koanf:"deploymentGroup"`
+	Pool            *Pool            `koanf:"pool"`
+}
+
+// Environment is an Azure Pipelines environment; the VM becomes a virtual machine resource of it.
+type Environment struct {
+	Project string   `koanf:"project"`
+	Name    string   `koanf:"name"`
+	Tags    []string `koanf:"tags"`
+}
+
+// DeploymentGroup is a deployment group; the VM becomes a target of it.
+type DeploymentGroup struct {
+	Project string   `koanf:"project"`
+	Name    string   `koanf:"name"`
+	Tags    []string `koanf:"tags"`
+}
+
+// Pool is an agent pool; the VM becomes an agent of it.
+type Pool struct {
+	Name string `koanf:"name"`
+}
+
+// Agent says how the Azure Pipelines agent is set up on this VM.
+type Agent struct {
+	Name             string        `koanf:"name"`
+	Dir              string        `koanf:"dir"`
+	Work             string        `koanf:"work"`
+	User             string        `koanf:"user"`
+	Service          string        `koanf:"service"`
+	Replace          string        `koanf:"replace"`
+	ConfigureTimeout time.Duration `koanf:"configureTimeout"`
+}
+
+// Credential says where the PAT is and which managed identity may read it.
+type Credential struct {
+	KeyVault KeyVault `koanf:"keyVault"`
+	Identity Identity `koanf:"identity"`
+}
+
+// KeyVault names a secret; an empty version is the latest.
+type KeyVault struct {
+	URL     string `koanf:"url"`
+	Secret  string `koanf:"secret"`
+	Version string `koanf:"version"`
+}
+
+// Identity picks the managed identity: none set is the system-assigned one.
+type Identity struct {
+	ClientID   string `koanf:"clientId"`
+	ObjectID   string `koanf:"objectId"`
+	ResourceID string `koanf:"resourceId"`
+}
+
+// Network is the way out, besides HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE.
+type Network struct {
+	Proxy   string `koanf:"proxy"`
+	NoProxy string `koanf:"noProxy"`
+	CAFile  string `koanf:"caFile"`
+}
+
+// IMDS is where the Instance Metadata Service answers.
+type IMDS struct {
+	Endpoint string `koanf:"endpoint"`
+}
+
+// Health is where health, status and metrics are served; "" = nowhere.
+type Health struct {
+	Listen string `koanf:"listen"`
+}
+
+// Drain says how a running job is waited for before the VM goes.
+type Drain struct {
+	Enabled bool          `koanf:"enabled"`
+	Timeout time.Duration `koanf:"timeout"`
+}
+
+// Sources switches the remote sources on.
+type Sources struct {
+	UserData    bool `koanf:"userData"`
+	Tags        bool `koanf:"tags"`
+	TrustRemote bool `koanf:"trustRemote"`
+}
+
+// defaults are the weakest source, by key.
+var defaults = map[string]any{
+	"agent.name":             "{{.ComputerName}}",
+	"agent.dir":              "/opt/azp-agent",
+	"agent.work":             "_work",
+	"agent.user":             "azp",
+	"agent.service":          "auto",
+	"agent.replace":          "offline",
+	"agent.configureTimeout": 5 * time.Minute,
+	"cloud":                  "auto",
+	"imds.endpoint":          "http://169.254.169.254",
+	"deadline":               30 * time.Minute,
+	"health.listen":          "127.0.0.1:8484",
+	"drain.enabled":          true,
+	"drain.timeout":          15 * time.Minute,
+	"sources.userData":       false,
+	"sources.tags":           false,
+	"sources.trustRemote":    false,
+}
+
+// The kinds of target, as in the configuration and in state.json.
+const (
+	KindEnvironment     = "environment"
+	KindDeploymentGroup = "deploymentGroup"
+	KindPool            = "pool"
+)
+
+// Kind says which of the three is set; "" if none.
+func (t Target) Kind() string {
+	switch {
+	case t.Environment != nil:
+		return KindEnvironment
+	case t.DeploymentGroup != nil:
+		return KindDeploymentGroup
+	case t.Pool != nil:
+		return KindPool
+	}
+	return ""
+}
+
+// Project is the project of an environment or deployment group; a pool has none.
+func (t Target) Project() string {
+	switch {
+	case t.Environment != nil:
+		return t.Environment.Project
+	case t.DeploymentGroup != nil:
+		return t.DeploymentGroup.Project
+	}
+	return ""
+}
+
+// Name is the name of the environment, deployment group or pool.
+func (t Target) Name() string {
+	switch {
+	case t.Environment != nil:
+		return t.Environment.Name
+	case t.DeploymentGroup != nil:
+		return t.DeploymentGroup.Name
+	case t.Pool != nil:
+		return t.Pool.Name
+	}
+	return ""
+}
+
+// Tags are the tag templates of an environment or deployment group; a pool's agents have none.
+func (t Target) Tags() []string {
+	switch {
+	case t.Environment != nil:
+		return t.Environment.Tags
+	case t.DeploymentGroup != nil:
+		return t.DeploymentGroup.Tags
+	}
+	return nil
+}

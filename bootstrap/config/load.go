@@ -1,0 +1,265 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/v2"
+	"go.yaml.in/yaml/v3"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// A Loader holds the local sources. Remote ones (user data, tags) are added when IMDS has answered.
+type Loader struct {
+	local []Layer // defaults, file, conf.d
+	top   []Layer // environment, flags: stronger than the remote ones
+}
+
+// Load reads the local sources: the file (which may be missing if the rest is enough), conf.d
+// beside it, the environment and --set flags. All problems are reported at once.
+func Load(file string, environ, flags []string) (*Loader, error) {
+	def := Layer{"default", map[string]Value{}}
+	for k, v := range defaults {
+		def.Values[k] = Value{v, "default"}
+	}
+	l := &Loader{local: []Layer{def}}
+	dropIns := filepath.Join(filepath.Dir(file), "conf.d")
+	names, err := filepath.Glob(filepath.Join(dropIns, "*.yaml"))
+	if err != nil {
+		return nil, Problems{{dropIns, "", err.Error(), "Use a folder name without wildcards."}}.Err()
+	}
+	sort.Strings(names)
+	var ps Problems
+	found := false
+	for _, name := range append([]string{file}, names...) {
+		data, err := os.ReadFile(name) //nolint:gosec // the operator's own file
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			ps = append(ps, Problem{name, "", "cannot be read: " + errors.Unwrap(err).Error(), "Check the file and its rights; run as root."})
+			continue
+		}
+		if !found {
+			ps = append(ps, checkOwner(filepath.Dir(file))...)
+			ps = append(ps, checkOwner(dropIns)...)
+		}
+		found = true
+		ps = append(ps, checkOwner(name)...)
+		layer, problems := fromYAML(name, data)
+		l.local, ps = append(l.local, layer), append(ps, problems...)
+	}
+	env, problems := fromEnvironment(environ)
+	ps = append(ps, problems...)
+	set, problems := fromPairs("--set", flags)
+	ps = append(ps, problems...)
+	l.top = []Layer{env, set}
+	if err := ps.Err(); err != nil {
+		return nil, err
+	}
+	if !found && len(env.Values)+len(set.Values) == 0 {
+		return nil, fault.New(fault.Config, "%s: no such file", file).Hint("Write the configuration there (README, \"Configuration\"), or name another file with --config.")
+	}
+	return l, nil
+}
+
+// Config merges the sources and checks the result. remote may be empty.
+func (l *Loader) Config(remote ...Layer) (*Config, error) {
+	k := koanf.New(".")
+	values := map[string]Value{}
+	layers := append(append(append([]Layer{}, l.local...), remote...), l.top...)
+	for _, layer := range layers {
+		if err := onlyOne(layer); err != nil {
+			return nil, err
+		}
+		flat := map[string]any{}
+		for key, v := range layer.Values {
+			for _, g := range exclusive {
+				if g.has(key) { // a stronger source's target or identity replaces the weaker one's whole
+					for other := range values {
+						if g.rivals(key, other) {
+							delete(values, other)
+							k.Delete(other)
+						}
+					}
+				}
+			}
+			flat[key] = v.Any
+			values[key] = v
+		}
+		if err := k.Load(confmap.Provider(flat, "."), nil); err != nil {
+			return nil, fault.New(fault.Config, "%s", layer.Name).Because(err)
+		}
+	}
+	c := &Config{Values: values}
+	if err := k.UnmarshalWithConf("", c, koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: c, TagName: "koanf", ErrorUnused: true}}); err != nil {
+		return nil, fault.New(fault.Config, "the configuration does not fit together").Because(err)
+	}
+	// The target may still come from user data or tags, once IMDS answers.
+	awaited := len(remote) == 0 && (c.Sources.UserData || c.Sources.Tags)
+	if err := c.check(awaited).Err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// exclusive groups of keys: of each, one member may be set.
+type group struct {
+	prefix  string
+	members int // how many levels name the member
+	fix     string
+}
+
+var exclusive = []group{
+	{"target.", 2, "Keep exactly one of target.environment, target.deploymentGroup and target.pool."},
+	{"credential.identity.", 3, "Keep one of clientId, objectId and resourceId, or none for the system-assigned identity."},
+}
+
+func (g group) has(key string) bool { return strings.HasPrefix(key, g.prefix) }
+
+func (g group) member(key string) string {
+	return strings.Join(strings.Split(key, ".")[:g.members], ".")
+}
+
+func (g group) rivals(a, b string) bool { return g.has(b) && g.member(a) != g.member(b) }
+
+func onlyOne(l Layer) error {
+	for _, g := range exclusive {
+		first := map[string]string{}
+		for key, v := range l.Values {
+			if g.has(key) && !(v.Any == "" && g.members == 3) {
+				if w, ok := first[g.member(key)]; !ok || v.Where < w {
+					first[g.member(key)] = v.Where
+				}
+			}
+		}
+		if len(first) > 1 {
+			var members, wheres []string
+			for m, w := range first {
+				members, wheres = append(members, m), append(wheres, w)
+			}
+			sort.Strings(members)
+			sort.Strings(wheres)
+			return Problems{{wheres[len(wheres)-1], strings.Join(members, " and "), "only one of them may be set", g.fix}}.Err()
+		}
+	}
+	return nil
+}
+
+// remoteKeys are what user data and tags may set: their writers may be people who must not see the
+// PAT, so nothing that decides where a token goes or what runs.
+func remoteKey(key string) bool { return strings.HasPrefix(key, "target.") || key == "agent.name" }
+
+// Remote makes layers of IMDS user data and VM tags, as far as base allows them. userData is as IMDS
+// gives it (base64).
+func (l *Loader) Remote(base *Config, userData string, tags map[string]string) ([]Layer, error) {
+	var layers []Layer
+	var ps Problems
+	if base.Sources.UserData {
+		data, err := base64.StdEncoding.DecodeString(userData)
+		if err != nil {
+			return nil, Problems{{"user data", "", "not base64", "Give user data as Azure wants it: az vmss update --user-data FILE."}}.Err()
+		}
+		layer, problems := fromYAML("user data", ownPart(data))
+		layers, ps = append(layers, layer), append(ps, problems...)
+	}
+	if base.Sources.Tags {
+		var pairs []string
+		for k, v := range tags {
+			if key, ok := strings.CutPrefix(k, "azp-bootstrap."); ok {
+				pairs = append(pairs, key+"="+v)
+			}
+		}
+		sort.Strings(pairs)
+		layer, problems := fromPairs("VM tag", pairs)
+		layers, ps = append(layers, layer), append(ps, problems...)
+	}
+	if !base.Sources.TrustRemote {
+		for _, layer := range layers {
+			for key, v := range layer.Values {
+				if !remoteKey(key) {
+					ps = append(ps, Problem{v.Where, key, "may not be set from here", "User data and tags may set target and agent.name only; set " + key + " in the file, or sources.trustRemote there if their writers are trusted with the PAT."})
+				}
+			}
+		}
+	}
+	return layers, ps.Err()
+}
+
+// ownPart is the value of the top-level key azp-bootstrap where a document has one, so that user data
+// can serve others (cloud-init) as well; else the whole document.
+func ownPart(doc []byte) []byte {
+	var m map[string]yaml.Node
+	if yaml.Unmarshal(doc, &m) == nil {
+		if own, ok := m["azp-bootstrap"]; ok {
+			if part, err := yaml.Marshal(&own); err == nil {
+				return part
+			}
+		}
+	}
+	return doc
+}
+
+// Show renders the effective values, one per line, each with its source.
+func (c *Config) Show() string {
+	var b strings.Builder
+	width := 0
+	for k := range c.Values {
+		width = max(width, len(k))
+	}
+	for _, k := range Keys() {
+		if v, ok := c.Values[k]; ok {
+			fmt.Fprintf(&b, "%-*s = %-34s # %s\n", width, k, ShowValue(v.Any), v.Where)
+		}
+	}
+	return b.String()
+}
+
+// ShowValue writes a value as the file would.
+func ShowValue(v any) string {
+	switch v := v.(type) {
+	case []string:
+		return "[" + strings.Join(v, ", ") + "]"
+	case string:
+		if v == "" {
+			return `""`
+		}
+		return v
+	}
+	return fmt.Sprint(v)
+}
+
+// AgentHome reads agent.dir and agent.user alone, for image time, when the rest of the configuration
+// may come later. Without a file they are the defaults.
+func AgentHome(file string, flags []string) (dir, user string, err error) {
+	l, err := Load(file, os.Environ(), flags)
+	if err != nil {
+		if _, statErr := os.Stat(file); !errors.Is(statErr, fs.ErrNotExist) {
+			return "", "", err
+		}
+		l = &Loader{}
+	}
+	values := map[string]any{"agent.dir": defaults["agent.dir"], "agent.user": defaults["agent.user"]}
+	for _, layer := range append(append([]Layer{}, l.local...), l.top...) {
+		for k := range values {
+			if v, ok := layer.Values[k]; ok {
+				values[k] = v.Any
+			}
+		}
+	}
+	dir, _ = values["agent.dir"].(string)
+	user, _ = values["agent.user"].(string)
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
+		return "", "", Problems{{file, "agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent."}}.Err()
+	}
+	return filepath.Clean(dir), user, nil
+}

@@ -1,0 +1,372 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"azp-bootstrap/bootstrap/secret"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A Value is one configured value and the place it was read from.
+type Value struct {
+	Any   any    // string, bool, time.Duration or []string
+	Where string // "file:line", "environment AZP_BOOTSTRAP_URL", "default", …
+}
+
+// A Layer is one source: its values by key ("agent.name").
+type Layer struct {
+	Name   string
+	Values map[string]Value
+}
+
+// schema maps every key to its type, read off Config so that the two cannot differ.
+var schema = func() map[string]reflect.Type {
+	keys := map[string]reflect.Type{}
+	var walk func(t reflect.Type, prefix string)
+	walk = func(t reflect.Type, prefix string) {
+		for f := range t.Fields() {
+			name := f.Tag.Get("koanf")
+			if name == "-" {
+				continue
+			}
+			ft := f.Type
+			if ft.Kind() == reflect.Pointer {
+				ft = ft.Elem()
+			}
+			if ft.Kind() == reflect.Struct {
+				walk(ft, prefix+name+".")
+				continue
+			}
+			keys[prefix+name] = ft
+		}
+	}
+	walk(reflect.TypeFor[Config](), "")
+	return keys
+}()
+
+// Keys lists every configuration key in order.
+func Keys() []string {
+	keys := make([]string, 0, len(schema))
+	for k := range schema {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func isGroup(key string) bool {
+	for k := range schema {
+		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// secretKeys are what people call a credential; none belongs into a file.
+var secretKeys = []string{"token", "pat", "password", "accesstoken", "personalaccesstoken", "secretvalue", "clientsecret", "apikey"}
+
+func problemUnknown(where, key string) Problem {
+	last := strings.ToLower(key[strings.LastIndex(key, ".")+1:])
+	for _, s := range secretKeys {
+		if last == s {
+			return Problem{where, key, "a credential does not belong into the configuration", "Store the PAT in Key Vault and name it in credential.keyVault; delete this line, and revoke the token if it was real."}
+		}
+	}
+	best, distance := "", 4
+	for _, k := range Keys() {
+		if d := editDistance(strings.ToLower(k), strings.ToLower(key)); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best != "" {
+		return Problem{where, key, "unknown key", "Did you mean " + best + "?"}
+	}
+	return Problem{where, key, "unknown key", "Delete it; the keys are listed in docs/configuration.md and by azp-bootstrap config show."}
+}
+
+// editDistance is Levenshtein's, for "did you mean": cobra has one, but keeps it to itself.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		prev := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := prev
+			if a[i] != b[j] {
+				cost = min(prev, row[j], row[j+1]) + 1
+			}
+			prev, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// fromYAML reads a document into a layer. koanf's own YAML parser would lose the line numbers and
+// the distinction between types that a strict reading needs; merging is left to koanf.
+func fromYAML(name string, data []byte) (Layer, Problems) {
+	l := Layer{Name: name, Values: map[string]Value{}}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return l, Problems{{name, "", "not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: "), "Mend the syntax (indentation with spaces, a space after each colon)."}}
+	}
+	if len(doc.Content) == 0 {
+		return l, nil
+	}
+	return l, l.walk(doc.Content[0], "", 0)
+}
+
+func (l Layer) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", l.Name, n.Line) }
+
+func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
+	if n.Kind == yaml.AliasNode || depth > 8 {
+		return Problems{{l.at(n), key, "aliases and deep nesting are not supported", "Write the value out."}}
+	}
+	if n.Kind != yaml.MappingNode {
+		if key == "" {
+			return Problems{{l.at(n), "", "the document is not a mapping of keys to values", "Begin with a key such as url:."}}
+		}
+		if n.Tag == "!!null" {
+			return nil // "identity:" with nothing behind it
+		}
+		return Problems{{l.at(n), key, "is a group of keys, not a value", "Indent its keys below it."}}
+	}
+	var ps Problems
+	if len(n.Content) == 0 && strings.HasPrefix(key, "target.") {
+		l.Values[key+".name"] = Value{"", l.at(n)}
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		full := k.Value
+		if key != "" {
+			full = key + "." + k.Value
+		}
+		t, leaf := schema[full]
+		switch {
+		case seen[full]:
+			ps = append(ps, Problem{l.at(k), full, "stands twice", "Delete one of the two."})
+		case leaf && v.Tag == "!!null":
+			// "version:" with nothing behind it: not set
+		case leaf:
+			val, err := fromNode(t, v)
+			if err != "" {
+				ps = append(ps, Problem{l.at(v), full, err, wantedFix(t)})
+				continue
+			}
+			if hasToken(val) {
+				ps = append(ps, Problem{l.at(v), full, "a token or password is written here", "Store the PAT in Key Vault and name it in credential.keyVault; give a proxy's password only in the service's environment. Revoke the token if it was real."})
+				continue
+			}
+			l.Values[full] = Value{val, l.at(v)}
+		case isGroup(full):
+			ps = append(ps, l.walk(v, full, depth+1)...)
+		default:
+			ps = append(ps, problemUnknown(l.at(k), full))
+		}
+		seen[full] = true
+	}
+	return ps
+}
+
+// hasToken reports whether a value holds a credential: something shaped like a token, or the
+// password part of a URL.
+func hasToken(v any) bool {
+	for _, s := range textOf(v) {
+		_, rest, isURL := strings.Cut(s, "://")
+		userinfo, _, at := strings.Cut(strings.SplitN(rest, "/", 2)[0], "@")
+		if secret.LooksLikeToken(s) || isURL && at && userinfo != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func textOf(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []string:
+		return v
+	}
+	return nil
+}
+
+func wanted(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return "a duration"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Slice:
+		return "a list of texts"
+	}
+	return "a text"
+}
+
+func wantedFix(t reflect.Type) string {
+	switch wanted(t) {
+	case "a duration":
+		return "Write a number with a unit, such as 90s, 15m or 1h."
+	case "true or false":
+		return "Write true or false, without quotes."
+	case "a list of texts":
+		return "Write a list, such as [web, blue]."
+	}
+	return "Write a text; put quotes around it if it looks like a number or a date."
+}
+
+func fromNode(t reflect.Type, n *yaml.Node) (any, string) {
+	wrong := func() (any, string) {
+		got := map[string]string{"!!map": "a group of keys", "!!seq": "a list", "!!int": "a number", "!!float": "a number", "!!bool": "true or false", "!!timestamp": "a date", "!!str": "a text"}[n.Tag]
+		if got == "" {
+			got = n.Tag
+		}
+		return nil, "wrong type: got " + got + ", want " + wanted(t)
+	}
+	switch wanted(t) {
+	case "a list of texts":
+		if n.Kind != yaml.SequenceNode {
+			return wrong()
+		}
+		list := []string{}
+		for _, c := range n.Content {
+			if c.Kind != yaml.ScalarNode || c.Tag != "!!str" {
+				return nil, "wrong type: the list holds something else than texts"
+			}
+			list = append(list, c.Value)
+		}
+		return list, ""
+	case "true or false":
+		if n.Tag != "!!bool" {
+			return wrong()
+		}
+		b, err := strconv.ParseBool(strings.ToLower(n.Value))
+		if err != nil {
+			return wrong()
+		}
+		return b, ""
+	default:
+		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
+			return wrong()
+		}
+		return fromText(t, n.Value)
+	}
+}
+
+// fromText reads a value from the environment, a flag or a VM tag, where everything is text.
+func fromText(t reflect.Type, s string) (any, string) {
+	switch wanted(t) {
+	case "a duration":
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return nil, "not a duration: " + strconv.Quote(s)
+		}
+		return d, ""
+	case "true or false":
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return nil, "neither true nor false: " + strconv.Quote(s)
+		}
+		return b, ""
+	case "a list of texts":
+		list := []string{}
+		for _, p := range strings.Split(s, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				list = append(list, p)
+			}
+		}
+		return list, ""
+	}
+	return s, ""
+}
+
+// fromEnvironment reads AZP_BOOTSTRAP_<KEY>, "__" between levels, case ignored.
+func fromEnvironment(environ []string) (Layer, Problems) {
+	l := Layer{Name: "environment", Values: map[string]Value{}}
+	var ps Problems
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		rest, ours := strings.CutPrefix(strings.ToUpper(name), "AZP_BOOTSTRAP_")
+		if !ours || notKeys[rest] {
+			continue
+		}
+		where := "environment " + name
+		key, ok := canonical(strings.ReplaceAll(rest, "__", "."))
+		if !ok {
+			ps = append(ps, problemUnknown(where, strings.ToLower(strings.ReplaceAll(rest, "__", "."))))
+			continue
+		}
+		ps = append(ps, l.setText(key, value, where)...)
+	}
+	return l, ps
+}
+
+// notKeys are variables with our prefix that are not configuration: the global flags, and the mark
+// that every agent of ours carries (a job that runs this command inherits it).
+var notKeys = map[string]bool{"CONFIG": true, "STATE_DIR": true, "LOG_LEVEL": true, "LOG_FORMAT": true, "INSTANCE_ID": true}
+
+func canonical(key string) (string, bool) {
+	for k := range schema {
+		if strings.EqualFold(k, key) {
+			return k, true
+		}
+	}
+	return key, false
+}
+
+func (l Layer) setText(key, text, where string) Problems {
+	v, err := fromText(schema[key], text)
+	if err != "" {
+		return Problems{{where, key, err, wantedFix(schema[key])}}
+	}
+	for _, s := range textOf(v) {
+		if secret.LooksLikeToken(s) {
+			return Problems{{where, key, "a token is written here", "Store the PAT in Key Vault and name it in credential.keyVault."}}
+		}
+	}
+	l.Values[key] = Value{v, where}
+	return nil
+}
+
+// fromPairs reads key=value pairs: --set flags and VM tags.
+func fromPairs(name string, pairs []string) (Layer, Problems) {
+	l := Layer{Name: name, Values: map[string]Value{}}
+	var ps Problems
+	for _, p := range pairs {
+		given, value, found := strings.Cut(p, "=")
+		where := name + " " + given
+		key, ok := canonical(strings.TrimSpace(given))
+		switch {
+		case !found:
+			ps = append(ps, Problem{where, "", "not KEY=VALUE", "Write for example " + name + " agent.name=web-1."})
+		case !ok:
+			ps = append(ps, problemUnknown(where, key))
+		default:
+			ps = append(ps, l.setText(key, value, where)...)
+		}
+	}
+	return l, ps
+}
+
+// checkOwner refuses what others could have written.
+func checkOwner(path string) Problems {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil // the reader reports it
+	}
+	if writableByOthers(fi) {
+		return Problems{{path, "", fmt.Sprintf("others may write it (mode %04o)", fi.Mode().Perm()), "Run: chmod go-w " + path}}
+	}
+	return nil
+}

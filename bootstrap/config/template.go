@@ -1,0 +1,115 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"text/template"
+	"unicode"
+)
+
+// Facts are what templates in agent.name and tags may use: the VM as IMDS describes it.
+type Facts struct {
+	ComputerName   string
+	VMID           string
+	VMName         string
+	ScaleSet       string
+	Location       string
+	Zone           string
+	ResourceGroup  string
+	SubscriptionID string
+	InstanceIndex  string
+	Tags           map[string]string
+}
+
+// Expand fills a template in. A field that does not exist, or a tag that the VM does not have, is
+// an error.
+func Expand(text string, f Facts) (string, error) { return expand(text, f, "missingkey=error") }
+
+func expand(text string, f Facts, missing string) (string, error) {
+	t, err := template.New("").Option(missing).Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("not a template: %s", strings.TrimPrefix(err.Error(), "template: :"))
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, f); err != nil {
+		msg := err.Error()
+		if i := strings.Index(msg, "<"); i >= 0 {
+			msg = msg[i:]
+		}
+		return "", fmt.Errorf("%s", msg)
+	}
+	return strings.TrimSpace(b.String()), nil
+}
+
+const fields = "ComputerName VMID VMName ScaleSet Location Zone ResourceGroup SubscriptionID InstanceIndex Tags"
+
+// checkTemplate tries a template on made-up facts, so that `config check` finds it without Azure.
+func checkTemplate(where, key, text string) Problems {
+	_, err := expand(text, Facts{ComputerName: "web-000001", VMID: "0", VMName: "web_1", ScaleSet: "web", Location: "westeurope", Zone: "1", ResourceGroup: "rg", SubscriptionID: "0", InstanceIndex: "1", Tags: map[string]string{}}, "missingkey=zero")
+	if err != nil {
+		return Problems{{where, key, err.Error(), "Use the fields " + fields + ", for example {{.ComputerName}} or {{.Tags.role}}."}}
+	}
+	return nil
+}
+
+// refusedInNames are refused by Azure DevOps in names of pools and other resources
+// (learn.microsoft.com, "Naming restrictions and conventions"); the agent's own service name and
+// query strings suffer from them as well.
+const refusedInNames = `"/\[]:|<>+=;,?*`
+
+// checkName says what Azure DevOps would refuse in the name of an agent; "" if nothing.
+func checkName(name string) string {
+	switch {
+	case name == "":
+		return "the name is empty"
+	case len([]rune(name)) > 64:
+		return fmt.Sprintf("the name %q has %d characters, at most 64 are possible", name, len([]rune(name)))
+	case strings.ContainsAny(name, refusedInNames):
+		return fmt.Sprintf("the name %q has a character that Azure DevOps refuses (one of %s)", name, refusedInNames)
+	case strings.IndexFunc(name, unicode.IsControl) >= 0:
+		return fmt.Sprintf("the name %q has a control character", name)
+	case strings.HasPrefix(name, "-"), strings.HasPrefix(name, "."), strings.HasSuffix(name, "."):
+		return fmt.Sprintf("the name %q begins with - or . or ends with .", name)
+	}
+	return ""
+}
+
+// Names fills in the agent's name and tags for this VM, and refuses what Azure DevOps would refuse.
+func (c *Config) Names(f Facts) (name string, tags []string, err error) {
+	where := c.Values["agent.name"].Where
+	name, err = Expand(c.Agent.Name, f)
+	if err != nil {
+		return "", nil, Problems{{where, "agent.name", err.Error(), "This VM does not have what the template asks for: add it to the VM or change the template."}}.Err()
+	}
+	if p := checkName(name); p != "" {
+		return "", nil, Problems{{where, "agent.name", p, "Change agent.name; the template is " + c.Agent.Name + "."}}.Err()
+	}
+	key := "target." + c.Target.Kind() + ".tags"
+	seen := map[string]bool{}
+	for _, t := range c.Target.Tags() {
+		tag, err := Expand(t, f)
+		if err != nil {
+			return "", nil, Problems{{c.Values[key].Where, key, err.Error(), "This VM does not have what the template asks for: add it to the VM or change the template."}}.Err()
+		}
+		if p := checkTag(tag); p != "" {
+			return "", nil, Problems{{c.Values[key].Where, key, p, "Change the tag; the template is " + t + "."}}.Err()
+		}
+		if tag != "" && !seen[strings.ToLower(tag)] { // the agent drops these as well
+			seen[strings.ToLower(tag)] = true
+			tags = append(tags, tag)
+		}
+	}
+	return name, tags, nil
+}
+
+func checkTag(tag string) string {
+	switch {
+	case strings.Contains(tag, ","):
+		return fmt.Sprintf("the tag %q contains a comma, where the agent would split it", tag)
+	case len([]rune(tag)) > 256:
+		return fmt.Sprintf("a tag has %d characters, at most 256 are possible", len([]rune(tag)))
+	case strings.IndexFunc(tag, unicode.IsControl) >= 0:
+		return fmt.Sprintf("the tag %q has a control character", tag)
+	}
+	return ""
+}
