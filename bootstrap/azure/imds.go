@@ -1,0 +1,149 @@
+package azure
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// imdsHost is the address that Azure fixed for every VM; the SDK has it built in as well.
+const imdsHost = "169.254.169.254"
+
+// IMDS is the Instance Metadata Service
+// (learn.microsoft.com/azure/virtual-machines/instance-metadata-service).
+type IMDS struct{ client *http.Client }
+
+// NewIMDS makes a client that asks for the fixed address and reaches it at endpoint. It never goes
+// through a proxy.
+func NewIMDS(endpoint string) *IMDS {
+	addr := net.JoinHostPort(imdsHost, "80")
+	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
+		addr = u.Host
+		if u.Port() == "" {
+			addr = net.JoinHostPort(u.Hostname(), "80")
+		}
+	}
+	dialer := &net.Dialer{Timeout: 3 * time.Second}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, addr)
+		},
+		ResponseHeaderTimeout: 15 * time.Second,
+		IdleConnTimeout:       30 * time.Second,
+	}
+	return &IMDS{client(t, 20*time.Second)}
+}
+
+// An Instance is what IMDS says of this VM (GET /metadata/instance, api-version 2021-12-13).
+type Instance struct {
+	VMID, Name, ComputerName      string
+	ResourceID, ResourceGroup     string
+	SubscriptionID, Location      string
+	Zone, ScaleSet, Cloud, OSType string
+	Tags                          map[string]string
+	UserData                      string // base64, as IMDS gives it
+}
+
+// Instance asks for this VM's facts.
+func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
+	var body struct {
+		Compute struct {
+			VMID              string `json:"vmId"`
+			Name              string `json:"name"`
+			ResourceID        string `json:"resourceId"`
+			SubscriptionID    string `json:"subscriptionId"`
+			ResourceGroupName string `json:"resourceGroupName"`
+			Location          string `json:"location"`
+			Zone              string `json:"zone"`
+			AzEnvironment     string `json:"azEnvironment"`
+			VMScaleSetName    string `json:"vmScaleSetName"`
+			OSType            string `json:"osType"`
+			UserData          string `json:"userData"`
+			TagsList          []struct {
+				Name  string `json:"name"`
+				Value string `json:"value"`
+			} `json:"tagsList"`
+			OSProfile struct {
+				ComputerName string `json:"computerName"`
+			} `json:"osProfile"`
+		} `json:"compute"`
+	}
+	if err := i.get(ctx, "/metadata/instance?api-version=2021-12-13", &body); err != nil {
+		return Instance{}, err
+	}
+	c := body.Compute
+	if c.VMID == "" {
+		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId").Passing().Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
+	}
+	v := Instance{
+		VMID: strings.ToLower(c.VMID), Name: c.Name, ComputerName: c.OSProfile.ComputerName,
+		ResourceID: c.ResourceID, ResourceGroup: c.ResourceGroupName, SubscriptionID: c.SubscriptionID,
+		Location: c.Location, Zone: c.Zone, ScaleSet: c.VMScaleSetName, Cloud: c.AzEnvironment,
+		OSType: c.OSType, UserData: c.UserData, Tags: map[string]string{},
+	}
+	if v.ComputerName == "" {
+		v.ComputerName = c.Name // flexible scale sets and specialized images may have no osProfile
+	}
+	for _, t := range c.TagsList {
+		v.Tags[t.Name] = t.Value
+	}
+	return v, nil
+}
+
+// Index is the number of this VM in its uniform scale set (web_3 → 3); "" elsewhere.
+func (v Instance) Index() string {
+	if i := strings.LastIndex(v.Name, "_"); i >= 0 && v.ScaleSet != "" && v.Name[:i] == v.ScaleSet {
+		return v.Name[i+1:]
+	}
+	return ""
+}
+
+func (i *IMDS) get(ctx context.Context, path string, into any) error {
+	const notAzure = "Is this an Azure VM? If it is, check that nothing (firewall, proxy, container network) blocks " + imdsHost + "."
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+imdsHost+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Metadata", "true")
+	res, err := i.client.Do(req)
+	if err != nil {
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Hint(notAzure)
+	}
+	defer res.Body.Close() //nolint:errcheck // nothing was written
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Hint(notAzure)
+	}
+	if res.StatusCode != http.StatusOK {
+		e := fault.New(fault.IMDS, "the Instance Metadata Service answered %s: %s", res.Status, snippet(data)).Hint(notAzure)
+		// 404 and 410 are answers of a service that is starting or being updated (up to 70 s).
+		if res.StatusCode == http.StatusNotFound || fault.PassingStatus(res.StatusCode) {
+			return e.Passing().Retry(fault.RetryAfter(res.Header))
+		}
+		return e
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		e := fault.New(fault.IMDS, "%s answered something that is not instance metadata: %s", imdsHost, snippet(data)).Because(err).Hint(notAzure)
+		if strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
+			return e.Passing() // cut short
+		}
+		return e
+	}
+	return nil
+}
+
+// snippet is the beginning of an answer, on one line, for an error message.
+func snippet(b []byte) string {
+	s := strings.Join(strings.Fields(strings.ToValidUTF8(string(b[:min(len(b), 300)]), "")), " ")
+	if s == "" {
+		return "(empty)"
+	}
+	return s
+}

@@ -1,0 +1,109 @@
+// Package azure is the VM's side of Azure: the Instance Metadata Service, the managed identity, Key
+// Vault, and the one HTTP transport that everything outside the VM goes through.
+package azure
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// Network is the way out of the VM, as it is handed on to the agent as well.
+type Network struct {
+	Proxy   string // URL; "" = none
+	NoProxy string // as NO_PROXY
+	CAFile  string // PEM, trusted besides the system's
+}
+
+// FromEnvironment completes n by HTTPS_PROXY, HTTP_PROXY and NO_PROXY (any case).
+func (n Network) FromEnvironment() Network {
+	env := httpproxy.FromEnvironment()
+	if n.Proxy == "" {
+		n.Proxy = env.HTTPSProxy
+	}
+	if n.NoProxy == "" {
+		n.NoProxy = env.NoProxy
+	}
+	return n
+}
+
+// Client makes the HTTP client for Key Vault and Azure DevOps. It follows no redirect: a credential
+// must not follow one, and neither service sends any to a client that is authorized.
+func (n Network) Client() (*http.Client, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
+	}
+	if n.CAFile != "" {
+		pem, err := os.ReadFile(n.CAFile)
+		if err != nil {
+			return nil, fault.New(fault.Config, "network.caFile").Because(err).Hint("Name a PEM file that root can read.")
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")
+		}
+	}
+	proxy := (&httpproxy.Config{HTTPProxy: n.Proxy, HTTPSProxy: n.Proxy, NoProxy: n.NoProxy}).ProxyFunc()
+	t := &http.Transport{
+		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  30 * time.Second,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, req *http.Request, res *http.Response) error {
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+			return &fault.ProxyError{Proxy: proxy.Host, Target: req.URL.Opaque + req.URL.Host, Status: res.StatusCode}
+		},
+	}
+	return client(t, 60*time.Second), nil
+}
+
+func client(t *http.Transport, whole time.Duration) *http.Client {
+	return &http.Client{
+		Transport:     bounded{t},
+		Timeout:       whole, // headers and body: also ends an answer that drips
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// bounded cuts answers off that are larger than any honest one.
+type bounded struct{ http.RoundTripper }
+
+const maxBody = 8 << 20
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		res.Body = &limited{ReadCloser: res.Body, left: maxBody}
+	}
+	return res, err
+}
+
+type limited struct {
+	io.ReadCloser
+	left int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, fault.ErrTooLarge
+	}
+	n, err := l.ReadCloser.Read(p[:min(int64(len(p)), l.left)])
+	l.left -= int64(n)
+	return n, err
+}
