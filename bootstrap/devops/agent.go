@@ -1,0 +1,107 @@
+package devops
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// InstanceIDCapability is the capability by which an agent of ours names the VM it stands on
+// (its vmId): the agent shows each line of its .env among its system capabilities.
+const InstanceIDCapability = "AZP_BOOTSTRAP_INSTANCE_ID"
+
+// An Agent as the server knows it.
+type Agent struct {
+	ID         int    // the agent's ID in its pool
+	ResourceID int    // of the deployment target or VM resource; a pool's agent has its own ID here
+	Name       string //
+	Version    string
+	Online     bool
+	InstanceID string // the VM it stands on, if it is one of ours and the server tells
+}
+
+type agentBody struct {
+	ID                 int               `json:"id"`
+	Name               string            `json:"name"`
+	Version            string            `json:"version"`
+	Status             string            `json:"status"`
+	SystemCapabilities map[string]string `json:"systemCapabilities"`
+}
+
+func (b agentBody) agent(resource int) *Agent {
+	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version,
+		Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
+}
+
+func (p Place) agents() string {
+	switch p.Kind {
+	case DeploymentGroup:
+		return fmt.Sprintf("/%s/_apis/distributedtask/deploymentgroups/%d/targets", url.PathEscape(p.Project), p.ID)
+	case Environment:
+		return fmt.Sprintf("/%s/_apis/pipelines/environments/%d/providers/virtualmachines", url.PathEscape(p.Project), p.ID)
+	}
+	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", p.ID)
+}
+
+// Agent looks for the agent of this name; nil if there is none.
+func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error) {
+	query := url.Values{"name": {name}}
+	switch p.Kind {
+	case Pool:
+		query = url.Values{"agentName": {name}, "includeCapabilities": {"true"}}
+	case DeploymentGroup:
+		query.Set("$expand", "capabilities")
+	}
+	var answer struct {
+		Value []struct {
+			agentBody
+			Agent agentBody `json:"agent"`
+		} `json:"value"`
+	}
+	if err := c.call(ctx, http.MethodGet, p.agents(), query, p.Kind != Pool, &answer); err != nil {
+		return nil, c.explain(err, "looking for the agent "+name, c.known(p.Target, "read the agents of"))
+	}
+	for _, v := range answer.Value {
+		b := v.Agent
+		if p.Kind == Pool {
+			b = v.agentBody
+		}
+		if !strings.EqualFold(b.Name, name) && !strings.EqualFold(v.Name, name) {
+			continue
+		}
+		a := b.agent(v.ID)
+		if p.Kind == Environment && a.InstanceID == "" {
+			c.instanceOf(ctx, p, a)
+		}
+		return a, nil
+	}
+	return nil, nil
+}
+
+// instanceOf asks the environment's pool for the capabilities of a VM resource's agent, which the
+// environment's own answer lacks. The PAT may be refused there: then the VM stays unknown, and the
+// journal of this VM is the only witness.
+func (c *Client) instanceOf(ctx context.Context, p Place, a *Agent) {
+	var pool struct {
+		ID int `json:"id"`
+	}
+	if c.call(ctx, http.MethodGet, p.agents()+"/pool", nil, true, &pool) != nil || pool.ID == 0 {
+		return
+	}
+	var b agentBody
+	path := fmt.Sprintf("/_apis/distributedtask/pools/%d/agents/%d", pool.ID, a.ID)
+	if c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, &b) == nil {
+		a.InstanceID = b.agent(0).InstanceID
+	}
+}
+
+// Delete removes an agent, target or VM resource from the server.
+func (c *Client) Delete(ctx context.Context, p Place, a *Agent) error {
+	err := c.call(ctx, http.MethodDelete, fmt.Sprintf("%s/%d", p.agents(), a.ResourceID), nil, p.Kind != Pool, nil)
+	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
+		return nil // gone already
+	}
+	return c.explain(err, "removing the agent "+a.Name, c.known(p.Target, "manage"))
+}

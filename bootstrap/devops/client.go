@@ -1,0 +1,198 @@
+// Package devops speaks to Azure DevOps over REST: who is the PAT, may it do the job, where is the
+// target, which agent stands under a name. Six small calls over azcore's pipeline, which brings
+// request IDs, bodies that are read whole, and errors with the answer at hand; the client library
+// microsoft/azure-devops-go-api asks for its routes first and knows no VM resources
+// (docs/decisions/azure-devops-client.md).
+package devops
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// A Client speaks to one organization or collection with one PAT.
+type Client struct {
+	base     string // without trailing slash
+	name     string // for messages: "organization contoso"
+	host     string
+	pipeline runtime.Pipeline
+	version  int // index into versions
+}
+
+// versions of the REST API, newest first: Services and Server 2022.1, Server 2020, Server 2019,
+// TFS 2018 (learn.microsoft.com/rest/api/azure/devops, "API and TFS version mapping").
+var versions = []string{"7.1", "6.0", "5.1", "4.1"}
+
+// New makes a client for the organization or collection at base. The PAT is used until the client is
+// dropped.
+func New(base, name string, client *http.Client, pat secret.PAT) *Client {
+	u, _ := url.Parse(base)
+	auth := basic{pat}
+	return &Client{base: strings.TrimRight(base, "/"), name: name, host: u.Host,
+		pipeline: runtime.NewPipeline("azp-bootstrap", "", runtime.PipelineOptions{PerRetry: []policy.Policy{auth}},
+			&policy.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}})}
+}
+
+type basic struct{ pat secret.PAT }
+
+func (b basic) Do(r *policy.Request) (*http.Response, error) {
+	r.Raw().Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(":"+b.pat.Reveal())))
+	// Without this header Services answers a browser's redirect in place of a status.
+	r.Raw().Header.Set("X-TFS-FedAuthRedirect", "Suppress")
+	r.Raw().Header.Set("Accept", "application/json")
+	return r.Next()
+}
+
+// An answer that is not success, as Azure DevOps words it.
+type refusal struct {
+	Status  int
+	Type    string // typeKey
+	Message string
+	Sign    bool // a sign-in page or a redirect to one
+	Header  http.Header
+}
+
+func (r *refusal) Error() string {
+	s := fmt.Sprintf("Azure DevOps answered %d %s", r.Status, http.StatusText(r.Status))
+	if r.Type != "" {
+		s += " " + r.Type
+	}
+	if r.Message != "" {
+		s += ": " + r.Message
+	}
+	return s
+}
+
+// call does one request below base. preview: the resource was never released, in any version.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, preview bool, into any) error {
+	if query == nil {
+		query = url.Values{}
+	}
+	for {
+		v := versions[c.version]
+		if preview {
+			v += "-preview"
+		}
+		query.Set("api-version", v)
+		err := c.once(ctx, method, c.base+path+"?"+query.Encode(), into)
+		r, refused := err.(*refusal)
+		switch {
+		case refused && r.Type == "VssVersionOutOfRangeException" && c.version+1 < len(versions):
+			c.version++ // an older server
+		case refused && r.Type == "VssInvalidPreviewVersionException" && !preview:
+			preview = true
+		default:
+			return err
+		}
+	}
+}
+
+func (c *Client) once(ctx context.Context, method, address string, into any) error {
+	req, err := runtime.NewRequest(ctx, method, address)
+	if err != nil {
+		return err
+	}
+	res, err := c.pipeline.Do(req)
+	if err != nil {
+		return fault.Connection(fault.Network, c.name, c.host, err)
+	}
+	body, err := runtime.Payload(res)
+	if err != nil {
+		return fault.Connection(fault.Network, c.name, c.host, err)
+	}
+	html := strings.Contains(res.Header.Get("Content-Type"), "html") || strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "<")
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNoContent && method != http.MethodGet {
+		if into == nil && !html {
+			return nil
+		}
+		if html {
+			return &refusal{Status: res.StatusCode, Message: "a web page in place of an answer", Sign: true, Header: res.Header}
+		}
+		if err := json.Unmarshal(body, into); err != nil {
+			if len(body) == 0 || strings.Contains(err.Error(), "unexpected end") {
+				return fault.Connection(fault.Network, c.name, c.host, io.ErrUnexpectedEOF)
+			}
+			return fault.New(fault.Network, "%s: the answer to %s is not what Azure DevOps sends", c.name, path(address)).Because(err).
+				Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
+		}
+		return nil
+	}
+	r := &refusal{Status: res.StatusCode, Header: res.Header}
+	r.Sign = res.StatusCode == http.StatusNonAuthoritativeInfo || res.StatusCode/100 == 3
+	if loc := res.Header.Get("Location"); loc != "" {
+		r.Message = "redirect to " + path(loc)
+	}
+	var parsed struct{ Message, TypeKey string }
+	if json.Unmarshal(body, &parsed) == nil {
+		r.Type, r.Message = parsed.TypeKey, oneLine(parsed.Message)
+	} else if r.Message == "" && html {
+		r.Message = "a web page"
+	}
+	return r
+}
+
+// path is an address without its query, which may hold names but is noise in a message.
+func path(address string) string { return strings.SplitN(address, "?", 2)[0] }
+
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	return s[:min(len(s), 400)]
+}
+
+// explain turns a refusal into a fault. known: what to say of refusals that mean something here.
+func (c *Client) explain(err error, what string, known func(*refusal) *fault.Error) error {
+	r, ok := err.(*refusal)
+	if !ok {
+		return err
+	}
+	if fault.PassingStatus(r.Status) {
+		return fault.New(fault.Network, "%s: %s", c.name, what).Because(err).Passing().Retry(fault.RetryAfter(r.Header)).
+			Hint("Azure DevOps is throttling or has a fault (status.dev.azure.com); it is asked again by itself.")
+	}
+	if f := known(r); f != nil {
+		return f.Because(err)
+	}
+	return fault.New(fault.Network, "%s: %s", c.name, what).Because(err).
+		Hint("An answer this version does not know: please report it, with the log.")
+}
+
+// WhoAmI asks who the PAT is (GET _apis/connectionData) and so whether it is accepted at all.
+func (c *Client) WhoAmI(ctx context.Context) (string, error) {
+	var data struct {
+		AuthenticatedUser struct {
+			ID          string `json:"id"`
+			DisplayName string `json:"providerDisplayName"`
+		} `json:"authenticatedUser"`
+	}
+	err := c.call(ctx, http.MethodGet, "/_apis/connectionData", nil, true, &data)
+	if err == nil && strings.EqualFold(data.AuthenticatedUser.DisplayName, "Anonymous") {
+		err = &refusal{Status: http.StatusUnauthorized, Message: "the request counts as anonymous"}
+	}
+	if err == nil && data.AuthenticatedUser.ID == "" {
+		return "", fault.New(fault.Network, "%s: the answer names no user", c.name).
+			Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
+	}
+	return data.AuthenticatedUser.DisplayName, c.explain(err, "who is the PAT", func(r *refusal) *fault.Error {
+		switch {
+		case r.Status == http.StatusNotFound:
+			return fault.New(fault.Target, "the %s is not found at %s", c.name, c.base).
+				Hint("Correct url (and collection, on premises): open it in a browser.")
+		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
+			return fault.New(fault.PAT, "the %s rejects the PAT", c.name).
+				Hint("It is expired, revoked, mistyped or of another organization: create one for the %s and store it as a new version of the secret; the VM takes it by itself.", c.name)
+		}
+		return nil
+	})
+}

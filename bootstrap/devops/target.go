@@ -1,0 +1,140 @@
+package devops
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// The kinds of target.
+const (
+	Environment     = "environment"
+	DeploymentGroup = "deploymentGroup"
+	Pool            = "pool"
+)
+
+// A Target is what the VM joins, by name.
+type Target struct {
+	Kind, Project, Name string
+}
+
+func (t Target) String() string {
+	switch t.Kind {
+	case Environment:
+		return fmt.Sprintf("environment %q of project %q", t.Name, t.Project)
+	case DeploymentGroup:
+		return fmt.Sprintf("deployment group %q of project %q", t.Name, t.Project)
+	}
+	return fmt.Sprintf("agent pool %q", t.Name)
+}
+
+// A Place is a target that was found.
+type Place struct {
+	Target
+	ID     int // of the environment, deployment group or pool
+	PoolID int // of the pool behind it; 0 if not known
+}
+
+// scope is what the PAT needs for a kind of target (learn.microsoft.com/azure/devops/pipelines/agents,
+// "Register an agent using a personal access token"; for environments the scope's name is that of the
+// token page).
+var scopes = map[string]string{
+	Pool:            "the scope Agent Pools (read, manage)",
+	DeploymentGroup: "the scope Deployment group (read, manage), and Organization set to All accessible organizations",
+	Environment:     "the scope Environment (read, manage), and Organization set to All accessible organizations",
+}
+
+// ScopeMissing is the fault of a PAT that is good, but not for this target.
+func ScopeMissing(t Target, what string) *fault.Error {
+	role := map[string]string{
+		Pool:            "Administrator of the pool (pool, Security)",
+		DeploymentGroup: "Administrator of the deployment group (deployment group, Security)",
+		Environment:     "Administrator of the environment (environment, Security)",
+	}[t.Kind]
+	return fault.New(fault.Scope, "the PAT may not %s the %s", what, t).
+		Hint("Give the PAT %s; its owner must be %s. Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], role)
+}
+
+// Find looks the target up and checks, as far as Azure DevOps tells, that the PAT may manage it.
+func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
+	p := Place{Target: t}
+	path := map[string]string{
+		Pool:            "/_apis/distributedtask/pools",
+		DeploymentGroup: "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/deploymentgroups",
+		Environment:     "/" + url.PathEscape(t.Project) + "/_apis/pipelines/environments",
+	}[t.Kind]
+	query := url.Values{"name": {t.Name}}
+	if t.Kind == Pool {
+		query = url.Values{"poolName": {t.Name}}
+	}
+	found, err := c.list(ctx, t, path, query)
+	if r, ok := err.(*refusal); ok && t.Kind == Environment && r.Status == http.StatusNotFound && r.Type != "ProjectDoesNotExistWithNameException" {
+		path = "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/environments" // Server 2020 and before
+		found, err = c.list(ctx, t, path, query)
+	}
+	if err != nil {
+		return p, c.explain(err, "looking for the "+t.String(), c.known(t, "read"))
+	}
+	if found == nil {
+		return p, fault.New(fault.Target, "%s: there is no %s", c.name, t).
+			Hint("Create it, or correct target; names are those that Azure DevOps shows. The PAT's owner must be allowed to see it.")
+	}
+	p.ID, p.PoolID = found.ID, found.Pool.ID
+	if t.Kind == Pool {
+		p.PoolID = found.ID
+	}
+	if t.Kind == Environment {
+		return p, nil // its service has no filter by permission: registration itself tells
+	}
+	query.Set("actionFilter", "manage")
+	found, err = c.list(ctx, t, path, query)
+	if err != nil {
+		return p, c.explain(err, "asking for the right to manage the "+t.String(), c.known(t, "manage"))
+	}
+	if found == nil {
+		return p, ScopeMissing(t, "manage")
+	}
+	return p, nil
+}
+
+type named struct {
+	ID   int    `json:"id"`
+	Name string `json:"name"`
+	Pool struct {
+		ID int `json:"id"`
+	} `json:"pool"`
+}
+
+func (c *Client) list(ctx context.Context, t Target, path string, query url.Values) (*named, error) {
+	var answer struct {
+		Value []named `json:"value"`
+	}
+	if err := c.call(ctx, http.MethodGet, path, query, t.Kind != Pool, &answer); err != nil {
+		return nil, err
+	}
+	for i := range answer.Value {
+		if strings.EqualFold(answer.Value[i].Name, t.Name) {
+			return &answer.Value[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// known explains the refusals that every request below a target can meet. The PAT itself is good at
+// this point: WhoAmI was answered.
+func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
+	return func(r *refusal) *fault.Error {
+		switch {
+		case r.Type == "ProjectDoesNotExistWithNameException" || r.Status == http.StatusNotFound && t.Project != "":
+			return fault.New(fault.Target, "%s: there is no project %q", c.name, t.Project).
+				Hint("Correct target.%s.project; the PAT's owner must be a member of the project.", t.Kind)
+		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
+			return ScopeMissing(t, what)
+		}
+		return nil
+	}
+}
