@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// A Registration is what config.sh is told.
+type Registration struct {
+	Kind       string // environment, deploymentGroup, pool
+	Project    string
+	Name       string // of the target
+	Tags       []string
+	URL        string // organization, collection, or the server's root
+	Collection string // on premises, for environments and deployment groups
+	AgentName  string
+	Work       string
+	Replace    bool
+	Proxy      string // URL, may carry user:password
+	NoProxy    string
+	CAFile     string
+	InstanceID string
+	Timeout    time.Duration
+}
+
+// The names by which the agent's listener knows its options: CommandLine/ConfigureAgent.cs and
+// ConfigureOrRemoveBase.cs of microsoft/azure-pipelines-agent.
+const (
+	tokenVariable = "VSTS_AGENT_INPUT_TOKEN"
+	caBundle      = "azp-bootstrap-ca.pem" // under the agent's root, where --sslcacert wants it
+)
+
+// Args are the arguments of config.sh; the token is never among them.
+func (r Registration) Args() []string {
+	args := []string{"--unattended", "--acceptTeeEula", "--url", r.URL, "--auth", "PAT", "--agent", r.AgentName, "--work", r.Work}
+	if r.Replace {
+		args = append(args, "--replace")
+	}
+	group := func(flag, name, addTags, tags string) {
+		args = append(args, flag, name, r.Name, "--projectname", r.Project)
+		if r.Collection != "" {
+			args = append(args, "--collectionname", r.Collection)
+		}
+		if len(r.Tags) > 0 {
+			args = append(args, addTags, tags, strings.Join(r.Tags, ","))
+		}
+	}
+	switch r.Kind {
+	case "environment":
+		group("--environment", "--environmentname", "--addvirtualmachineresourcetags", "--virtualmachineresourcetags")
+	case "deploymentGroup":
+		group("--deploymentgroup", "--deploymentgroupname", "--adddeploymentgrouptags", "--deploymentgrouptags")
+	default:
+		args = append(args, "--pool", r.Name)
+	}
+	if p, _ := splitProxy(r.Proxy); p != "" {
+		args = append(args, "--proxyurl", p)
+	}
+	if r.CAFile != "" {
+		args = append(args, "--sslcacert", caBundle)
+	}
+	return append(args, platformArgs()...)
+}
+
+func splitProxy(proxy string) (bare string, user *url.Userinfo) {
+	u, err := url.Parse(proxy)
+	if proxy == "" || err != nil {
+		return proxy, nil
+	}
+	user, u.User = u.User, nil
+	return u.String(), user
+}
+
+// environ is the whole environment of config.sh: nothing of the daemon's own reaches it.
+func (h Home) environ(r Registration, pat secret.PAT) ([]string, error) {
+	env, err := h.baseEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	env = append(env, tokenVariable+"="+pat.Reveal())
+	if _, user := splitProxy(r.Proxy); user != nil {
+		password, _ := user.Password()
+		env = append(env, "VSTS_AGENT_INPUT_PROXYUSERNAME="+user.Username(), "VSTS_AGENT_INPUT_PROXYPASSWORD="+password)
+	}
+	return append(env, h.trust(r)...), nil
+}
+
+// trust points TLS clients of every make at the same bundle, so that one setting serves the daemon,
+// the agent and its jobs (azure-pipelines-agent issue 5164: the CA set twice). .NET on Linux reads
+// SSL_CERT_FILE, node NODE_EXTRA_CA_CERTS.
+func (h Home) trust(r Registration) []string {
+	if r.CAFile == "" {
+		return nil
+	}
+	bundle := h.path(caBundle)
+	return []string{"SSL_CERT_FILE=" + bundle, "NODE_EXTRA_CA_CERTS=" + bundle, "GIT_SSL_CAINFO=" + bundle, "CURL_CA_BUNDLE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle}
+}
+
+// systemBundles are where distributions keep the system's certificates in one file (as crypto/x509
+// looks for them).
+var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
+
+// furnish writes what config.sh is to find: the instance ID, network settings and certificates. The
+// folder is fresh and still root's here.
+func (h Home) furnish(r Registration) error {
+	lines := append([]string{"AZP_BOOTSTRAP_INSTANCE_ID=" + r.InstanceID, "LANG=C.UTF-8"}, h.trust(r)...)
+	if err := h.put(".env", strings.Join(lines, "\n")+"\n"); err != nil {
+		return err
+	}
+	if r.Proxy != "" {
+		// One regular expression per line (VstsAgentWebProxy.cs). Configuring a deployment group asks
+		// IMDS, which must not go through a proxy.
+		bypass := []string{`169\.254\.169\.254`}
+		for _, n := range strings.FieldsFunc(r.NoProxy, func(r rune) bool { return r == ',' || r == ' ' }) {
+			bypass = append(bypass, regexp.QuoteMeta(strings.TrimPrefix(n, "*")))
+		}
+		if err := h.put(".proxybypass", strings.Join(bypass, "\n")+"\n"); err != nil {
+			return err
+		}
+	}
+	if r.CAFile == "" {
+		return nil
+	}
+	var all bytes.Buffer
+	for _, f := range systemBundles {
+		if data, err := os.ReadFile(f); err == nil { //nolint:gosec // fixed paths
+			all.Write(data)
+			break
+		}
+	}
+	own, err := os.ReadFile(r.CAFile)
+	if err != nil {
+		return fault.New(fault.Config, "network.caFile").Because(err).Hint("Name a PEM file that root can read.")
+	}
+	all.WriteByte('\n')
+	all.Write(own)
+	return h.put(caBundle, all.String())
+}
+
+// put writes a file of the agent's folder, replacing what stands there. It follows no link: the
+// folder may already be the service user's.
+func (h Home) put(name, content string) error {
+	root, err := os.OpenRoot(h.Dir)
+	if err != nil {
+		return diskFault(err, h.Dir)
+	}
+	defer root.Close() //nolint:errcheck // the file's own Close reports
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return diskFault(err, h.path(name))
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return diskFault(err, h.path(name))
+	}
+	_, err = f.WriteString(content)
+	if e := h.own(f); err == nil {
+		err = e
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return diskFault(err, h.path(name))
+}
+
+// Configure lays the folder fresh, runs config.sh there as the service user and reads its result.
+// The PAT is in the environment of that process tree alone. Each line of output goes to line,
+// redacted.
+func (h Home) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, record string, line func(string)) (*Settings, error) {
+	if err := h.Lay(r.InstanceID); err != nil {
+		return nil, err
+	}
+	if err := h.furnish(r); err != nil {
+		return nil, err
+	}
+	env, err := h.environ(r, pat)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(configScript)}, r.Args()...), Record: record}
+	reader := &outputReader{}
+	begin := time.Now()
+	exit, err := p.run(ctx, func(out io.Reader, stop func()) {
+		_ = redactor.Lines(out, func(s string) {
+			line(s)
+			if reader.read(s) {
+				stop()
+			}
+		})
+	})
+	if err := h.hunt(pat, begin); err != nil {
+		return nil, err
+	}
+	if verdict := reader.verdict(r, exit, err, ctx); verdict != nil {
+		return nil, verdict
+	}
+	s, err := h.Settings()
+	if err == nil && s == nil {
+		err = fault.New(fault.Agent, "config.sh ended well but wrote no .agent").Passing().Hint("Look at its output in the log; the folder is laid anew.")
+	}
+	return s, err
+}
+
+// ErrKeptPAT says that the agent kept the PAT because the server offers no key exchange.
+var ErrKeptPAT = errors.New("it was wiped at once")
+
+// hunt looks for the PAT in what config.sh wrote. It is the wall behind the agent's own masking:
+// whatever holds the PAT is wiped at once, before any job can run.
+func (h Home) hunt(pat secret.PAT, since time.Time) error {
+	found := h.keptPAT(pat)
+	needle := []byte(pat.Reveal())
+	_ = filepath.WalkDir(h.Dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || found {
+			return nil //nolint:nilerr // unreadable entries are not config.sh's work
+		}
+		if d.IsDir() && (name == h.path("bin") || name == h.path("externals")) {
+			return filepath.SkipDir // programs, from the package
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		if fi, err := d.Info(); err == nil && fi.Size() < 16<<20 && fi.ModTime().After(since.Add(-2*time.Second)) {
+			if data, err := os.ReadFile(name); err == nil && len(needle) > 0 && bytes.Contains(data, needle) { //nolint:gosec // no job has run here
+				found = true
+			}
+		}
+		return nil
+	})
+	if !found {
+		return nil
+	}
+	if err := h.Wipe(); err != nil {
+		return err
+	}
+	return fault.New(fault.Agent, "the agent kept the PAT on disk, which is what it does with servers that offer no key exchange (TFS 2015)").
+		Because(ErrKeptPAT).Hint("Upgrade the server to TFS 2017 or newer: this one cannot be joined without leaving the PAT where jobs can read it.")
+}
+
+// Wipe removes the local registration: the folder is no longer configured, and the next Lay makes it
+// anew. The server is not told.
+func (h Home) Wipe() error {
+	root, err := os.OpenRoot(h.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return diskFault(err, h.Dir)
+	}
+	defer root.Close() //nolint:errcheck // nothing pending
+	for _, n := range []string{".credentials", ".credentials_rsaparams", ".credentials_migrated", ".agent", ".agent_migrated", ".service", ".proxycredentials", ".env"} {
+		if err := root.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return diskFault(err, h.path(n))
+		}
+	}
+	l := h.layout()
+	return h.setLayout(layout{SHA256: l.SHA256})
+}
+
+func (r Registration) String() string {
+	if r.Project == "" {
+		return fmt.Sprintf("%s %q", r.Kind, r.Name)
+	}
+	return fmt.Sprintf("%s %q of project %q", r.Kind, r.Name, r.Project)
+}

@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// What config.sh says, and what it means. The texts are those of the agent's strings.json (en-US)
+// and of config.sh; LANG is fixed so that they are the ones we get.
+var meanings = []struct {
+	text *regexp.Regexp
+	cut  bool // the agent would go on for ever: end it
+	make func(line string, r Registration) *fault.Error
+}{
+	{regexp.MustCompile(`Verify whether you have \(network\) access to`), true, func(_ string, r Registration) *fault.Error {
+		return fault.New(fault.Network, "config.sh cannot connect to %s", r.URL).Passing().
+			Hint("The daemon could: check that the agent gets the same proxy and certificates (network.proxy, network.caFile), and the firewall.")
+	}},
+	{regexp.MustCompile(`Failed to replace the agent`), true, func(string, Registration) *fault.Error {
+		return fault.New(fault.Agent, "config.sh could not replace the agent of this name on the server").Passing().
+			Hint("Look at the lines before it; if it lasts, delete the old agent in Azure DevOps.")
+	}},
+	{regexp.MustCompile(`already contains (an agent|a machine|a virtual machine resource) with name`), false, func(_ string, r Registration) *fault.Error {
+		return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).Passing().
+			Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
+	}},
+	{regexp.MustCompile(`(Agent pool|Deployment Group|Environment) not found: '`), false, func(_ string, r Registration) *fault.Error {
+		return fault.New(fault.Target, "config.sh does not find the %s", r).Hint("Create it or correct target; the PAT's owner must see it.")
+	}},
+	{regexp.MustCompile(`clock may be out of sync`), false, func(string, Registration) *fault.Error {
+		return fault.New(fault.Agent, "the VM's clock differs from the server's by more than five minutes").Passing().
+			Hint("Wait for time synchronization, or mend it: timedatectl, chronyc sources.")
+	}},
+	{regexp.MustCompile(`Must not run with sudo`), false, func(string, Registration) *fault.Error {
+		return fault.New(fault.Agent, "config.sh refuses to run as root").Hint("Name an account in agent.user.")
+	}},
+	{regexp.MustCompile(`Dependencies (is )?missing|dependencies missing|icu-libs are missing|Can not find 'ld`), false, func(string, Registration) *fault.Error {
+		return fault.New(fault.Agent, "libraries that the agent needs are missing").Hint("Install them at image time: bin/installdependencies.sh of the agent package (libicu, openssl, krb5, zlib).")
+	}},
+	{regexp.MustCompile(`because it is already configured`), false, func(string, Registration) *fault.Error {
+		return fault.New(fault.Agent, "config.sh finds itself configured already").Passing().Hint("The folder is laid anew by itself.")
+	}},
+	{regexp.MustCompile(`Invalid configuration provided for (\w+)`), false, func(line string, _ Registration) *fault.Error {
+		return fault.New(fault.Agent, "config.sh refuses its arguments").Hint("The agent package may be too old or too new for this daemon: pin another version.")
+	}},
+	{regexp.MustCompile(`(?i)VS30063|TF400813|TF50309|not authorized|access denied|does not have .*permission|needs (manage|.*) permission|Unauthorized|invalid_client|\b40[13]\b`), false, func(_ string, r Registration) *fault.Error {
+		e := fault.New(fault.Scope, "the server refuses to register this VM in the %s", r)
+		switch r.Kind {
+		case "pool":
+			return e.Hint("Give the PAT the scope Agent Pools (read, manage); its owner must be Administrator of the pool.")
+		case "deploymentGroup":
+			return e.Hint("Give the PAT the scope Deployment group (read, manage) and set its Organization to All accessible organizations; its owner must be Administrator of the deployment group.")
+		}
+		return e.Hint("Give the PAT the scope Environment (read, manage) and set its Organization to All accessible organizations; its owner must be Administrator of the environment.")
+	}},
+	{regexp.MustCompile(`(?i)SSL connection could not be established|RemoteCertificate|UntrustedRoot|PartialChain`), false, func(_ string, r Registration) *fault.Error {
+		return fault.New(fault.Network, "config.sh does not trust the certificate of %s", r.URL).Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")
+	}},
+}
+
+// An outputReader reads config.sh's output as it comes.
+type outputReader struct {
+	found *fault.Error
+	rank  int
+	make  func(line string, r Registration) *fault.Error
+	line  string
+	tail  []string // the last lines that say something
+	cut   bool
+	told  bool
+}
+
+// read takes one line and reports whether the agent must be ended at once.
+func (o *outputReader) read(line string) (stop bool) {
+	line = strings.TrimSpace(line)
+	if line == "" {
+		return false
+	}
+	for i, m := range meanings {
+		if m.text.MatchString(line) && (o.make == nil || i < o.rank) {
+			o.make, o.rank, o.line, o.told = m.make, i, line, m.cut
+			if m.cut && !o.cut {
+				o.cut = true
+				o.keep(line)
+				return true
+			}
+		}
+	}
+	o.keep(line)
+	return false
+}
+
+func (o *outputReader) keep(line string) {
+	if len(o.tail) == 6 {
+		o.tail = o.tail[1:]
+	}
+	o.tail = append(o.tail, line)
+}
+
+// verdict is nil if config.sh did its work.
+func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.Context) error {
+	said := strings.Join(o.tail, " | ")
+	if len(said) > 600 {
+		said = "… " + strings.ToValidUTF8(said[len(said)-600:], "")
+	}
+	switch {
+	case o.cut:
+		return o.make(o.line, r).Because(errors.New(said))
+	case err == nil && exit == 0:
+		return nil // a replaced agent is announced by the words of "already contains", too
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fault.New(fault.Agent, "config.sh did not end within %s and was stopped; its last words: %s", r.Timeout, said).Passing().
+			Hint("Look at its output in the log and at the network; agent.configureTimeout allows it more time.")
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		var own *fault.Error
+		if errors.As(err, &own) {
+			return own
+		}
+		return fault.New(fault.Agent, "config.sh cannot be run").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
+	case o.make != nil:
+		return o.make(o.line, r).Because(errors.New(said))
+	}
+	how := fmt.Sprintf("with exit code %d", exit)
+	if exit < 0 {
+		how = "by a signal"
+	}
+	return fault.New(fault.Agent, "config.sh failed %s: %s", how, said).Hint("Its whole output is in the log; the agent's own log is in _diag of its folder.")
+}

@@ -1,0 +1,270 @@
+// Package agent is the Azure Pipelines agent on this VM's disk: its package, its folder, its
+// configuration by its own config.sh, its service, and what is left of it to wipe.
+//
+// The agent's folder belongs to the service user once jobs may run, so nothing in it is trusted by
+// root afterwards: root reads from it only with care, runs nothing of it, and lays it anew from the
+// package, which root owns, before a PAT is brought near it again.
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2/maybe"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// A Home is the place of one agent: its folder, and beside it (".package") what root keeps: the
+// package, its manifest and the mark that tells a fresh folder from a used one.
+type Home struct {
+	Dir  string
+	User string // the account the agent runs as; "" = the caller's own
+}
+
+func (h Home) keep() string              { return h.Dir + ".package" }
+func (h Home) manifestFile() string      { return filepath.Join(h.keep(), "manifest.json") }
+func (h Home) layoutFile() string        { return filepath.Join(h.keep(), "layout.json") }
+func (h Home) path(n string) string      { return filepath.Join(h.Dir, n) }
+func (h Home) staged() string            { return h.Dir + ".new" }
+func (h Home) archive(m Manifest) string { return filepath.Join(h.keep(), m.File) }
+
+// A Manifest records what prepare put in place.
+type Manifest struct {
+	File       string    `json:"file"`
+	SHA256     string    `json:"sha256"`
+	Version    string    `json:"version,omitempty"` // from the file's name, if it tells
+	PreparedAt time.Time `json:"preparedAt"`
+	User       string    `json:"user"`
+}
+
+// layout says what the agent's folder is: fresh from the package and never used, or used on behalf
+// of an instance.
+type layout struct {
+	Fresh      bool   `json:"fresh"`
+	SHA256     string `json:"sha256"`
+	InstanceID string `json:"instanceId,omitempty"`
+}
+
+var packageName = regexp.MustCompile(`(?:vsts|pipelines)-agent-[a-z]+-[a-z0-9-]+?-(\d+\.\d+\.\d+)\.(?:tar\.gz|tgz|zip)$`)
+
+// Prepare puts the package in place: verified against its SHA-256, kept as root's, and laid out, so
+// that boot downloads and unpacks nothing. It is idempotent; report hears what it does.
+func (h Home) Prepare(file, sum string, report func(format string, args ...any)) (Manifest, error) {
+	sum = strings.ToLower(strings.TrimSpace(sum))
+	if b, err := hex.DecodeString(sum); err != nil || len(b) != sha256.Size {
+		return Manifest{}, fault.New(fault.Usage, "--sha256 %q is not a SHA-256 sum", sum).Hint("Give the 64 hexadecimal digits that the agent's release page lists for this file.")
+	}
+	if err := h.ours(); err != nil {
+		return Manifest{}, err
+	}
+	if m, err := h.Manifest(); err == nil && m.SHA256 == sum && m.User == h.User && h.fresh(sum) && verify(h.archive(m), sum) == nil {
+		report("the package is in place already: %s, SHA-256 verified", h.archive(m))
+		return m, nil
+	}
+	if err := h.ensureUser(report); err != nil {
+		return Manifest{}, err
+	}
+	m := Manifest{File: filepath.Base(file), SHA256: sum, PreparedAt: time.Now().UTC().Truncate(time.Second), User: h.User}
+	if v := packageName.FindStringSubmatch(m.File); v != nil {
+		m.Version = v[1]
+	}
+	if err := os.MkdirAll(h.keep(), 0o755); err != nil { //nolint:gosec // readable on purpose: nothing secret
+		return Manifest{}, diskFault(err, "the package's folder "+h.keep())
+	}
+	report("verifying %s", file)
+	if err := copyVerified(file, h.archive(m), sum); err != nil {
+		return Manifest{}, err
+	}
+	report("unpacking into %s", h.Dir)
+	if err := h.layFresh(m); err != nil {
+		return Manifest{}, err
+	}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return Manifest{}, err
+	}
+	return m, diskFault(maybe.WriteFile(h.manifestFile(), append(data, '\n'), 0o644), h.manifestFile())
+}
+
+// ours refuses a folder that holds something we did not put there: laying out replaces it whole.
+func (h Home) ours() error {
+	entries, err := os.ReadDir(h.Dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return diskFault(err, "the agent's folder "+h.Dir)
+	}
+	if _, err := os.Stat(h.layoutFile()); err == nil {
+		return nil
+	}
+	return fault.New(fault.Agent, "%s holds files that azp-bootstrap did not put there", h.Dir).
+		Hint("Name another folder in agent.dir, or empty this one: it would be replaced whole.")
+}
+
+// Manifest reads what prepare recorded.
+func (h Home) Manifest() (m Manifest, err error) {
+	data, err := os.ReadFile(h.manifestFile())
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err == nil && (m.File == "" || m.File != filepath.Base(m.File)) {
+		err = errors.New("it names no file")
+	}
+	if err != nil {
+		return m, fault.New(fault.Agent, "there is no agent package for %s", h.Dir).Because(err).
+			Hint("Put it in place: azp-bootstrap prepare --package FILE --sha256 SUM (at image time).")
+	}
+	return m, nil
+}
+
+func (h Home) layout() (l layout) {
+	if data, err := os.ReadFile(h.layoutFile()); err == nil {
+		_ = json.Unmarshal(data, &l) // unreadable = not fresh
+	}
+	return l
+}
+
+func (h Home) setLayout(l layout) error {
+	data, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return diskFault(maybe.WriteFile(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
+}
+
+func (h Home) fresh(sum string) bool {
+	l := h.layout()
+	_, err := os.Stat(h.path(configScript))
+	return err == nil && l.Fresh && l.SHA256 == sum
+}
+
+// layFresh makes the agent's folder anew from the verified package. Half-made work is never seen
+// under the folder's own name.
+func (h Home) layFresh(m Manifest) error {
+	if err := verify(h.archive(m), m.SHA256); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(h.staged()); err != nil {
+		return diskFault(err, h.staged())
+	}
+	if err := unpack(h.archive(m), h.staged()); err != nil {
+		_ = os.RemoveAll(h.staged())
+		return err
+	}
+	if fi, err := os.Stat(filepath.Join(h.staged(), configScript)); err != nil || !fi.Mode().IsRegular() {
+		_ = os.RemoveAll(h.staged())
+		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), configScript).
+			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
+	}
+	// "not fresh" is on disk before the old folder goes and "fresh" only when the new one is whole.
+	if err := h.setLayout(layout{SHA256: m.SHA256}); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(h.Dir); err != nil {
+		return diskFault(err, h.Dir)
+	}
+	if err := os.Rename(h.staged(), h.Dir); err != nil {
+		return diskFault(err, h.Dir)
+	}
+	return h.setLayout(layout{Fresh: true, SHA256: m.SHA256})
+}
+
+// Lay makes the folder ready for config.sh on behalf of an instance: fresh from the package, then
+// handed to the service user. A folder that prepare left fresh is used as it is.
+func (h Home) Lay(instanceID string) error {
+	m, err := h.Manifest()
+	if err != nil {
+		return err
+	}
+	if err := h.ours(); err != nil {
+		return err
+	}
+	if !h.fresh(m.SHA256) {
+		if err := h.layFresh(m); err != nil {
+			return err
+		}
+	}
+	if err := h.setLayout(layout{SHA256: m.SHA256, InstanceID: instanceID}); err != nil {
+		return err
+	}
+	return h.handOver()
+}
+
+// LaidFor says on behalf of which instance the folder was used last; "" if of none.
+func (h Home) LaidFor() string { return h.layout().InstanceID }
+
+// copyVerified copies a file and checks what it copied, so that what is verified is what is kept.
+func copyVerified(from, to, sum string) error {
+	in, err := os.Open(from) //nolint:gosec // the operator names it
+	if err != nil {
+		return fault.New(fault.Agent, "the agent package").Because(err).Hint("Name the package file with --package.")
+	}
+	defer in.Close() //nolint:errcheck // only read
+	tmp, err := os.CreateTemp(filepath.Dir(to), ".package-*")
+	if err != nil {
+		return diskFault(err, to)
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // renamed away on success
+	hash := sha256.New()
+	_, err = io.Copy(io.MultiWriter(tmp, hash), in)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return diskFault(err, to)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+		return mismatch(from, got, sum)
+	}
+	if err := os.Chmod(tmp.Name(), 0o644); err != nil { //nolint:gosec // nothing secret in it
+		return diskFault(err, to)
+	}
+	return diskFault(os.Rename(tmp.Name(), to), to)
+}
+
+func verify(file, sum string) error {
+	f, err := os.Open(file) //nolint:gosec // root's own copy
+	if err != nil {
+		return fault.New(fault.Agent, "the agent package is gone").Because(err).Hint("Run azp-bootstrap prepare again (at image time).")
+	}
+	defer f.Close() //nolint:errcheck // only read
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return fault.New(fault.Agent, "the agent package %s cannot be read", file).Because(err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+		return mismatch(file, got, sum)
+	}
+	return nil
+}
+
+func mismatch(file, got, want string) error {
+	return fault.New(fault.Agent, "%s is not the package it should be: its SHA-256 is %s, not %s", file, got, want).
+		Hint("It is damaged, cut short or another version: download it again and take the sum from the agent's release page.")
+}
+
+// diskFault classifies an error of the disk under the agent; nil stays nil.
+func diskFault(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	var own *fault.Error
+	if errors.As(err, &own) {
+		return err
+	}
+	return fault.New(fault.Agent, "%s", what).Because(err).Hint("Check free space (df), rights and that the file system is not read-only; run as root.")
+}

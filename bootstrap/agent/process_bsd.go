@@ -1,0 +1,18 @@
+//go:build unix && !linux
+
+package agent
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// startTime identifies a process beyond its number; "" if there is none. macOS has no /proc.
+func startTime(pid int) string {
+	out, err := exec.Command("/bin/ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:gosec // a number
+	if err != nil {
+		return ""
+	}
+	return strings.ReplaceAll(strings.TrimSpace(string(out)), " ", "-")
+}

@@ -1,0 +1,152 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/renameio/v2/maybe"
+)
+
+// A process runs a program of the agent's folder as the service user, in a process group of its own
+// that is recorded on disk before the program begins: a daemon that was killed meanwhile finds and
+// ends what it left behind.
+type process struct {
+	Dir    string
+	User   string
+	Env    []string
+	Argv   []string
+	Record string // file
+}
+
+// gate holds the program back until its record is written: if the daemon dies before, the program
+// never begins.
+const gate = `read -r go || exit 125; exec "$@" </dev/null`
+
+func (p process) start(output *os.File, session bool) (*exec.Cmd, error) {
+	if err := endRecorded(p.Record, syscall.SIGKILL, 10*time.Second); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("/bin/sh", append([]string{"-c", gate, "sh"}, p.Argv...)...) //nolint:gosec // argv is ours
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.Dir, p.Env, output, output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !session, Setsid: session}
+	cred, err := credentialOf(p.User)
+	if err != nil {
+		return nil, err
+	}
+	cmd.SysProcAttr.Credential = cred
+	open, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
+	if err := maybe.WriteFile(p.Record, []byte(record), 0o644); err != nil {
+		_ = open.Close() // the gate stays shut
+		_ = cmd.Wait()
+		return nil, err
+	}
+	_, err = io.WriteString(open, "go\n")
+	_ = open.Close()
+	if err != nil {
+		_ = cmd.Wait()
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// run runs the program to its end or ctx's, with its output going to consume. It returns the exit
+// code, -1 for a signal. Nothing of the group is left afterwards.
+func (p process) run(ctx context.Context, consume func(out io.Reader, stop func())) (int, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return -1, err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	cmd, err := p.start(w, false)
+	_ = w.Close()
+	if err != nil {
+		return -1, err
+	}
+	defer os.Remove(p.Record) //nolint:errcheck // a stale record is recognized
+	end := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		consume(r, end)
+	}()
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	select {
+	case err = <-exited:
+	case <-ctx.Done():
+		end()
+		err = <-exited
+	}
+	end() // children that the program left behind
+	select {
+	case <-read:
+	case <-time.After(2 * time.Second): // one that left the group holds the pipe
+		_ = r.Close()
+		<-read
+	}
+	var ee *exec.ExitError
+	if errors.As(err, &ee) {
+		return ee.ExitCode(), nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	return 0, nil
+}
+
+// recorded returns the process of a record, 0 if it no longer runs.
+func recorded(record string) int {
+	data, err := os.ReadFile(record) //nolint:gosec // the state folder's
+	if err != nil {
+		return 0
+	}
+	pidText, start, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
+	pid, err := strconv.Atoi(pidText)
+	if err != nil || pid <= 1 || startTime(pid) != start {
+		return 0
+	}
+	return pid
+}
+
+// endRecorded ends the group of a recorded process, if it still runs, and waits until it is gone;
+// after patience it is killed.
+func endRecorded(record string, sig syscall.Signal, patience time.Duration) error {
+	pid := recorded(record)
+	if pid == 0 {
+		return nil
+	}
+	_ = syscall.Kill(-pid, sig)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	begin := time.Now()
+	for range tick.C {
+		// A zombie that nobody waits for still counts as a member of its group; startTime tells it.
+		if syscall.Kill(-pid, 0) == syscall.ESRCH || startTime(pid) == "" {
+			_ = os.Remove(record)
+			return nil
+		}
+		if waited := time.Since(begin); waited > patience+5*time.Second {
+			return fmt.Errorf("process %d of an earlier run does not end", pid)
+		} else if waited > patience {
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+//go:build unix
+
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// A Runner keeps the configured agent running: as a service of the OS, or as a process of ours.
+type Runner struct {
+	Home
+	Process bool   // agent.service: process
+	State   string // the state folder: records and the agent's output
+}
+
+func (r Runner) record() string { return filepath.Join(r.State, "agent.pid") }
+
+// ConfigureRecord is where config.sh's process is recorded.
+func (r Runner) ConfigureRecord() string { return filepath.Join(r.State, "configure.pid") }
+
+// Start makes the agent run, if it does not; it returns the name of its service, "" for a process.
+func (r Runner) Start(serverURL string, s Settings, trusted []string) (string, error) {
+	if !r.Process {
+		return r.installService(serverURL, s)
+	}
+	if recorded(r.record()) != 0 {
+		return "", nil
+	}
+	env, err := r.baseEnvironment()
+	if err != nil {
+		return "", err
+	}
+	// The agent outlives this process (run --once), so its output goes to a file, not to a pipe.
+	out, err := os.OpenFile(filepath.Join(r.State, "agent.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return "", fault.New(fault.State, "the agent's log").Because(err).Hint("Check free space and rights of %s.", r.State)
+	}
+	defer out.Close() //nolint:errcheck // the child has its own
+	p := process{Dir: r.Dir, User: r.User, Env: append(env, trusted...), Argv: []string{r.path("run.sh")}, Record: r.record()}
+	cmd, err := p.start(out, true)
+	if err != nil {
+		return "", fault.New(fault.Service, "the agent cannot be started").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
+	}
+	go func() { _ = cmd.Wait() }() // so that it leaves no zombie
+	return "", nil
+}
+
+// Trust is the part of the environment that makes the agent trust the configured certificates.
+func (h Home) Trust(caFile string) []string { return h.trust(Registration{CAFile: caFile}) }
+
+// Running reports whether the agent runs, and the word of the service manager.
+func (r Runner) Running(service string) (bool, string) {
+	if !r.Process {
+		state := serviceState(service)
+		return state == "active", state
+	}
+	if recorded(r.record()) != 0 {
+		return true, "running"
+	}
+	return false, "not running"
+}
+
+// Stop ends the agent: the listener takes SIGINT as the wish to end its session.
+func (r Runner) Stop() error {
+	if err := endRecorded(r.record(), syscall.SIGINT, 20*time.Second); err != nil {
+		return fault.New(fault.Service, "the agent").Because(err).Hint("End it by hand, then run again.")
+	}
+	return nil
+}
+
+// Remove stops the agent in either form and removes its service. A config.sh that an earlier run
+// left behind is ended as well.
+func (r Runner) Remove(service string) error {
+	if err := endRecorded(r.ConfigureRecord(), syscall.SIGKILL, 0); err != nil {
+		return fault.New(fault.Agent, "config.sh of an earlier run").Because(err).Hint("End it by hand, then run again.")
+	}
+	if err := r.Stop(); err != nil {
+		return err
+	}
+	if name, err := r.read(".service"); err == nil {
+		if err := r.uninstallService(trimmed(name)); err != nil {
+			return err
+		}
+	}
+	return r.uninstallService(service)
+}

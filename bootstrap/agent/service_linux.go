@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/unit"
+	"github.com/kardianos/service"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+const servicePattern = "vsts.agent.{0}.{1}.{2}.service"
+
+// unitText is the unit that svc.sh would make (bin/vsts.agent.service.template), with two changes:
+// it starts again after a failure, and the network is there first. It comes from code that root
+// owns; runsvc.sh, in the agent's folder, runs as the service user only.
+const unitText = `# Written by azp-bootstrap; replaced when the agent is registered anew.
+[Unit]
+Description=Azure Pipelines Agent (%s)
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=%s
+User=%s
+WorkingDirectory=%s
+KillMode=process
+KillSignal=SIGTERM
+TimeoutStopSec=5min
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// plainUnit are names that systemd takes unescaped.
+var plainUnit = regexp.MustCompile(`^[A-Za-z0-9:_.-]{1,200}$`)
+
+// unitName is the name as svc.sh passes it through `systemd-escape --path`: a dash becomes \x2d.
+func unitName(name string) string { return unit.UnitNamePathEscape(name) }
+
+// installService writes, enables and starts the agent's unit. It returns the unit's name.
+func (h Home) installService(serverURL string, s Settings) (string, error) {
+	plain, err := ServiceName(servicePattern, serverURL, s)
+	if err != nil {
+		return "", err
+	}
+	name := unitName(plain)
+	if os.Geteuid() != 0 {
+		return name, fault.New(fault.Service, "only root can install the agent's service").Hint("Run as root, or set agent.service: process.")
+	}
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return name, fault.New(fault.Service, "this system does not run systemd").Hint("Set agent.service: process, so that the daemon runs the agent itself.")
+	}
+	u, err := account(h.User)
+	if err != nil {
+		return name, err
+	}
+	esc := func(s string) string { return strings.ReplaceAll(s, "%", "%%") } // systemd's specifiers
+	text := fmt.Sprintf(unitText, esc(strings.TrimSuffix(strings.TrimPrefix(plain, "vsts.agent."), ".service")),
+		esc(strconv.Quote(h.path("runsvc.sh"))), u.Username, esc(h.Dir))
+	if name != plain && plainUnit.MatchString(plain) {
+		text += "# the same name without systemd's escapes, as people type it\nAlias=" + plain + "\n"
+	}
+	path := "/etc/systemd/system/" + name
+	svc, err := h.service(name, text)
+	if err != nil {
+		return name, err
+	}
+	if old, err := os.ReadFile(path); err != nil || string(old) != text || svc.Enabled() != nil { //nolint:gosec // fixed folder
+		if err := h.uninstallService(name); err != nil {
+			return name, err
+		}
+		if err := svc.Install(); err != nil {
+			return name, serviceFault(name, "cannot be installed", err)
+		}
+	}
+	if err := h.put(".service", name+"\n"); err != nil {
+		return name, err
+	}
+	if err := svc.Start(); err != nil {
+		return name, serviceFault(name, "does not start", err)
+	}
+	return name, nil
+}
+
+type unitService struct {
+	service.Service
+	name string
+}
+
+// Enabled is nil if systemd starts the unit at boot.
+func (u unitService) Enabled() error {
+	return exec.Command("systemctl", "is-enabled", "--quiet", u.name).Run() //nolint:gosec // our own name
+}
+
+func (h Home) service(name, text string) (unitService, error) {
+	s, err := service.New(nil, &service.Config{
+		Name:   strings.TrimSuffix(name, ".service"), // kardianos/service puts it back on
+		Option: service.KeyValue{"SystemdScript": strings.ReplaceAll(text, "{{", "{ {")},
+	})
+	if err != nil {
+		return unitService{}, serviceFault(name, "cannot be managed", err)
+	}
+	return unitService{s, name}, nil
+}
+
+// uninstallService stops and removes the unit, if it is there.
+func (h Home) uninstallService(name string) error {
+	if !agentUnit(name) || os.Geteuid() != 0 {
+		return nil
+	}
+	path := "/etc/systemd/system/" + name
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	svc, err := h.service(name, "")
+	if err != nil {
+		return err
+	}
+	_ = svc.Stop()
+	if err := svc.Uninstall(); err != nil {
+		// disable fails on a unit that was never loaded; what counts is that the file is gone
+		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			return serviceFault(name, "cannot be removed", err)
+		}
+	}
+	return nil
+}
+
+// agentUnit guards against a name that is not one of ours: it becomes part of a path.
+func agentUnit(name string) bool {
+	return strings.HasPrefix(name, "vsts.agent.") && strings.HasSuffix(name, ".service") && !strings.ContainsAny(name, "/\x00\n")
+}
+
+// serviceState is systemd's word for it: active, activating, failed, inactive.
+func serviceState(name string) string {
+	out, _ := exec.Command("systemctl", "is-active", name).Output() //nolint:gosec // our own name
+	return strings.TrimSpace(string(out))
+}
+
+func serviceFault(name, what string, err error) error {
+	return fault.New(fault.Service, "the agent's service %s %s", name, what).Because(err).Hint("Look at: systemctl status '%s'; journalctl -u '%s'.", name, name)
+}

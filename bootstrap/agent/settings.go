@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// Settings is the file .agent, as far as we read it (ConfigurationStore.cs, AgentSettings). Its
+// existence means: configured. The service user can write it, so it informs and decides nothing
+// about what root runs or whom it trusts.
+type Settings struct {
+	AgentID               int
+	AgentName             string
+	PoolID                int
+	PoolName              string
+	ServerURL             string
+	EnvironmentName       string
+	EnvironmentID         int
+	DeploymentGroupID     int
+	EnvironmentResourceID int `json:"environmentVMResourceId"`
+}
+
+// Settings reads .agent; nil if the agent is not configured. encoding/json ignores the case of
+// keys, which differs between the agent's serializers; a byte order mark is dropped.
+func (h Home) Settings() (*Settings, error) {
+	data, err := h.read(".agent")
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	var s Settings
+	if err == nil {
+		err = json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &s)
+	}
+	if err != nil || s.AgentID == 0 {
+		return nil, fault.New(fault.Agent, "%s cannot be read", h.path(".agent")).Because(err).Hint("The agent is registered anew.")
+	}
+	return &s, nil
+}
+
+// read reads a small file of the agent's folder without following a link out of it.
+func (h Home) read(name string) ([]byte, error) {
+	root, err := os.OpenRoot(h.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() //nolint:errcheck // only read
+	fi, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() { // a pipe would hold us up for ever
+		return nil, &os.PathError{Op: "read", Path: h.path(name), Err: os.ErrInvalid}
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+// keptPAT reports whether the agent kept the PAT on disk: against a server without key exchange
+// (TFS 2015) .credentials holds the PAT itself (ConfigurationManager.cs, UpdateCredentialData).
+func (h Home) keptPAT(pat secret.PAT) bool {
+	data, err := h.read(".credentials")
+	if err != nil {
+		return false
+	}
+	var c struct{ Scheme string }
+	if json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &c) != nil {
+		return true
+	}
+	return !strings.EqualFold(c.Scheme, "OAuth") || pat.Reveal() != "" && bytes.Contains(data, []byte(pat.Reveal()))
+}

@@ -1,0 +1,153 @@
+//go:build unix
+
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+const configScript = "config.sh"
+
+func platformArgs() []string { return nil }
+
+// account resolves the service user. "" is the caller's own account, which must not be root's; any
+// other than the caller's needs root.
+func account(name string) (*user.User, error) {
+	me, err := user.Current()
+	if err != nil {
+		return nil, fault.New(fault.Agent, "the caller's own account").Because(err)
+	}
+	if name == "" || name == me.Username {
+		if os.Geteuid() == 0 {
+			return nil, fault.New(fault.Config, "agent.user is empty and the daemon runs as root: jobs would run as root").
+				Hint("Set agent.user: azp, or run as another user.")
+		}
+		return me, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fault.New(fault.Agent, "the account %s of agent.user", name).Because(err).
+			Hint("Create it at image time: azp-bootstrap prepare does, or useradd --system --create-home %s.", name)
+	}
+	if u.Uid == "0" {
+		return nil, fault.New(fault.Config, "agent.user %s is root: jobs would run as root", name).Hint("Name an account of its own, such as azp.")
+	}
+	if os.Geteuid() != 0 {
+		return nil, fault.New(fault.Config, "only root can run the agent as %s", name).
+			Hint(`Run as root, or set agent.user: "" for your own account.`)
+	}
+	return u, nil
+}
+
+func ids(u *user.User) (uid, gid int) {
+	uid, _ = strconv.Atoi(u.Uid)
+	gid, _ = strconv.Atoi(u.Gid)
+	return uid, gid
+}
+
+func credentialOf(name string) (*syscall.Credential, error) {
+	u, err := account(name)
+	if err != nil || os.Geteuid() != 0 {
+		return nil, err
+	}
+	uid, gid := ids(u)
+	c := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // account numbers
+	groups, err := u.GroupIds()
+	if err != nil {
+		return nil, fault.New(fault.Agent, "the groups of %s", name).Because(err)
+	}
+	for _, g := range groups {
+		if n, err := strconv.ParseUint(g, 10, 32); err == nil {
+			c.Groups = append(c.Groups, uint32(n))
+		}
+	}
+	return c, nil
+}
+
+// baseEnvironment is what the service user's login would give, in a fixed language: config.sh's
+// messages are read, and its PATH becomes that of the jobs (.path).
+func (h Home) baseEnvironment() ([]string, error) {
+	u, err := account(h.User)
+	if err != nil {
+		return nil, err
+	}
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username, "LANG=C.UTF-8"}, nil
+}
+
+// handOver gives the fresh folder to the service user, and makes the work folder if it lies outside.
+func (h Home) handOver() error {
+	u, err := account(h.User)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	uid, gid := ids(u)
+	err = filepath.WalkDir(h.Dir, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(name, uid, gid)
+	})
+	return diskFault(err, h.Dir)
+}
+
+func (h Home) own(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := account(h.User)
+	if err != nil {
+		return err
+	}
+	uid, gid := ids(u)
+	return f.Chown(uid, gid)
+}
+
+// WorkFolder makes the work folder where it lies outside the agent's own.
+func (h Home) WorkFolder(work string) error {
+	if !filepath.IsAbs(work) {
+		return nil
+	}
+	if err := os.MkdirAll(work, 0o755); err != nil { //nolint:gosec // jobs of other users may look in
+		return diskFault(err, work)
+	}
+	f, err := os.Open(work) //nolint:gosec // the configuration's own path
+	if err != nil {
+		return diskFault(err, work)
+	}
+	defer f.Close() //nolint:errcheck // only a handle
+	return diskFault(h.own(f), work)
+}
+
+// ensureUser creates the service user at image time, where root may.
+func (h Home) ensureUser(report func(string, ...any)) error {
+	_, err := user.Lookup(h.User)
+	var unknown user.UnknownUserError
+	if h.User == "" || !errors.As(err, &unknown) || os.Geteuid() != 0 {
+		_, err := account(h.User)
+		return err
+	}
+	for _, argv := range [][]string{
+		{"useradd", "--system", "--user-group", "--create-home", "--shell", "/bin/bash", h.User},
+		{"adduser", "-S", "-D", h.User}, // BusyBox
+	} {
+		path, err := exec.LookPath(argv[0])
+		if err != nil {
+			continue
+		}
+		report("creating the account %s", h.User)
+		if out, err := exec.Command(path, argv[1:]...).CombinedOutput(); err != nil { //nolint:gosec // checked name
+			return fault.New(fault.Agent, "%s %s: %s", argv[0], h.User, out).Because(err).Hint("Create the account yourself and run prepare again.")
+		}
+		return nil
+	}
+	return fault.New(fault.Agent, "the account %s does not exist and there is no useradd", h.User).Hint("Create the account and run prepare again.")
+}

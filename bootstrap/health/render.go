@@ -1,0 +1,95 @@
+package health
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Render writes the state for people. color says whether out is a terminal that shows colours.
+func (s State) Render(out io.Writer, color bool) {
+	paint := func(code, text string) string {
+		if !color {
+			return text
+		}
+		return "\x1b[" + code + "m" + text + "\x1b[0m"
+	}
+	head := map[string]string{Ready: paint("1;32", "● ready"), Failed: paint("1;31", "✗ failed")}[s.Phase]
+	if head == "" {
+		head = paint("1;33", "… "+s.Phase)
+	}
+	if s.Attempt == 0 {
+		head = "○ not started"
+	}
+	fmt.Fprintln(out, head)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(out, "  %-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	if s.Target.Kind != "" {
+		where := s.Target.Name
+		if s.Target.Project != "" {
+			where = s.Target.Project + " / " + where
+		}
+		row("target", "%s %s at %s", kindName(s.Target.Kind), where, s.Target.URL)
+	}
+	if s.Agent.Name != "" {
+		id, version := "", ""
+		if s.Agent.ID != 0 {
+			id = fmt.Sprintf(", ID %d", s.Agent.ID)
+		}
+		if s.Agent.Version != "" {
+			version = ", version " + s.Agent.Version
+		}
+		row("agent", "%s%s%s", s.Agent.Name, id, version)
+	}
+	if s.Agent.Service != "" {
+		row("service", "%s", s.Agent.Service)
+	}
+	if s.InstanceID != "" {
+		row("instance", "%s", s.InstanceID)
+	}
+	if s.ReadyAt != nil {
+		row("ready", "%s, %s after the start", s.ReadyAt.Format(time.RFC3339), s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond))
+	}
+	if s.Attempt > 1 {
+		row("attempt", "%d", s.Attempt)
+	}
+	if len(s.Phases) > 0 {
+		fmt.Fprintln(out, "  phases")
+		for _, p := range s.Phases {
+			retries := ""
+			if p.Retries > 0 {
+				retries = fmt.Sprintf("  asked again %d×", p.Retries)
+			}
+			fmt.Fprintf(out, "    %-11s %8.3f s%s\n", p.Name, p.Seconds, retries)
+		}
+	}
+	if e := s.LastError; e != nil {
+		label := "last error, mended since"
+		if s.Phase == Failed {
+			label = "error"
+		} else if s.Phase != Ready {
+			label = "last error"
+		}
+		fmt.Fprintf(out, "  %s (%s, %s)\n    %s\n", label, e.Code, e.At.Format(time.RFC3339), strings.ReplaceAll(e.Message, "\n", "\n    "))
+		if e.Hint != "" {
+			fmt.Fprintf(out, "    %s %s\n", paint("1", "Next:"), e.Hint)
+		}
+	}
+}
+
+func kindName(kind string) string {
+	switch kind {
+	case "deploymentGroup":
+		return "deployment group"
+	case "pool":
+		return "agent pool"
+	}
+	return kind
+}
+
+// ClassOfPhase is the class to report when a wait ends in a phase without an error of its own.
+func ClassOfPhase(phase string) string {
+	return map[string]string{Discover: "imds", Credential: "vault", Preflight: "network", Register: "agent", Service: "service", Online: "service"}[phase]
+}

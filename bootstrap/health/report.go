@@ -1,0 +1,97 @@
+package health
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// A Reporter tells what happens to everyone who looks: the log, the service manager's status line
+// (systemctl status) and the serial console, which is what people see of a VM that does not join.
+type Reporter struct {
+	Log     *logrus.Logger
+	Console *Console
+
+	said   string // the last waiting message, so that a long wait is one line, not a thousand
+	saidAt time.Time
+}
+
+// Begun says that the daemon is up. A boot waits for this, and for nothing that comes later.
+func (r *Reporter) Begun() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) }
+
+// Stopping says that the daemon goes.
+func (r *Reporter) Stopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }
+
+func (r *Reporter) status(format string, args ...any) {
+	_, _ = daemon.SdNotify(false, "STATUS="+fmt.Sprintf(format, args...))
+}
+
+// PhaseBegun says that a phase begins.
+func (r *Reporter) PhaseBegun(name string) {
+	r.said = ""
+	r.Log.WithField("phase", name).Debug("begins")
+	r.status("%s", name)
+}
+
+// PhaseDone says that a phase is through, with what an operator would tell a colleague.
+func (r *Reporter) PhaseDone(p Phase, fields logrus.Fields) {
+	f := logrus.Fields{"phase": p.Name, "seconds": fmt.Sprintf("%.3f", p.Seconds)}
+	if p.Retries > 0 {
+		f["retries"] = p.Retries
+	}
+	r.Log.WithFields(f).WithFields(fields).Info("done")
+	r.Console.Line("%-10s ok %7.3f s%s", p.Name, p.Seconds, text(fields))
+}
+
+func text(fields logrus.Fields) string {
+	s := ""
+	for _, k := range []string{"vm", "location", "vault", "secret", "user", "target", "agent", "id", "service", "version"} {
+		if v, ok := fields[k]; ok && fmt.Sprint(v) != "" {
+			s += fmt.Sprintf("  %s=%v", k, v)
+		}
+	}
+	return s
+}
+
+// Waits says that a passing fault is waited out.
+func (r *Reporter) Waits(phase string, f *fault.Error, retries int, wait time.Duration) {
+	level := logrus.WarnLevel
+	if f.Error() == r.said && time.Since(r.saidAt) < 30*time.Second {
+		level = logrus.DebugLevel
+	} else {
+		r.said, r.saidAt = f.Error(), time.Now()
+		r.Console.Line("%-10s waits: %s", phase, f)
+		r.status("%s waits: %s", phase, f)
+	}
+	r.Log.WithFields(logrus.Fields{"phase": phase, "class": f.Class.Code, "retries": retries, "wait": wait.Round(time.Millisecond).String()}).Log(level, f.Error())
+}
+
+// Polls says that a phase looks again soon, as it should: no news.
+func (r *Reporter) Polls(phase string, f *fault.Error) {
+	r.Log.WithField("phase", phase).Debug(f.Error())
+}
+
+// Failed says that a boot failed, with the next step.
+func (r *Reporter) Failed(phase string, f *fault.Error) {
+	r.Log.WithFields(logrus.Fields{"phase": phase, "class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
+	r.Console.Line("%-10s FAILED (%s): %s", phase, f.Class.Code, f)
+	if f.Advice != "" {
+		r.Console.Line("%-10s next: %s", phase, f.Advice)
+	}
+	r.status("failed (%s): %s", f.Class.Code, f)
+}
+
+// Ready says that the VM has joined.
+func (r *Reporter) Ready(s State, verified bool) {
+	how := "joined"
+	if verified {
+		how = "still joined: nothing to do"
+	}
+	r.Log.WithFields(logrus.Fields{"phase": Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).Info(how)
+	r.Console.Line("%-10s agent %s (ID %d) is online in %s", Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
+	r.status("ready: agent %s (ID %d) in %s", s.Agent.Name, s.Agent.ID, s.Target.Name)
+}

@@ -1,0 +1,146 @@
+// Package health is what others see of a boot: state.json and its rendering, the log, the serial
+// console, the service manager. (/healthz and /metrics belong here, too.)
+package health
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2/maybe"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// The phases of a VM's life, in order. From ready on it is watched over.
+const (
+	Waiting    = "waiting"
+	Discover   = "discover"
+	Credential = "credential"
+	Preflight  = "preflight"
+	Register   = "register"
+	Service    = "service"
+	Online     = "online"
+	Ready      = "ready"
+	Failed     = "failed"
+)
+
+const schema = 1
+
+// State is state.json: where this VM stands. It never holds a secret.
+type State struct {
+	Schema     int        `json:"schema"`
+	InstanceID string     `json:"instanceId"`
+	Phase      string     `json:"phase"`
+	Attempt    int        `json:"attempt"`
+	Target     Target     `json:"target"`
+	Agent      Agent      `json:"agent"`
+	StartedAt  time.Time  `json:"startedAt"`
+	ReadyAt    *time.Time `json:"readyAt,omitempty"`
+	Phases     []Phase    `json:"phases"`
+	LastError  *Failure   `json:"lastError,omitempty"`
+	// Registering is set while config.sh may be at work: what a crash leaves behind under this name
+	// is this VM's own.
+	Registering *Registering `json:"registering,omitempty"`
+}
+
+// Target is what the VM joins.
+type Target struct {
+	Kind    string `json:"kind"`
+	Project string `json:"project,omitempty"`
+	Name    string `json:"name"`
+	URL     string `json:"url"`
+}
+
+// Agent is the agent of this VM.
+type Agent struct {
+	Name    string `json:"name"`
+	ID      int    `json:"id"`
+	Version string `json:"version"`
+	Service string `json:"service"`
+}
+
+// A Phase that was begun: when, how long it took (waiting included), how often it was asked again.
+type Phase struct {
+	Name      string    `json:"name"`
+	StartedAt time.Time `json:"startedAt"`
+	Seconds   float64   `json:"seconds"`
+	Retries   int       `json:"retries"`
+}
+
+// A Failure is the last error, even if waiting mended it.
+type Failure struct {
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+	Hint    string    `json:"hint"`
+	At      time.Time `json:"at"`
+}
+
+// Registering is the intention to register a name; Existing is the ID of the agent that stood under
+// it before, 0 if none.
+type Registering struct {
+	Name     string `json:"name"`
+	Existing int    `json:"existing"`
+}
+
+// StateFile is where the state of a VM is kept.
+func StateFile(dir string) string { return filepath.Join(dir, "state.json") }
+
+// maxState bounds what is read: honest state has a few kilobytes.
+const maxState = 1 << 20
+
+// ReadState reads a VM's state. A VM that has none is new: Phase is "waiting" and Attempt 0. damaged
+// says that what stood there was no state.
+func ReadState(dir string) (s State, damaged error, err error) {
+	fresh := State{Schema: schema, Phase: Waiting, Phases: []Phase{}}
+	file := StateFile(dir)
+	fi, err := os.Lstat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fresh, nil, nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		return fresh, nil, fault.New(fault.State, "%s is not a regular file (%s)", file, fi.Mode().Type()).Hint("Somebody put it there: look who, delete it and run again.")
+	}
+	var data []byte
+	if err == nil && fi.Size() <= maxState {
+		data, err = os.ReadFile(file) //nolint:gosec // the state folder's
+	}
+	if err != nil {
+		return fresh, nil, fault.New(fault.State, "the state").Because(err).Hint("Check the rights of %s; run as root.", dir)
+	}
+	var version struct{ Schema int }
+	if err := json.Unmarshal(data, &version); err == nil && version.Schema > schema {
+		return fresh, nil, fault.New(fault.State, "%s was written by a newer azp-bootstrap (schema %d, this one knows %d)", file, version.Schema, schema).
+			Hint("Install that version again, or delete the file: the VM then boots as new and takes its agent over.")
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fresh, err, nil
+	}
+	if s.Schema != schema || s.Phase == "" {
+		return fresh, fmt.Errorf("it has no schema or phase"), nil
+	}
+	return s, nil, nil
+}
+
+// SetAside renames damaged state, so that it can be looked at.
+func SetAside(dir string) (string, error) {
+	to := StateFile(dir) + ".damaged"
+	return to, os.Rename(StateFile(dir), to)
+}
+
+// Write writes the state whole: temporary file, fsync, rename.
+func (s State) Write(dir string) error {
+	s.Schema = schema
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := maybe.WriteFile(StateFile(dir), append(data, '\n'), 0o644); err != nil {
+		return fault.New(fault.State, "the state cannot be written").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", dir)
+	}
+	return nil
+}
