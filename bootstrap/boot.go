@@ -1,0 +1,234 @@
+// Package bootstrap brings a VM from its first boot to an agent that is online in Azure DevOps.
+//
+// The main path is a list of phases, each of which can be cut off at any instant and asked again:
+//
+//	waiting     one run at a time; the configuration is read
+//	discover    IMDS tells which VM this is
+//	credential  the managed identity fetches the PAT from Key Vault
+//	preflight   Azure DevOps knows the PAT, the target exists, the PAT may manage it
+//	register    config.sh, in a folder laid fresh, registers the agent
+//	service     the agent's service is installed and started
+//	online      Azure DevOps shows the agent online
+//	ready
+//
+// A journal on disk (state.json) says how far the VM is. Each phase first looks at what is already
+// there. The retry loop stands once, around Phase.Do, and knows only package fault.
+package bootstrap
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// Options say what to run with.
+type Options struct {
+	ConfigFile string
+	Set        []string // --set KEY=VALUE
+	StateDir   string
+	Once       bool // end when ready or failed, rather than watch
+	Log        *logrus.Logger
+	Redactor   *secret.Redactor
+}
+
+// A Phase brings the VM one step nearer to ready. Do may be called again after a crash at any point
+// inside it: it first looks at what is already there. The error is a *fault.Error, which says the
+// class and whether waiting helps; the fields go to the log.
+type Phase struct {
+	Name string
+	Do   func(ctx context.Context, b *Boot) (logrus.Fields, error)
+}
+
+var phases = []Phase{
+	{health.Discover, discover},
+	{health.Credential, credential},
+	{health.Preflight, preflight},
+	{health.Register, register},
+	{health.Service, startService},
+	{health.Online, online},
+}
+
+// A Boot is one attempt to bring the VM up, with the facts that the phases find.
+type Boot struct {
+	Options
+	Config *config.Config
+	VM     azure.Instance
+	Agent  string   // its name on this VM
+	Tags   []string // filled in for this VM
+	Place  devops.Place
+	Runner agent.Runner
+
+	journal *journal
+	report  *health.Reporter
+	loader  *config.Loader
+	imds    *azure.IMDS
+	network azure.Network
+	client  *http.Client
+	pat     secret.PAT // held between credential and online; dropped whenever the boot waits
+	begun   time.Time
+}
+
+// Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
+// give up: it shows what failed and tries again slowly, so that mending the cause in Azure mends
+// the VM.
+func Run(ctx context.Context, o Options) error {
+	if err := secret.Harden(); err != nil {
+		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
+	}
+	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact)}
+	for _, name := range azure.CleanEnvironment() {
+		o.Log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
+	}
+	j, err := openJournal(o.StateDir, o.Log)
+	if err != nil {
+		report.Failed(health.Waiting, fault.From(err))
+		return err
+	}
+	report.Begun()
+	defer report.Stopping()
+	slow := slowly()
+	for {
+		b := &Boot{Options: o, journal: j, report: report, begun: time.Now()}
+		err := b.bringUp(ctx)
+		b.drop()
+		if ctx.Err() != nil {
+			return b.leave(ctx)
+		}
+		if err != nil {
+			err = b.failed(err)
+		}
+		if o.Once {
+			return err
+		}
+		if err == nil {
+			slow.Reset()
+			err = b.watch(ctx)
+		}
+		if ctx.Err() != nil {
+			return b.leave(ctx)
+		}
+		if err != nil && !pause(ctx, slow.NextBackOff()) {
+			return b.leave(ctx)
+		}
+	}
+}
+
+// bringUp is one attempt, from start to ready.
+func (b *Boot) bringUp(ctx context.Context) error {
+	unlock, err := b.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
+	defer cancel()
+	wasReady := b.journal.Phase == health.Ready
+	if !wasReady {
+		b.journal.Attempt++
+	}
+	if err := b.through(ctx, phases[:1]); err != nil {
+		return err
+	}
+	if b.joined(ctx) {
+		b.report.Ready(b.journal.State, true)
+		return nil
+	}
+	if wasReady {
+		b.journal.again()
+	}
+	if err := b.through(ctx, phases[1:]); err != nil {
+		return err
+	}
+	if err := b.journal.ready(); err != nil {
+		return err
+	}
+	b.report.Ready(b.journal.State, false)
+	return nil
+}
+
+// prepare reads the configuration and waits for its turn: one run at a time works on a VM.
+func (b *Boot) prepare(ctx context.Context) (unlock func(), err error) {
+	b.report.PhaseBegun(health.Waiting)
+	b.loader, err = config.Load(b.ConfigFile, os.Environ(), b.Set)
+	if err != nil {
+		return nil, err
+	}
+	if b.Config, err = b.loader.Config(); err != nil {
+		return nil, err
+	}
+	c := b.Config
+	b.Runner = agent.Runner{Home: agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}, Process: c.Agent.Service == "process", State: b.StateDir}
+	b.imds = azure.NewIMDS(c.IMDS.Endpoint)
+	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile}.FromEnvironment()
+	if b.client, err = b.network.Client(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, errDeadline)
+	defer cancel()
+	var lock *os.File
+	err = b.retry(ctx, health.Waiting, func() (err error) {
+		lock, err = b.journal.lock()
+		return err
+	}, func(int) {})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.journal.reload(); err != nil { // another run may have worked meanwhile
+		_ = lock.Close()
+		return nil, err
+	}
+	return func() { _ = lock.Close() }, nil
+}
+
+// joined reports whether this VM was ready before and still is, so that there is nothing to do. The
+// agent lives without the vault and without a PAT, so trouble in asking Azure DevOps is logged, not
+// a reason to begin again.
+func (b *Boot) joined(ctx context.Context) bool {
+	s, err := b.Runner.Settings()
+	if err != nil || s == nil || b.journal.Phase != health.Ready || b.journal.Target != b.target() || s.AgentID != b.journal.Agent.ID || b.journal.Agent.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
+		return false
+	}
+	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {
+		return false
+	}
+	there, err := b.standing(ctx, b.journal.Agent.ID)
+	if err != nil {
+		b.Log.WithError(err).Warn("the agent runs, but Azure DevOps could not be asked about it")
+		return true
+	}
+	return there
+}
+
+func (b *Boot) standing(ctx context.Context, id int) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := b.devops(ctx)
+	if err != nil {
+		return false, err
+	}
+	if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+		return false, err
+	}
+	a, err := c.Agent(ctx, b.Place, b.Agent)
+	return a != nil && a.ID == id, err
+}
+
+func (b *Boot) failed(err error) error {
+	f := fault.From(err)
+	b.report.Failed(b.journal.at(), f)
+	if e := b.journal.failed(f, b.Redactor.Redact); e != nil {
+		b.Log.WithError(e).Error("the failure could not be recorded")
+	}
+	return f
+}

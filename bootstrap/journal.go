@@ -1,0 +1,153 @@
+package bootstrap
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+)
+
+// The journal is state.json while a boot writes it.
+type journal struct {
+	health.State
+	dir   string
+	log   *logrus.Logger
+	start map[string]time.Time // with the monotonic clock, which survives a jump of the other
+}
+
+func openJournal(dir string, log *logrus.Logger) (*journal, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // status is for everyone; nothing in it is secret
+		return nil, fault.New(fault.State, "the state folder %s", dir).Because(err).Hint("Name a folder that can be written (--state-dir), or run as root.")
+	}
+	j := &journal{dir: dir, log: log, start: map[string]time.Time{}}
+	if err := j.reload(); err != nil {
+		return nil, err
+	}
+	probe, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return nil, fault.New(fault.State, "the state folder %s cannot be written", dir).Because(err).Hint("Check its rights and that the file system is not full or read-only; run as root.")
+	}
+	_ = probe.Close()
+	_ = os.Remove(probe.Name())
+	return j, nil
+}
+
+// reload reads the state. What is no state is set aside: the agent's folder and the server say the
+// rest.
+func (j *journal) reload() error {
+	s, damaged, err := health.ReadState(j.dir)
+	if err != nil {
+		return err
+	}
+	if damaged != nil {
+		to, err := health.SetAside(j.dir)
+		if err != nil {
+			return fault.New(fault.State, "damaged state cannot be set aside").Because(err).Hint("Delete %s.", health.StateFile(j.dir))
+		}
+		j.log.WithError(damaged).WithField("kept", to).Warn("state.json was damaged: set aside; the VM finds out anew where it stands")
+	}
+	j.State = s
+	return nil
+}
+
+// lock takes the VM for one run. The lock ends with the process, however that ends.
+func (j *journal) lock() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(j.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fault.New(fault.State, "the lock").Because(err).Hint("Check the rights of %s; run as root.", j.dir)
+	}
+	if err := tryLock(f); err != nil {
+		_ = f.Close()
+		return nil, fault.New(fault.State, "another azp-bootstrap is at work on this VM").Passing().Retry(time.Second).Hint("Watch it: azp-bootstrap status --wait.")
+	}
+	return f, nil
+}
+
+func (j *journal) write() error { return j.Write(j.dir) }
+
+// newInstance begins the journal of another VM.
+func (j *journal) newInstance(id string) error {
+	at, attempt := j.StartedAt, j.Attempt
+	phases := j.Phases
+	if j.InstanceID != "" {
+		at, attempt = now(), 1
+	}
+	j.State = health.State{InstanceID: id, Phase: health.Discover, Attempt: max(attempt, 1), StartedAt: at, Phases: phases}
+	return j.write()
+}
+
+// again begins an attempt on a VM that was ready and is no more.
+func (j *journal) again() {
+	j.Attempt++
+	j.ReadyAt, j.Phases = nil, []health.Phase{}
+	j.Phase = health.Credential
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+func (j *journal) begin(phase string, verifying bool) error {
+	j.start[phase] = time.Now()
+	if verifying {
+		return nil
+	}
+	if j.StartedAt.IsZero() {
+		j.StartedAt = now()
+	}
+	if phase == health.Discover {
+		j.Phases = []health.Phase{}
+	}
+	j.Phase = phase
+	j.Phases = append(j.Phases, health.Phase{Name: phase, StartedAt: now()})
+	return j.write()
+}
+
+func (j *journal) end(phase string, retries int, verifying bool) (health.Phase, error) {
+	took := time.Since(j.start[phase]).Round(time.Millisecond).Seconds()
+	for i := range j.Phases {
+		if p := &j.Phases[i]; p.Name == phase && !verifying {
+			p.Seconds, p.Retries = took, retries
+			return *p, j.write()
+		}
+	}
+	return health.Phase{Name: phase, Seconds: took, Retries: retries}, nil
+}
+
+func (j *journal) ready() error {
+	t := now()
+	j.Phase, j.ReadyAt = health.Ready, &t
+	return j.write()
+}
+
+func failure(f *fault.Error, redact func(string) string) *health.Failure {
+	return &health.Failure{Code: f.Class.Code, Message: redact(f.Error()), Hint: redact(f.Advice), At: now()}
+}
+
+// stumbled records a passing fault; the phase goes on.
+func (j *journal) stumbled(f *fault.Error, redact func(string) string) error {
+	if j.Phase == health.Ready {
+		return nil
+	}
+	j.LastError = failure(f, redact)
+	return j.write()
+}
+
+func (j *journal) failed(f *fault.Error, redact func(string) string) error {
+	if j.StartedAt.IsZero() {
+		j.StartedAt = now()
+	}
+	j.Attempt = max(j.Attempt, 1)
+	j.Phase, j.ReadyAt, j.LastError = health.Failed, nil, failure(f, redact)
+	return j.write()
+}
+
+// at is the phase the boot is in, for messages.
+func (j *journal) at() string {
+	if j.Phase == health.Failed || j.Phase == "" {
+		return health.Waiting
+	}
+	return j.Phase
+}

@@ -1,0 +1,318 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+)
+
+// discover asks IMDS which VM this is, and lets user data and tags complete the configuration. A
+// disk that was another VM's is wiped of that VM's registration; the server is not told, because
+// the agent may be the other VM's.
+func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	vm, err := b.imds.Instance(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.VM = vm
+	if b.Config, err = b.withRemote(); err != nil {
+		return nil, err
+	}
+	if err := b.Config.CheckCloud(vm.Cloud); err != nil {
+		return nil, err
+	}
+	b.Agent, b.Tags, err = b.Config.Names(config.Facts{
+		ComputerName: vm.ComputerName, VMID: vm.VMID, VMName: vm.Name, ScaleSet: vm.ScaleSet, Location: vm.Location,
+		Zone: vm.Zone, ResourceGroup: vm.ResourceGroup, SubscriptionID: vm.SubscriptionID, InstanceIndex: vm.Index(), Tags: vm.Tags,
+	})
+	if err != nil {
+		return nil, err
+	}
+	before := b.journal.InstanceID
+	if laid := b.Runner.LaidFor(); before != vm.VMID && (before != "" || laid != "" && laid != vm.VMID) {
+		b.Log.WithFields(logrus.Fields{"instance": vm.VMID, "before": before + laid}).Warn("this disk was another VM's: its local registration is wiped, this VM boots as new")
+		if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+			return nil, err
+		}
+		if err := b.Runner.Wipe(); err != nil {
+			return nil, err
+		}
+	}
+	if before != vm.VMID {
+		if err := b.journal.newInstance(vm.VMID); err != nil {
+			return nil, err
+		}
+	}
+	return logrus.Fields{"vm": vm.Name, "instance": vm.VMID, "location": vm.Location, "agent": b.Agent}, nil
+}
+
+func (b *Boot) withRemote() (*config.Config, error) {
+	layers, err := b.loader.Remote(b.Config, b.VM.UserData, b.VM.Tags)
+	if err != nil || len(layers) == 0 {
+		return b.Config, err
+	}
+	return b.loader.Config(layers...)
+}
+
+// wanted is the configured target in the words of Azure DevOps.
+func (b *Boot) wanted() devops.Target {
+	t := b.Config.Target
+	return devops.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name()}
+}
+
+// target is the configured target in the words of state.json.
+func (b *Boot) target() health.Target {
+	t := b.Config.Target
+	return health.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name(), URL: b.Config.Server.Base}
+}
+
+// roleSpread is how long role assignments may take to reach a vault (learn.microsoft.com, "Azure
+// RBAC limitations": up to 10 minutes).
+const roleSpread = 10 * time.Minute
+
+// secret fetches the PAT, or gives the one that is held.
+func (b *Boot) secret(ctx context.Context) error {
+	if b.pat.Reveal() != "" {
+		return nil
+	}
+	c := b.Config.Credential
+	v, err := azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client)
+	if err != nil {
+		return err
+	}
+	young := time.Since(b.begun) < roleSpread && (b.journal.Attempt <= 1 || time.Since(b.journal.StartedAt) < roleSpread)
+	s, err := v.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
+	if err != nil {
+		return err
+	}
+	b.pat = s.PAT
+	b.Redactor.Add(s.PAT)
+	return nil
+}
+
+// drop forgets the PAT.
+func (b *Boot) drop() { b.pat.Drop() }
+
+// devops makes a client with the PAT.
+func (b *Boot) devops(ctx context.Context) (*devops.Client, error) {
+	if err := b.secret(ctx); err != nil {
+		return nil, err
+	}
+	s := b.Config.Server
+	name := "collection " + s.Name + " of " + s.Root
+	if s.Hosted {
+		name = "organization " + s.Name
+	}
+	return devops.New(s.Base, name, b.client, b.pat), nil
+}
+
+// credential fetches the PAT from Key Vault as the VM's managed identity.
+func credential(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	kv := b.Config.Credential.KeyVault
+	u, _ := url.Parse(kv.URL)
+	return logrus.Fields{"vault": u.Hostname(), "secret": kv.Secret}, b.secret(ctx)
+}
+
+// preflight asks Azure DevOps whether the PAT can do the job, before anything is changed.
+func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	c, err := b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	user, err := c.WhoAmI(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+		return nil, err
+	}
+	return logrus.Fields{"user": user, "target": b.Place.String(), "id": b.Place.ID}, nil
+}
+
+// register makes the agent known to the server, once: what a crash left half done, on the server or
+// on disk, is recognized and mended.
+func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	c, err := b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there, err := c.Agent(ctx, b.Place, b.Agent)
+	if err != nil {
+		return nil, err
+	}
+	here, err := b.Runner.Settings()
+	if err != nil {
+		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
+	}
+	fields := logrus.Fields{"agent": b.Agent}
+	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent {
+		fields["id"] = there.ID
+		return fields, nil
+	}
+	if err := b.leaveFormer(ctx); err != nil {
+		return nil, err
+	}
+	replace, err := b.mayTake(there)
+	if err != nil {
+		return nil, err
+	}
+	existing := 0
+	if there != nil {
+		existing = there.ID
+	}
+	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
+		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
+	}
+	if err := b.journal.write(); err != nil {
+		return nil, err
+	}
+	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+		return nil, err
+	}
+	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
+		return nil, err
+	}
+	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.Runner.ConfigureRecord(), func(line string) {
+		if line == "" {
+			return
+		}
+		b.Log.WithFields(logrus.Fields{"phase": health.Register, "from": "config"}).Info(line)
+	})
+	if errors.Is(err, agent.ErrKeptPAT) {
+		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
+			_ = c.Delete(ctx, b.Place, dead)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.journal.Target = b.target()
+	b.journal.Agent = health.Agent{Name: got.AgentName, ID: got.AgentID}
+	b.journal.Registering = nil
+	fields["id"] = got.AgentID
+	return fields, b.journal.write()
+}
+
+func (b *Boot) registration(replace bool) agent.Registration {
+	c, t := b.Config, b.Config.Target
+	r := agent.Registration{
+		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
+		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
+		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile,
+		InstanceID: b.VM.VMID, Timeout: c.Agent.ConfigureTimeout,
+	}
+	if !c.Server.Hosted && t.Kind() != config.KindPool {
+		r.URL, r.Collection = c.Server.Root, c.Server.Collection
+	}
+	return r
+}
+
+// mayTake decides about an agent that stands under our name: ours (by its instance ID, or because
+// we were about to make it when we were cut off) is taken over; another's by agent.replace.
+func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
+	if there == nil {
+		return false, nil
+	}
+	i := b.journal.Registering
+	ours := there.InstanceID == b.VM.VMID || b.journal.Agent.ID == there.ID && b.journal.InstanceID == b.VM.VMID && b.journal.Target == b.target() ||
+		i != nil && i.Name == b.Agent && i.Existing == 0 && !there.Online && (there.InstanceID == "" || there.InstanceID == b.VM.VMID)
+	policy := b.Config.Agent.Replace
+	if ours || policy == "always" || policy == "offline" && !there.Online {
+		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online, "ours": ours}).Info("the agent of this name is taken over")
+		return true, nil
+	}
+	state := "offline"
+	if there.Online {
+		state = "online"
+	}
+	return false, fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", there.Name, b.Place, state, there.ID).
+		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", policy)
+}
+
+// leaveFormer removes the agent this VM had in another target before the configuration changed: at
+// most one agent of a VM, ever.
+func (b *Boot) leaveFormer(ctx context.Context) error {
+	former := b.journal.Target
+	if b.journal.Agent.ID == 0 || former == b.target() && b.journal.Agent.Name == b.Agent {
+		return nil
+	}
+	c := devops.New(former.URL, former.URL, b.client, b.pat)
+	p, err := c.Find(ctx, devops.Target{Kind: former.Kind, Project: former.Project, Name: former.Name})
+	if err == nil {
+		var a *devops.Agent
+		if a, err = c.Agent(ctx, p, b.journal.Agent.Name); err == nil && a != nil && a.ID == b.journal.Agent.ID {
+			if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+				return err
+			}
+			b.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID, "target": p.String()}).Info("the VM leaves its former target")
+			err = c.Delete(ctx, p, a)
+		}
+	}
+	if f := fault.From(err); err != nil && f.Class != fault.Target { // a target that is gone has no agent
+		return err
+	}
+	b.journal.Agent, b.journal.Target = health.Agent{}, health.Target{}
+	return b.journal.write()
+}
+
+// startService makes the agent run.
+func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
+	s, err := b.Runner.Settings()
+	if err == nil && s == nil {
+		err = fault.New(fault.Agent, "the agent is no longer configured").Hint("Run again: it is registered anew.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.Runner.Trust(b.network.CAFile))
+	b.journal.Agent.Service = name
+	if err != nil {
+		return nil, errors.Join(err, b.journal.write())
+	}
+	return logrus.Fields{"service": name}, b.journal.write()
+}
+
+// comesOnline is how long a started agent may take to show up: the listener waits at most four
+// minutes for a session of its own that a crash left open (Agent.Listener, MessageListener.cs).
+const comesOnline = 5 * time.Minute
+
+// online confirms that Azure DevOps shows the agent online.
+func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	c, err := b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.Agent(ctx, b.Place, b.Agent)
+	switch {
+	case err != nil:
+		return nil, err
+	case a == nil:
+		return nil, fault.New(fault.Service, "the agent %s is gone from the server", b.Agent).Hint("Somebody removed it while the VM was joining; run again, and it is registered anew.")
+	case a.Online:
+		b.journal.Agent.Version = a.Version
+		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil
+	}
+	running, state := b.Runner.Running(b.journal.Agent.Service)
+	waited := time.Since(b.journal.start[health.Online])
+	f := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
+		Hint("Look at its log: journalctl -u '%s', or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.journal.Agent.Service, b.Config.Agent.Dir)
+	if waited > comesOnline {
+		return nil, f
+	}
+	if !running && b.Runner.Process {
+		if _, err := startService(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	return nil, f.Passing().Retry(min(100*time.Millisecond+waited/4, 2*time.Second))
+}

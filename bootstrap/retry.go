@@ -1,0 +1,114 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+)
+
+var errDeadline = errors.New("the deadline has passed")
+
+// through takes the VM through phases, journalling each.
+func (b *Boot) through(ctx context.Context, phases []Phase) error {
+	for _, p := range phases {
+		verifying := b.journal.Phase == health.Ready // nothing is recorded while there may be nothing to do
+		if err := b.journal.begin(p.Name, verifying); err != nil {
+			return err
+		}
+		b.report.PhaseBegun(p.Name)
+		var fields map[string]any
+		retries := 0
+		err := b.retry(ctx, p.Name, func() error {
+			f, err := p.Do(ctx, b)
+			fields = f
+			return err
+		}, func(n int) { retries = n })
+		done, jerr := b.journal.end(p.Name, retries, verifying)
+		if err == nil {
+			err = jerr
+		}
+		if err != nil {
+			return err
+		}
+		b.report.PhaseDone(done, fields)
+	}
+	return nil
+}
+
+// retry is the one retry loop of the house. Passing faults are waited out with full jitter (each
+// wait is drawn between nothing and twice the interval) or as the server asks; lasting ones end it,
+// and so does ctx's deadline, with the class of the last fault.
+func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted func(retries int)) error {
+	var last *fault.Error
+	retries := 0
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.Multiplier, wait.MaxInterval, wait.RandomizationFactor = 250*time.Millisecond, 2, 20*time.Second, 1
+	options := []backoff.RetryOption{backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(_ error, d time.Duration) {
+		if d < pollLimit && last.After > 0 && last.Class == fault.Service {
+			b.report.Polls(phase, last)
+			return
+		}
+		b.drop() // the PAT is not kept through a wait
+		retries++
+		counted(retries)
+		b.report.Waits(phase, last, retries, d)
+		if err := b.journal.stumbled(last, b.Redactor.Redact); err != nil {
+			b.Log.WithError(err).Warn("the state could not be written")
+		}
+	})}
+	if end, ok := ctx.Deadline(); ok {
+		options = append(options, backoff.WithMaxElapsedTime(max(time.Until(end), time.Nanosecond)))
+	}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		if err == nil {
+			return struct{}{}, nil
+		}
+		if ctx.Err() == nil || last == nil { // an end of time is no news of its own
+			last = fault.From(err)
+		}
+		if !last.Wait {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if last.After > 0 {
+			return struct{}{}, errors.Join(err, &backoff.RetryAfterError{Duration: last.After})
+		}
+		return struct{}{}, err
+	}, options...)
+	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) || last == nil {
+		return err
+	}
+	if last.Wait {
+		gaveUp := *last
+		gaveUp.Message = "gave up at the deadline: " + gaveUp.Message
+		return &gaveUp
+	}
+	return last
+}
+
+// pollLimit is below what counts as waiting for something that failed.
+const pollLimit = 5 * time.Second
+
+// slowly are the pauses between the attempts of a daemon whose boot failed.
+func slowly() *backoff.ExponentialBackOff {
+	s := backoff.NewExponentialBackOff()
+	s.InitialInterval, s.Multiplier, s.MaxInterval, s.RandomizationFactor = time.Minute, 1.5, 15*time.Minute, 0.3
+	return s
+}
+
+// pause waits; false means that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

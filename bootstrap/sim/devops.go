@@ -1,0 +1,379 @@
+package sim
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A server is one organization or collection with what stands in it.
+type server struct {
+	Server
+	sim      *Sim
+	id       string
+	nextID   int
+	pools    []*pool
+	projects []*project
+}
+
+type pool struct {
+	id     int
+	name   string
+	kind   string // automation, deployment
+	agents []*agent
+}
+
+type project struct {
+	id, name string
+	groups   []*group
+}
+
+// A group is an environment or a deployment group: named members over a pool of its own.
+type group struct {
+	id      int
+	name    string
+	kind    string // environment, deploymentGroup
+	project *project
+	pool    *pool
+	members []*member
+}
+
+type member struct {
+	id    int
+	tags  []string
+	agent *agent
+}
+
+func newServer(sim *Sim, def Server) *server {
+	v := &server{Server: def, sim: sim, id: guid()}
+	for _, name := range def.Pools {
+		v.pools = append(v.pools, &pool{id: v.next(), name: name, kind: "automation"})
+	}
+	for _, p := range def.Projects {
+		pr := &project{id: guid(), name: p.Name}
+		add := func(kind, name string) {
+			pl := &pool{id: v.next(), name: p.Name + "-" + name, kind: "deployment"}
+			v.pools = append(v.pools, pl)
+			pr.groups = append(pr.groups, &group{id: v.next(), name: name, kind: kind, project: pr, pool: pl})
+		}
+		for _, n := range p.Environments {
+			add("environment", n)
+		}
+		for _, n := range p.DeploymentGroups {
+			add("deploymentGroup", n)
+		}
+		v.projects = append(v.projects, pr)
+	}
+	return v
+}
+
+func (v *server) next() int {
+	v.nextID++
+	return v.nextID
+}
+
+func guid() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b)
+	h := hex.EncodeToString(b)
+	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-a" + h[17:20] + "-" + h[20:]
+}
+
+// tokenHost issues the agents' own tokens for Services.
+const tokenHost = "vstoken.dev.azure.com"
+
+// A call is a request below an organization, collection or server root.
+type call struct {
+	*server
+	w     http.ResponseWriter
+	r     *http.Request
+	path  string // below the base, without leading slash
+	pat   *PAT
+	agent *agent // when an agent's own token is used
+}
+
+func (s *Sim) answerDevOps(host string, w http.ResponseWriter, r *http.Request) {
+	v, rest := s.route(host, r.URL.Path)
+	if v == nil {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, "<!DOCTYPE html><html><title>Azure DevOps Services | Not found</title></html>")
+		return
+	}
+	c := &call{server: v, w: w, r: r, path: rest}
+	if strings.HasPrefix(rest, "_apis/oauth2/token") {
+		s.oauth(w, r)
+		return
+	}
+	if r.Method == http.MethodOptions {
+		c.options()
+		return
+	}
+	if !c.signIn() || !c.versionFits() {
+		return
+	}
+	s.mu.Lock()
+	h := c.handler()
+	s.mu.Unlock()
+	if h == nil {
+		c.refuse(http.StatusNotFound, "", "The controller for path '"+r.URL.Path+"' was not found or does not implement IController.")
+		return
+	}
+	h()
+}
+
+// route finds the server whose address is the longest that fits; on premises the root answers
+// connection data as well.
+func (s *Sim) route(host, path string) (*server, string) {
+	var best *server
+	length, rest := -1, ""
+	for _, v := range s.servers {
+		if v.host() != host {
+			continue
+		}
+		bases := []string{v.URL}
+		if !v.hosted() {
+			bases = append(bases, v.root())
+		}
+		for _, b := range bases {
+			u, _ := url.Parse(b)
+			below, ok := strings.CutPrefix(strings.ToLower(path)+"/", strings.ToLower(strings.TrimRight(u.Path, "/"))+"/")
+			if ok && len(u.Path) > length && (b == v.URL || strings.HasPrefix(below, "_apis/connectiondata") || strings.HasPrefix(below, "_apis/oauth2")) {
+				best, length, rest = v, len(u.Path), strings.Trim(path[len(strings.TrimRight(u.Path, "/")):], "/")
+			}
+		}
+	}
+	return best, rest
+}
+
+// refuse answers with an error as Azure DevOps words it.
+func (c *call) refuse(status int, key, message string) {
+	reply(c.w, status, object{"$id": "1", "innerException": nil, "message": message, "typeName": "Microsoft.TeamFoundation." + key + ", Microsoft.TeamFoundation", "typeKey": key, "errorCode": 0, "eventId": 3000})
+}
+
+// signIn finds out whose request it is. Services answers a bad PAT with a sign-in page and 203, one
+// that expired with 401; servers on premises with 401.
+func (c *call) signIn() bool {
+	header := c.r.Header.Get("Authorization")
+	if t, ok := strings.CutPrefix(header, "Bearer "); ok {
+		if c.agent = c.sim.agentOf(t); c.agent != nil {
+			return true
+		}
+	}
+	user, pass, _ := c.r.BasicAuth()
+	_ = user
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	for i := range c.sim.scenario.PATs {
+		p := &c.sim.scenario.PATs[i]
+		if pass == "" || p.Value != pass {
+			continue
+		}
+		if len(p.Organizations) > 0 && !slices.Contains(p.Organizations, c.name()) {
+			break
+		}
+		if !p.Expires.IsZero() && p.Expires.Before(time.Now()) {
+			c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: The user '' is not authorized to access this resource.")
+			return false
+		}
+		c.pat = p
+		return true
+	}
+	if c.hosted() {
+		c.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		c.w.WriteHeader(http.StatusNonAuthoritativeInfo)
+		_, _ = io.WriteString(c.w, "<!DOCTYPE html>\r\n<html lang=\"en-US\"><head><title>Azure DevOps Services | Sign In</title></head><body></body></html>")
+		return false
+	}
+	c.w.Header().Set("WWW-Authenticate", `Basic realm="`+c.host()+`"`)
+	c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: Resource not available for anonymous access. Client authentication required.")
+	return false
+}
+
+// may checks a scope; without it, access is denied as Azure DevOps words it.
+func (c *call) may(area string, manage bool) bool {
+	if c.agent != nil || c.pat.has(area, manage) {
+		return true
+	}
+	c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied. The token of "+c.pat.User+" does not have the scope for this operation. For more information, contact the Azure DevOps administrator.")
+	return false
+}
+
+func (p *PAT) has(area string, manage bool) bool {
+	return slices.Contains(p.Scopes, "full") || slices.Contains(p.Scopes, area) || !manage && slices.Contains(p.Scopes, area+".read")
+}
+
+var apiVersion = regexp.MustCompile(`^(\d+\.\d+)(-preview(\.\d+)?)?$`)
+
+// versionFits refuses what this server is too old for, and previews that are not asked for as such.
+func (c *call) versionFits() bool {
+	v := c.r.URL.Query().Get("api-version")
+	if v == "" {
+		for _, part := range strings.Split(c.r.Header.Get("Accept"), ";") {
+			if a, ok := strings.CutPrefix(strings.TrimSpace(part), "api-version="); ok {
+				v = a
+			}
+		}
+	}
+	if v == "" && c.r.Method == http.MethodGet { // a read without a version gets the oldest
+		return true
+	}
+	m := apiVersion.FindStringSubmatch(v)
+	switch {
+	case m == nil:
+		c.refuse(http.StatusBadRequest, "VssVersionNotSpecifiedException", "No api-version was supplied for the \""+c.r.Method+"\" request. The version must be supplied either as part of the Accept header (e.g. \"application/json; api-version=1.0\") or as a query parameter (e.g. \"?api-version=1.0\").")
+	case newer(m[1], c.APIVersion) && c.agent == nil:
+		c.refuse(http.StatusBadRequest, "VssVersionOutOfRangeException", "The requested REST API version of "+v+" is out of range for this server. The latest REST API version this server supports is "+c.APIVersion+".")
+	case m[2] == "" && !strings.HasPrefix(c.path, "_apis/distributedtask/pools"):
+		c.refuse(http.StatusBadRequest, "VssInvalidPreviewVersionException", "The requested version \""+v+"\" of the resource is under preview. The -preview flag must be supplied in the api-version for such requests. For example: \""+v+"-preview\"")
+	default:
+		return true
+	}
+	return false
+}
+
+func newer(a, b string) bool {
+	split := func(s string) (string, string) { x, y, _ := strings.Cut(s, "."); return x, y }
+	a1, a2 := split(a)
+	b1, b2 := split(b)
+	if len(a1) != len(b1) {
+		return len(a1) > len(b1)
+	}
+	return a1 > b1 || a1 == b1 && a2 > b2
+}
+
+// resources, by the location IDs that clients of others ask for (OPTIONS _apis/distributedtask).
+func (c *call) options() {
+	type res struct{ id, area, name, route string }
+	var out []object
+	for _, r := range []res{
+		{"a8c47e17-4d56-4a56-92bb-de7ea7dc65be", "distributedtask", "pools", "_apis/{area}/{resource}/{poolId}"},
+		{"e298ef32-5878-4cab-993c-043836571f42", "distributedtask", "agents", "_apis/{area}/pools/{poolId}/{resource}/{agentId}"},
+		{"083c4d89-ab35-45af-aa11-7cf66895c53e", "distributedtask", "deploymentgroups", "{project}/_apis/{area}/{resource}/{deploymentGroupId}"},
+		{"2f0aa599-c121-4256-a5fd-ba370e0ae7b6", "distributedtask", "targets", "{project}/_apis/{area}/deploymentgroups/{deploymentGroupId}/{resource}/{targetId}"},
+		{"8572b1fc-2482-47fa-8f74-7e3ed53ee54b", "distributedtask", "environments", "{project}/_apis/{area}/{resource}/{environmentId}"},
+	} {
+		out = append(out, object{"id": r.id, "area": r.area, "resourceName": r.name, "routeTemplate": r.route, "resourceVersion": 1, "minVersion": "1.0", "maxVersion": c.APIVersion, "releasedVersion": "0.0"})
+	}
+	reply(c.w, http.StatusOK, object{"count": len(out), "value": out})
+}
+
+func (c *call) connectionData() {
+	kind := "onPremises"
+	if c.hosted() {
+		kind = "hosted"
+	}
+	user := object{"id": "cccccccc-0000-4000-8000-000000000001", "providerDisplayName": "agent", "isActive": true}
+	if c.pat != nil {
+		user["providerDisplayName"] = c.pat.User
+	}
+	reply(c.w, http.StatusOK, object{"authenticatedUser": user, "authorizedUser": user, "instanceId": c.id, "deploymentId": c.id, "deploymentType": kind,
+		"locationServiceData": object{"serviceOwner": "00025394-6065-48ca-87d9-7f5672854ef7", "defaultAccessMappingMoniker": "PublicAccessMapping", "lastChangeId": 1}})
+}
+
+// handler finds what the path means; nil if nothing. The simulator is locked meanwhile, and not when
+// the handler runs.
+func (c *call) handler() func() {
+	parts := strings.Split(c.path, "/")
+	lower := strings.Split(strings.ToLower(c.path), "/")
+	at := func(i int) string {
+		if i < len(lower) {
+			return lower[i]
+		}
+		return ""
+	}
+	if at(0) == "_apis" {
+		switch {
+		case at(1) == "connectiondata":
+			return c.connectionData
+		case at(1) == "resourceareas":
+			return func() { reply(c.w, http.StatusOK, object{"count": 0, "value": []object{}}) }
+		case at(1) == "distributedtask" && at(2) == "pools" && at(3) == "":
+			return c.listPools
+		case at(1) == "distributedtask" && at(2) == "pools":
+			p := c.poolByID(at(3))
+			if p == nil {
+				return func() {
+					c.refuse(http.StatusNotFound, "TaskAgentPoolNotFoundException", "No agent pool found with identifier "+at(3)+".")
+				}
+			}
+			switch at(4) {
+			case "agents":
+				return func() { c.poolAgents(p, at(5)) }
+			case "sessions":
+				return func() { c.sessions(p, at(5)) }
+			case "messages":
+				return func() { c.messages(p) }
+			}
+		}
+		return nil
+	}
+	if at(1) != "_apis" {
+		return nil
+	}
+	name, err := url.PathUnescape(parts[0])
+	var pr *project
+	for _, p := range c.projects {
+		if err == nil && (strings.EqualFold(p.name, name) || p.id == name) {
+			pr = p
+		}
+	}
+	if pr == nil {
+		return func() {
+			c.refuse(http.StatusNotFound, "ProjectDoesNotExistWithNameException", "TF200016: The following project does not exist: "+name+". Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server.")
+		}
+	}
+	kind := ""
+	switch at(2) + "/" + at(3) {
+	case "distributedtask/deploymentgroups":
+		kind = "deploymentGroup"
+	case "pipelines/environments":
+		if !newer("7.0", c.APIVersion) {
+			kind = "environment"
+		}
+	case "distributedtask/environments":
+		if !newer("6.0", c.APIVersion) {
+			kind = "environment"
+		}
+	}
+	if kind == "" {
+		return nil
+	}
+	if at(4) == "" {
+		return func() { c.listGroups(pr, kind) }
+	}
+	g := pr.group(kind, at(4))
+	if g == nil {
+		return func() {
+			c.refuse(http.StatusNotFound, "DeploymentGroupNotFoundException", "No group found with identifier "+at(4)+".")
+		}
+	}
+	if kind == "deploymentGroup" && at(5) == "targets" {
+		return func() { c.members(g, at(6)) }
+	}
+	if kind == "environment" && at(5) == "providers" && at(6) == "virtualmachines" {
+		if at(7) == "pool" {
+			return func() { reply(c.w, http.StatusOK, g.pool.body()) }
+		}
+		return func() { c.members(g, at(7)) }
+	}
+	return nil
+}
+
+func (c *call) read(into any) bool {
+	if err := json.NewDecoder(io.LimitReader(c.r.Body, 4<<20)).Decode(into); err != nil {
+		c.refuse(http.StatusBadRequest, "VssPropertyValidationException", "The body cannot be read: "+err.Error())
+		return false
+	}
+	return true
+}
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -1,0 +1,145 @@
+package sim
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+const tenant = "99999999-8888-7777-6666-555555555555"
+
+type token struct {
+	objectID, resource string
+	expires            time.Time
+}
+
+func (s *Sim) vm(name string) VM {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.scenario.VMs {
+		if v.Name == name {
+			return v
+		}
+	}
+	return VM{}
+}
+
+// imds serves one VM's metadata.
+func (s *Sim) imds(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		service := "imds"
+		if strings.HasPrefix(r.URL.Path, "/metadata/identity/") {
+			service = "identity"
+		}
+		s.serve(service, name, w, r, func(w http.ResponseWriter, r *http.Request) { s.answerIMDS(s.vm(name), w, r) })
+	})
+}
+
+func (s *Sim) answerIMDS(vm VM, w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Server", "IMDS/150.870.65.1854")
+	q := r.URL.Query()
+	switch {
+	case !strings.EqualFold(r.Header.Get("Metadata"), "true") || r.Header.Get("X-Forwarded-For") != "":
+		reply(w, http.StatusBadRequest, object{"error": "Bad request. Required metadata header not specified"})
+	case q.Get("api-version") == "":
+		reply(w, http.StatusBadRequest, object{"error": "Bad request. api-version was not specified in the request", "newest-versions": []string{"2021-12-13", "2021-11-15", "2021-11-01"}})
+	case r.URL.Path == "/metadata/instance":
+		reply(w, http.StatusOK, instance(vm))
+	case r.URL.Path == "/metadata/instance/compute/subscriptionId" && q.Get("format") == "text":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, vm.SubscriptionID)
+	case r.URL.Path == "/metadata/scheduledevents":
+		reply(w, http.StatusOK, object{"DocumentIncarnation": 1, "Events": []object{}})
+	case r.URL.Path == "/metadata/identity/oauth2/token":
+		s.answerToken(vm, w, r)
+	default:
+		reply(w, http.StatusNotFound, object{"error": "Not found"})
+	}
+}
+
+func instance(vm VM) object {
+	tags := []object{}
+	for k, v := range vm.Tags {
+		tags = append(tags, object{"name": k, "value": v})
+	}
+	id := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachines/%s", vm.SubscriptionID, vm.ResourceGroup, vm.Name)
+	if i := strings.LastIndex(vm.Name, "_"); vm.ScaleSet != "" && i >= 0 {
+		id = fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%s", vm.SubscriptionID, vm.ResourceGroup, vm.ScaleSet, vm.Name[i+1:])
+	}
+	return object{
+		"compute": object{
+			"azEnvironment": vm.Cloud, "location": vm.Location, "name": vm.Name, "osType": "Linux", "provider": "Microsoft.Compute",
+			"resourceGroupName": vm.ResourceGroup, "resourceId": id, "subscriptionId": vm.SubscriptionID, "tagsList": tags,
+			"userData": base64.StdEncoding.EncodeToString([]byte(vm.UserData)), "vmId": vm.ID, "vmScaleSetName": vm.ScaleSet,
+			"vmSize": "Standard_D2s_v5", "zone": vm.Zone, "osProfile": object{"adminUsername": "azureuser", "computerName": vm.ComputerName, "disablePasswordAuthentication": "true"},
+		},
+		"network": object{"interface": []object{{"ipv4": object{"ipAddress": []object{{"privateIpAddress": "10.0.0.4", "publicIpAddress": ""}}, "subnet": []object{{"address": "10.0.0.0", "prefix": "24"}}}, "macAddress": "000D3AF806EC"}}},
+	}
+}
+
+func (s *Sim) answerToken(vm VM, w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	bad := func(description string) {
+		reply(w, http.StatusBadRequest, object{"error": "invalid_request", "error_description": description})
+	}
+	id, problem := pick(vm.Identities, q.Get("client_id"), q.Get("object_id"), q.Get("msi_res_id")+q.Get("mi_res_id"))
+	resource := strings.TrimSuffix(q.Get("resource"), "/")
+	switch {
+	case problem != "":
+		bad(problem)
+	case resource == "":
+		bad("Required query variable 'resource' is missing")
+	default:
+		expires := time.Now().Add(24 * time.Hour)
+		t := jwt(object{"aud": resource, "iss": "https://sts.windows.net/" + tenant + "/", "tid": tenant, "oid": id.ObjectID, "sub": id.ObjectID, "appid": id.ClientID,
+			"iat": time.Now().Unix(), "nbf": time.Now().Unix(), "exp": expires.Unix(), "xms_mirid": id.ResourceID})
+		s.mu.Lock()
+		s.tokens[t] = token{id.ObjectID, resource, expires}
+		s.mu.Unlock()
+		reply(w, http.StatusOK, object{"access_token": t, "client_id": id.ClientID, "expires_in": "86399", "expires_on": strconv.FormatInt(expires.Unix(), 10),
+			"ext_expires_in": "86399", "not_before": strconv.FormatInt(time.Now().Unix(), 10), "resource": q.Get("resource"), "token_type": "Bearer"})
+	}
+}
+
+func pick(ids []Identity, client, object, resource string) (Identity, string) {
+	named := client + object + resource
+	if named == "" {
+		users := 0
+		for _, id := range ids {
+			if id.Kind == "system" {
+				return id, ""
+			}
+			users++
+		}
+		switch users {
+		case 0:
+			return Identity{}, "Identity not found"
+		case 1:
+			return ids[0], ""
+		}
+		return Identity{}, "Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"
+	}
+	for _, id := range ids {
+		if strings.EqualFold(id.ClientID, client) && client != "" || strings.EqualFold(id.ObjectID, object) && object != "" || strings.EqualFold(id.ResourceID, resource) && resource != "" {
+			return id, ""
+		}
+	}
+	return Identity{}, "Identity not found"
+}
+
+// jwt has the shape of a token; clients read its claims, only this simulator takes it.
+func jwt(claims object) string {
+	part := func(v any) string {
+		b, _ := json.Marshal(v)
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	return part(object{"typ": "JWT", "alg": "RS256"}) + "." + part(claims) + "." + base64.RawURLEncoding.EncodeToString([]byte("simulated signature"))
+}

@@ -1,0 +1,97 @@
+package sim
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// oauth gives an agent a token of its own for an assertion signed with the key it registered.
+func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
+	bad := func(description string) {
+		reply(w, http.StatusBadRequest, object{"error": "invalid_client", "error_description": description})
+	}
+	parts := strings.Split(r.FormValue("client_assertion"), ".")
+	if len(parts) != 3 {
+		bad("The assertion is not a JWT.")
+		return
+	}
+	var claims struct {
+		Subject   string `json:"sub"`
+		NotBefore int64  `json:"nbf"`
+		Expires   int64  `json:"exp"`
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
+	signature, err2 := base64.RawURLEncoding.DecodeString(parts[2])
+	if err != nil || err2 != nil {
+		bad("The assertion is not a JWT.")
+		return
+	}
+	now := time.Now()
+	switch {
+	case now.Before(time.Unix(claims.NotBefore, 0).Add(-5 * time.Minute)):
+		bad(fmt.Sprintf("The bearer token is not valid until %s. Current server time is %s.", time.Unix(claims.NotBefore, 0).UTC(), now.UTC()))
+		return
+	case now.After(time.Unix(claims.Expires, 0)):
+		bad(fmt.Sprintf("The bearer token expired on %s. Current server time is %s.", time.Unix(claims.Expires, 0).UTC(), now.UTC()))
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.servers {
+		for _, p := range v.pools {
+			for _, a := range p.agents {
+				if a.clientID != claims.Subject {
+					continue
+				}
+				n, err := base64.StdEncoding.DecodeString(a.key.Modulus)
+				e, err2 := base64.StdEncoding.DecodeString(a.key.Exponent)
+				if err != nil || err2 != nil {
+					bad("The registered key is not valid.")
+					return
+				}
+				key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+				sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+				if rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature) != nil {
+					bad("The signature is not that of the registered key.")
+					return
+				}
+				t := b64([]byte("agent " + a.clientID + " " + guid()))
+				reply(w, http.StatusOK, object{"access_token": t, "token_type": "urn:ietf:params:oauth:token-type:jwt-bearer", "expires_in": "3000"})
+				return
+			}
+		}
+	}
+	bad("The client " + claims.Subject + " is not known: the agent was removed.")
+}
+
+// agentOf finds the agent of a token of its own, as long as the agent stands.
+func (s *Sim) agentOf(t string) *agent {
+	raw, err := base64.StdEncoding.DecodeString(t)
+	f := strings.Fields(string(raw))
+	if err != nil || len(f) != 3 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.servers {
+		for _, p := range v.pools {
+			for _, a := range p.agents {
+				if a.clientID == f[1] {
+					return a
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Sim is one simulated Azure.
+type Sim struct {
+	mu       sync.Mutex
+	scenario *Scenario
+	tokens   map[string]token // access tokens of managed identities
+	servers  []*server
+	log      []Request
+	file     *os.File
+	ca       *authority
+}
+
+// A Request is one request that the simulator saw. Credentials are not in it, only their kind.
+type Request struct {
+	At      time.Time `json:"at"`
+	Service string    `json:"service"`
+	VM      string    `json:"vm,omitempty"`
+	Method  string    `json:"method"`
+	URL     string    `json:"url"`
+	Auth    string    `json:"auth,omitempty"` // basic, bearer
+	Agent   string    `json:"userAgent,omitempty"`
+	Status  int       `json:"status"` // 0 = cut
+	Fault   bool      `json:"fault,omitempty"`
+	Millis  float64   `json:"ms"`
+}
+
+// New makes an Azure from a scenario. Its certificate authority and its log are written to dir.
+func New(s *Scenario, dir string) (*Sim, error) {
+	ca, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca.pem, 0o644); err != nil { //nolint:gosec // a public certificate
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "requests.jsonl"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) //nolint:gosec // a log
+	if err != nil {
+		return nil, err
+	}
+	sim := &Sim{scenario: s, tokens: map[string]token{}, file: f, ca: ca}
+	for i := range s.Servers {
+		sim.servers = append(sim.servers, newServer(sim, s.Servers[i]))
+	}
+	return sim, nil
+}
+
+// Apply takes VMs, vaults, PATs, faults and certificates from another scenario; what stands on the
+// Azure DevOps servers stays.
+func (s *Sim) Apply(n *Scenario) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.Servers = s.scenario.Servers
+	s.scenario = n
+}
+
+// CA is the PEM of the authority that signs every certificate here.
+func (s *Sim) CA() []byte { return s.ca.pem }
+
+// serve runs a handler of a service: faults strike first, and every request is logged.
+func (s *Sim) serve(service, vm string, w http.ResponseWriter, r *http.Request, h http.HandlerFunc) {
+	begin := time.Now()
+	rec := &recorder{ResponseWriter: w}
+	f := s.fault(service, r)
+	defer func() {
+		auth, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		q := Request{At: begin.UTC(), Service: service, VM: vm, Method: r.Method, URL: r.Host + r.URL.RequestURI(), Auth: strings.ToLower(auth),
+			Agent: r.UserAgent(), Status: rec.status, Fault: f != nil, Millis: float64(time.Since(begin).Microseconds()) / 1000}
+		s.mu.Lock()
+		s.log = append(s.log, q)
+		line, _ := json.Marshal(q)
+		_, _ = s.file.Write(append(line, '\n'))
+		s.mu.Unlock()
+	}()
+	if f == nil {
+		h(rec, r)
+		return
+	}
+	if f.Delay > 0 {
+		select {
+		case <-time.After(f.Delay):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	if f.Cut {
+		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = c.Close()
+		}
+		return
+	}
+	if f.Status == 0 { // only late
+		h(rec, r)
+		return
+	}
+	for k, v := range f.Headers {
+		rec.Header().Set(k, v)
+	}
+	if f.RetryAfter != "" {
+		rec.Header().Set("Retry-After", f.RetryAfter)
+	}
+	kind := f.Type
+	if kind == "" {
+		kind = "application/json"
+	}
+	rec.Header().Set("Content-Type", kind)
+	rec.WriteHeader(f.Status)
+	_, _ = rec.Write([]byte(f.Body))
+}
+
+func (s *Sim) fault(service string, r *http.Request) *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.scenario.Faults {
+		f := &s.scenario.Faults[i]
+		if f.Service != service || f.Method != "" && f.Method != r.Method || !f.match.MatchString(r.Host+r.URL.Path) {
+			continue
+		}
+		f.seen++
+		if f.seen > f.Skip && (f.Times == 0 || f.seen <= f.Skip+f.Times) {
+			return f
+		}
+	}
+	return nil
+}
+
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(code int) {
+	if r.status == 0 {
+		r.status = code
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func reply(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+type object = map[string]any
+
+// Control answers azp-sim's own commands: GET /log, GET /agents, POST /apply (a scenario file's path).
+func (s *Sim) Control() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		reply(w, http.StatusOK, s.log)
+	})
+	m.HandleFunc("GET /agents", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Agents()) })
+	m.HandleFunc("POST /apply", func(w http.ResponseWriter, r *http.Request) {
+		n, err := Load(r.FormValue("file"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.Apply(n)
+	})
+	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
+		if !s.deleteAgent(r.FormValue("name")) {
+			http.Error(w, "no such agent", http.StatusNotFound)
+		}
+	})
+	return m
+}
+
+// An AgentSeen is an agent as the servers know it.
+type AgentSeen struct {
+	Server     string   `json:"server"`
+	Target     string   `json:"target"`
+	Kind       string   `json:"kind"`
+	Name       string   `json:"name"`
+	ID         int      `json:"id"`
+	Status     string   `json:"status"`
+	Version    string   `json:"version"`
+	Tags       []string `json:"tags"`
+	InstanceID string   `json:"instanceId"`
+}
+
+func (a AgentSeen) String() string {
+	return fmt.Sprintf("%-8s %s (ID %d, version %s) in %s %s at %s, tags [%s], instance %s", a.Status, a.Name, a.ID, a.Version, a.Kind, a.Target, a.Server, strings.Join(a.Tags, " "), a.InstanceID)
+}

@@ -1,0 +1,2 @@
+#!/bin/bash
+echo "The stand-in agent needs no dependencies."

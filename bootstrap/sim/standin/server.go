@@ -1,0 +1,215 @@
+package standin
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+type object = map[string]any
+
+const mark = "\xef\xbb\xbf" // .NET begins its files with a byte order mark
+
+// A connection to a server, with the PAT or the agent's own token.
+type connection struct {
+	client *http.Client
+	auth   string // header
+}
+
+// newClient goes through the proxy of .proxy but for .proxybypass. Trust comes from the system and
+// SSL_CERT_FILE, as .NET's does on Linux.
+func newClient() *http.Client {
+	proxy := strings.TrimSpace(firstLine(".proxy"))
+	bypass := strings.Fields(fileText(".proxybypass"))
+	t := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
+		if proxy == "" {
+			return nil, nil
+		}
+		for _, b := range bypass {
+			if m, err := regexp.MatchString("(?i)"+b, r.URL.Host); err == nil && m {
+				return nil, nil
+			}
+		}
+		u, err := url.Parse(proxy)
+		if user := os.Getenv("AZP_STANDIN_PROXY_USER"); err == nil && user != "" {
+			name, pass, _ := strings.Cut(user, ":")
+			u.User = url.UserPassword(name, pass)
+		}
+		return u, err
+	}}
+	return &http.Client{Transport: t, Timeout: 60 * time.Second}
+}
+
+// An answer that is not success.
+type answer struct {
+	status  int
+	message string
+}
+
+func (a *answer) Error() string { return a.message }
+
+func (c connection) call(ctx context.Context, method, address, version string, body, into any) error {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, r)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", c.auth)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json; api-version="+version)
+	req.Header.Set("User-Agent", "VSServices/19 (NetStandard) vstsagentcore-linux-x64/"+Version)
+	res, err := c.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	switch {
+	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusNonAuthoritativeInfo:
+		return &answer{res.StatusCode, "VS30063: You are not authorized to access " + req.URL.Scheme + "://" + req.URL.Host + "."}
+	case res.StatusCode >= 300:
+		var e struct{ Message string }
+		if json.Unmarshal(data, &e) != nil || e.Message == "" {
+			e.Message = "VS30063: the server answered " + res.Status
+		}
+		return &answer{res.StatusCode, e.Message}
+	case into != nil && res.StatusCode == http.StatusOK:
+		return json.Unmarshal(data, into)
+	}
+	return nil
+}
+
+// socketError is what .NET calls a SocketException.
+func socketError(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	var a *answer
+	return !errors.As(err, &a) && (errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, io.EOF))
+}
+
+// rsaParams are .credentials_rsaparams.
+type rsaParams struct {
+	D        string `json:"d"`
+	DP       string `json:"dp"`
+	DQ       string `json:"dq"`
+	Exponent string `json:"exponent"`
+	InverseQ string `json:"inverseQ"`
+	Modulus  string `json:"modulus"`
+	P        string `json:"p"`
+	Q        string `json:"q"`
+}
+
+func b64(n *big.Int) string { return base64.StdEncoding.EncodeToString(n.Bytes()) }
+
+func unb64(s string) *big.Int {
+	b, _ := base64.StdEncoding.DecodeString(s)
+	return new(big.Int).SetBytes(b)
+}
+
+// loadKey keeps a key that is there already, as the real one does.
+func loadKey(create bool) (*rsa.PrivateKey, error) {
+	var p rsaParams
+	if data, err := os.ReadFile(".credentials_rsaparams"); err == nil && json.Unmarshal(data, &p) == nil {
+		k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: unb64(p.Modulus), E: int(unb64(p.Exponent).Int64())}, D: unb64(p.D), Primes: []*big.Int{unb64(p.P), unb64(p.Q)}}
+		k.Precompute()
+		return k, k.Validate()
+	}
+	if !create {
+		return nil, errors.New("RSA key file .credentials_rsaparams was not found")
+	}
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	pre := k.Precomputed
+	data, err := json.Marshal(rsaParams{b64(k.D), b64(pre.Dp), b64(pre.Dq), b64(big.NewInt(int64(k.E))), b64(pre.Qinv), b64(k.N), b64(k.Primes[0]), b64(k.Primes[1])})
+	if err != nil {
+		return nil, err
+	}
+	return k, os.WriteFile(".credentials_rsaparams", data, 0o600)
+}
+
+type credentials struct {
+	Scheme string            `json:"scheme"`
+	Data   map[string]string `json:"data"`
+}
+
+// ownToken exchanges an assertion signed with the agent's key for a token.
+func ownToken(client *http.Client) (string, error) {
+	var c credentials
+	data, err := os.ReadFile(".credentials")
+	if err == nil {
+		err = json.Unmarshal(bytes.TrimPrefix(data, []byte(mark)), &c)
+	}
+	if err != nil {
+		return "", err
+	}
+	if c.Scheme != "OAuth" {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+c.Data["token"])), nil
+	}
+	key, err := loadKey(false)
+	if err != nil {
+		return "", err
+	}
+	part := func(v any) string {
+		b, _ := json.Marshal(v)
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	now := time.Now().Unix()
+	unsigned := part(object{"alg": "RS256", "typ": "JWT"}) + "." + part(object{"iss": c.Data["clientId"], "sub": c.Data["clientId"], "aud": c.Data["authorizationUrl"], "nbf": now, "exp": now + 300})
+	sum := sha256.Sum256([]byte(unsigned))
+	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+	if err != nil {
+		return "", err
+	}
+	res, err := client.PostForm(c.Data["oauthEndpointUrl"], url.Values{"grant_type": {"client_credentials"},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {unsigned + "." + base64.RawURLEncoding.EncodeToString(sig)}})
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	var t struct {
+		AccessToken string `json:"access_token"`
+		Description string `json:"error_description"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&t); err != nil {
+		return "", fmt.Errorf("the token service answered %s", res.Status)
+	}
+	if res.StatusCode != http.StatusOK {
+		return "", &answer{res.StatusCode, "invalid_client: " + t.Description}
+	}
+	return "Bearer " + t.AccessToken, nil
+}
+
+func fileText(name string) string {
+	b, _ := os.ReadFile(name) //nolint:gosec // of this folder
+	return string(b)
+}
+
+func firstLine(name string) string { return strings.SplitN(fileText(name), "\n", 2)[0] }
