@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"azp-bootstrap/bootstrap"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var once bool
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Bring this VM to ready, then watch over it (the daemon)",
+		Long: `run is the daemon: it brings this VM to ready and then watches over it. It may be cut off at any
+instant and asked again: it goes on where it was, and on a VM that is ready it only verifies.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := a.logger()
+			if err != nil {
+				return err
+			}
+			return asService(cmd.Context(), func(ctx context.Context) error {
+				return bootstrap.Run(ctx, bootstrap.Options{
+					ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Once: once,
+					Log: log, Redactor: &a.redactor,
+				})
+			})
+		},
+	}
+	c.Flags().BoolVar(&once, "once", false, "end when the VM is ready (exit code 0) or has failed (its class's exit code)")
+	return c
+}

@@ -1,0 +1,211 @@
+// Command azp-sim is Azure on a laptop, for dry runs and tests of azp-bootstrap: it simulates the
+// Instance Metadata Service, Key Vault and Azure DevOps, and writes a stand-in agent package.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"azp-bootstrap/bootstrap/sim"
+	"azp-bootstrap/bootstrap/sim/standin"
+)
+
+func main() {
+	if code, handled := standin.Main(os.Args); handled {
+		os.Exit(code)
+	}
+	var dir string
+	root := &cobra.Command{
+		Use:   "azp-sim",
+		Short: "Azure on a laptop: IMDS, Key Vault and Azure DevOps, simulated",
+		Long: `azp-sim simulates the Azure that azp-bootstrap meets on a VM: the Instance Metadata Service, Key Vault
+and Azure DevOps (Services, Server, TFS), under their true names behind a forward proxy, with TLS of
+a throw-away authority. It is for dry runs and tests; never put it into an image.`,
+		Example: `  azp-sim serve --dir /tmp/sim &
+  azp-sim agent-package vsts-agent-linux-x64-4.248.0.tar.gz
+  azp-sim agents --dir /tmp/sim
+  azp-sim log --dir /tmp/sim`,
+		SilenceUsage: true,
+	}
+	root.PersistentFlags().StringVar(&dir, "dir", ".", "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
+	root.AddCommand(serve(&dir), agentPackage(), show(&dir, "log", "Show the requests seen", printLog), show(&dir, "agents", "Show the agents that stand on the servers", printAgents), apply(&dir), deleteAgent(&dir), scenario())
+	if root.Execute() != nil {
+		os.Exit(1)
+	}
+}
+
+func serve(dir *string) *cobra.Command {
+	var file string
+	var l sim.Listen
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve until interrupted",
+		Long:  "serve listens on loopback and writes sim.json, with its addresses, into --dir when it is ready.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := sim.Load(file)
+			if err != nil {
+				return err
+			}
+			if l.Dir, err = filepath.Abs(*dir); err != nil {
+				return err
+			}
+			if err := os.MkdirAll(l.Dir, 0o755); err != nil { //nolint:gosec // nothing secret
+				return err
+			}
+			_ = os.Remove(filepath.Join(l.Dir, "sim.json"))
+			azure, err := sim.New(s, l.Dir)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			fmt.Fprintf(cmd.ErrOrStderr(), "azp-sim: serving; addresses are in %s\n", filepath.Join(l.Dir, "sim.json"))
+			return azure.Serve(ctx, l)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&file, "scenario", "", "scenario `file` (azp-sim scenario prints the default)")
+	f.StringVar(&l.IMDS, "imds", "127.0.0.1:0", "`address` of the first VM's metadata service")
+	f.StringVar(&l.Proxy, "proxy", "127.0.0.1:0", "`address` of the forward proxy")
+	f.StringVar(&l.Control, "control", "127.0.0.1:0", "`address` for azp-sim's own commands")
+	f.StringArrayVar(&l.TLS, "tls", nil, "`address` that answers for every name without a proxy; may be repeated")
+	return c
+}
+
+func agentPackage() *cobra.Command {
+	var behaviour string
+	names := make([]string, 0, len(standin.Behaviours))
+	for n, what := range standin.Behaviours {
+		names = append(names, fmt.Sprintf("  %-16s %s", n, what))
+	}
+	sort.Strings(names)
+	c := &cobra.Command{
+		Use:   "agent-package FILE",
+		Short: "Write the stand-in agent package; prints its SHA-256",
+		Long:  "agent-package writes a stand-in for the Azure Pipelines agent's package and prints its SHA-256.\n\nBehaviours (what goes wrong):\n" + strings.Join(names, "\n"),
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			exe, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			sum, err := standin.WritePackage(args[0], exe, behaviour)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), sum)
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&behaviour, "behaviour", "", "let it go wrong in this `way`")
+	return c
+}
+
+func scenario() *cobra.Command {
+	return &cobra.Command{Use: "scenario", Short: "Print the default scenario", Args: cobra.NoArgs, Run: func(cmd *cobra.Command, _ []string) {
+		_, _ = cmd.OutOrStdout().Write(sim.DefaultScenario)
+	}}
+}
+
+// control asks the running simulator.
+func control(dir, method, path string, form url.Values) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "sim.json")) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, fmt.Errorf("no simulator serves in %s: %w", dir, err)
+	}
+	var a sim.Addresses
+	if err := json.Unmarshal(data, &a); err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(method, a.Control+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the simulator of %s does not answer: %w", dir, err)
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = errors.New(strings.TrimSpace(string(body)))
+	}
+	return body, err
+}
+
+func show(dir *string, name, short string, human func(io.Writer, []byte) error) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		body, err := control(*dir, http.MethodGet, "/"+name, nil)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			_, err = cmd.OutOrStdout().Write(body)
+			return err
+		}
+		return human(cmd.OutOrStdout(), body)
+	}}
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return c
+}
+
+func printLog(out io.Writer, body []byte) error {
+	var log []sim.Request
+	if err := json.Unmarshal(body, &log); err != nil {
+		return err
+	}
+	for _, r := range log {
+		fault := ""
+		if r.Fault {
+			fault = "  (fault)"
+		}
+		fmt.Fprintf(out, "%s  %-8s %3d %-7s %s%s\n", r.At.Format("15:04:05.000"), r.Service, r.Status, r.Method, r.URL, fault)
+	}
+	return nil
+}
+
+func printAgents(out io.Writer, body []byte) error {
+	var agents []sim.AgentSeen
+	if err := json.Unmarshal(body, &agents); err != nil {
+		return err
+	}
+	for _, a := range agents {
+		fmt.Fprintln(out, a)
+	}
+	if len(agents) == 0 {
+		fmt.Fprintln(out, "no agents")
+	}
+	return nil
+}
+
+func apply(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "apply SCENARIO", Short: "Take VMs, vaults, PATs and faults from another scenario; agents stay", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		file, err := filepath.Abs(args[0])
+		if err != nil {
+			return err
+		}
+		_, err = control(*dir, http.MethodPost, "/apply", url.Values{"file": {file}})
+		return err
+	}}
+}
+
+func deleteAgent(dir *string) *cobra.Command {
+	return &cobra.Command{Use: "delete-agent NAME", Short: "Remove an agent from the servers, as a person would in the portal", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		_, err := control(*dir, http.MethodPost, "/delete", url.Values{"name": {args[0]}})
+		return err
+	}}
+}
