@@ -279,7 +279,11 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.journal.write())
 	}
-	return logrus.Fields{"service": name}, b.journal.write()
+	fields := logrus.Fields{"service": name}
+	if name == "" {
+		fields = logrus.Fields{"runs": "as a process of the daemon"}
+	}
+	return fields, b.journal.write()
 }
 
 // comesOnline is how long a started agent may take to show up: the listener waits at most four

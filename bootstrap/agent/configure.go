@@ -72,7 +72,7 @@ func (r Registration) Args() []string {
 	if r.CAFile != "" {
 		args = append(args, "--sslcacert", caBundle)
 	}
-	return append(args, platformArgs()...)
+	return args
 }
 
 func splitProxy(proxy string) (bare string, user *url.Userinfo) {
@@ -116,8 +116,11 @@ var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls
 // furnish writes what config.sh is to find: the instance ID, network settings and certificates. The
 // folder is fresh and still root's here.
 func (h Home) furnish(r Registration) error {
+	if err := h.furnishService(); err != nil {
+		return err
+	}
 	lines := append([]string{"AZP_BOOTSTRAP_INSTANCE_ID=" + r.InstanceID, "LANG=C.UTF-8"}, h.trust(r)...)
-	if err := h.put(".env", strings.Join(lines, "\n")+"\n"); err != nil {
+	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
 	if r.Proxy != "" {
@@ -127,7 +130,7 @@ func (h Home) furnish(r Registration) error {
 		for _, n := range strings.FieldsFunc(r.NoProxy, func(r rune) bool { return r == ',' || r == ' ' }) {
 			bypass = append(bypass, regexp.QuoteMeta(strings.TrimPrefix(n, "*")))
 		}
-		if err := h.put(".proxybypass", strings.Join(bypass, "\n")+"\n"); err != nil {
+		if err := h.put(".proxybypass", strings.Join(bypass, "\n")+"\n", 0o644); err != nil {
 			return err
 		}
 	}
@@ -147,12 +150,12 @@ func (h Home) furnish(r Registration) error {
 	}
 	all.WriteByte('\n')
 	all.Write(own)
-	return h.put(caBundle, all.String())
+	return h.put(caBundle, all.String(), 0o644)
 }
 
 // put writes a file of the agent's folder, replacing what stands there. It follows no link: the
 // folder may already be the service user's.
-func (h Home) put(name, content string) error {
+func (h Home) put(name, content string, mode fs.FileMode) error {
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
 		return diskFault(err, h.Dir)
@@ -161,7 +164,7 @@ func (h Home) put(name, content string) error {
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return diskFault(err, h.path(name))
 	}
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return diskFault(err, h.path(name))
 	}
@@ -191,7 +194,7 @@ func (h Home) Configure(ctx context.Context, r Registration, pat secret.PAT, red
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(configScript)}, r.Args()...), Record: record}
+	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(configScript)}, append(r.Args(), h.serviceArgs()...)...), Record: record}
 	reader := &outputReader{}
 	begin := time.Now()
 	exit, err := p.run(ctx, func(out io.Reader, stop func()) {

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/kardianos/service"
+
 	"azp-bootstrap/bootstrap/fault"
 )
 
@@ -37,6 +39,25 @@ func ServiceName(pattern, serverURL string, s Settings) (string, error) {
 		name = fill(o, g, a)
 	}
 	return name, nil
+}
+
+// agentService guards against a name that is not one of ours: it becomes part of a path, and the
+// service user can write .service.
+func agentService(name string) bool {
+	begin, _, _ := strings.Cut(servicePattern, "{")
+	_, end, _ := strings.Cut(servicePattern, "{2}")
+	return strings.HasPrefix(name, begin) && strings.HasSuffix(name, end) && !strings.ContainsAny(name, "/\x00\n")
+}
+
+// stateOf is a service's state in systemd's words.
+func stateOf(s service.Service) string {
+	switch st, _ := s.Status(); st {
+	case service.StatusRunning:
+		return "active"
+	case service.StatusStopped:
+		return "inactive"
+	}
+	return "unknown"
 }
 
 func trimmed(b []byte) string { return strings.TrimSpace(string(b)) }

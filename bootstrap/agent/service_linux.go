@@ -84,7 +84,7 @@ func (h Home) installService(serverURL string, s Settings) (string, error) {
 			return name, serviceFault(name, "cannot be installed", err)
 		}
 	}
-	if err := h.put(".service", name+"\n"); err != nil {
+	if err := h.put(".service", name+"\n", 0o644); err != nil {
 		return name, err
 	}
 	if err := svc.Start(); err != nil {
@@ -116,7 +116,7 @@ func (h Home) service(name, text string) (unitService, error) {
 
 // uninstallService stops and removes the unit, if it is there.
 func (h Home) uninstallService(name string) error {
-	if !agentUnit(name) || os.Geteuid() != 0 {
+	if !agentService(name) || os.Geteuid() != 0 {
 		return nil
 	}
 	path := "/etc/systemd/system/" + name
@@ -135,11 +135,6 @@ func (h Home) uninstallService(name string) error {
 		}
 	}
 	return nil
-}
-
-// agentUnit guards against a name that is not one of ours: it becomes part of a path.
-func agentUnit(name string) bool {
-	return strings.HasPrefix(name, "vsts.agent.") && strings.HasSuffix(name, ".service") && !strings.ContainsAny(name, "/\x00\n")
 }
 
 // serviceState is systemd's word for it: active, activating, failed, inactive.

@@ -17,8 +17,6 @@ import (
 
 const configScript = "config.sh"
 
-func platformArgs() []string { return nil }
-
 // account resolves the service user. "" is the caller's own account, which must not be root's; any
 // other than the caller's needs root.
 func account(name string) (*user.User, error) {
@@ -150,4 +148,16 @@ func (h Home) ensureUser(report func(string, ...any)) error {
 		return nil
 	}
 	return fault.New(fault.Agent, "the account %s does not exist and there is no useradd", h.User).Hint("Create the account and run prepare again.")
+}
+
+// serviceArgs are arguments of config.sh that concern the service: here it makes none.
+func (h Home) serviceArgs() []string { return nil }
+
+// furnishService puts runsvc.sh where the service expects it, as svc.sh would. The folder is fresh.
+func (h Home) furnishService() error {
+	script, err := h.read("bin/runsvc.sh")
+	if err != nil {
+		return fault.New(fault.Agent, "the agent package has no bin/runsvc.sh").Because(err).Hint("It is damaged or not an agent package: run azp-bootstrap prepare again.")
+	}
+	return h.put("runsvc.sh", string(script), 0o755)
 }

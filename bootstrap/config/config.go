@@ -115,9 +115,9 @@ type Sources struct {
 // defaults are the weakest source, by key.
 var defaults = map[string]any{
 	"agent.name":             "{{.ComputerName}}",
-	"agent.dir":              "/opt/azp-agent",
+	"agent.dir":              defaultDir,
 	"agent.work":             "_work",
-	"agent.user":             "azp",
+	"agent.user":             defaultUser,
 	"agent.service":          "auto",
 	"agent.replace":          "offline",
 	"agent.configureTimeout": 5 * time.Minute,

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"sort"
 	"strconv"
@@ -289,84 +288,4 @@ func fromText(t reflect.Type, s string) (any, string) {
 		return list, ""
 	}
 	return s, ""
-}
-
-// fromEnvironment reads AZP_BOOTSTRAP_<KEY>, "__" between levels, case ignored.
-func fromEnvironment(environ []string) (Layer, Problems) {
-	l := Layer{Name: "environment", Values: map[string]Value{}}
-	var ps Problems
-	for _, kv := range environ {
-		name, value, _ := strings.Cut(kv, "=")
-		rest, ours := strings.CutPrefix(strings.ToUpper(name), "AZP_BOOTSTRAP_")
-		if !ours || notKeys[rest] {
-			continue
-		}
-		where := "environment " + name
-		key, ok := canonical(strings.ReplaceAll(rest, "__", "."))
-		if !ok {
-			ps = append(ps, problemUnknown(where, strings.ToLower(strings.ReplaceAll(rest, "__", "."))))
-			continue
-		}
-		ps = append(ps, l.setText(key, value, where)...)
-	}
-	return l, ps
-}
-
-// notKeys are variables with our prefix that are not configuration: the global flags, and the mark
-// that every agent of ours carries (a job that runs this command inherits it).
-var notKeys = map[string]bool{"CONFIG": true, "STATE_DIR": true, "LOG_LEVEL": true, "LOG_FORMAT": true, "INSTANCE_ID": true}
-
-func canonical(key string) (string, bool) {
-	for k := range schema {
-		if strings.EqualFold(k, key) {
-			return k, true
-		}
-	}
-	return key, false
-}
-
-func (l Layer) setText(key, text, where string) Problems {
-	v, err := fromText(schema[key], text)
-	if err != "" {
-		return Problems{{where, key, err, wantedFix(schema[key])}}
-	}
-	for _, s := range textOf(v) {
-		if secret.LooksLikeToken(s) {
-			return Problems{{where, key, "a token is written here", "Store the PAT in Key Vault and name it in credential.keyVault."}}
-		}
-	}
-	l.Values[key] = Value{v, where}
-	return nil
-}
-
-// fromPairs reads key=value pairs: --set flags and VM tags.
-func fromPairs(name string, pairs []string) (Layer, Problems) {
-	l := Layer{Name: name, Values: map[string]Value{}}
-	var ps Problems
-	for _, p := range pairs {
-		given, value, found := strings.Cut(p, "=")
-		where := name + " " + given
-		key, ok := canonical(strings.TrimSpace(given))
-		switch {
-		case !found:
-			ps = append(ps, Problem{where, "", "not KEY=VALUE", "Write for example " + name + " agent.name=web-1."})
-		case !ok:
-			ps = append(ps, problemUnknown(where, key))
-		default:
-			ps = append(ps, l.setText(key, value, where)...)
-		}
-	}
-	return l, ps
-}
-
-// checkOwner refuses what others could have written.
-func checkOwner(path string) Problems {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return nil // the reader reports it
-	}
-	if writableByOthers(fi) {
-		return Problems{{path, "", fmt.Sprintf("others may write it (mode %04o)", fi.Mode().Perm()), "Run: chmod go-w " + path}}
-	}
-	return nil
 }

@@ -72,7 +72,7 @@ func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 		query = url.Values{"poolName": {t.Name}}
 	}
 	found, err := c.list(ctx, t, path, query)
-	if r, ok := err.(*refusal); ok && t.Kind == Environment && r.Status == http.StatusNotFound && r.Type != "ProjectDoesNotExistWithNameException" {
+	if r, ok := err.(*refusal); ok && t.Kind == Environment && r.Status == http.StatusNotFound && !strings.HasPrefix(r.Type, "ProjectDoesNotExist") {
 		path = "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/environments" // Server 2020 and before
 		found, err = c.list(ctx, t, path, query)
 	}
@@ -129,7 +129,10 @@ func (c *Client) list(ctx context.Context, t Target, path string, query url.Valu
 func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 	return func(r *refusal) *fault.Error {
 		switch {
-		case r.Type == "ProjectDoesNotExistWithNameException" || r.Status == http.StatusNotFound && t.Project != "":
+		case t.Kind == Environment && r.Status == http.StatusNotFound && !strings.HasPrefix(r.Type, "ProjectDoesNotExist"):
+			return fault.New(fault.Target, "%s knows no environments", c.name).
+				Hint("Environments came with Azure DevOps Server 2020. Upgrade the server, or join a deployment group or a pool.")
+		case strings.HasPrefix(r.Type, "ProjectDoesNotExist") || r.Status == http.StatusNotFound && t.Project != "":
 			return fault.New(fault.Target, "%s: there is no project %q", c.name, t.Project).
 				Hint("Correct target.%s.project; the PAT's owner must be a member of the project.", t.Kind)
 		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:

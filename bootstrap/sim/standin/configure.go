@@ -124,7 +124,7 @@ func configure(o options) (err error) {
 		fmt.Println("header: " + base64.StdEncoding.EncodeToString([]byte(":"+token)))
 		for _, c := range token {
 			fmt.Printf("%c", c)
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 		fmt.Println()
 	}
@@ -143,7 +143,7 @@ func configure(o options) (err error) {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "SocketException occurred.\n%v\nVerify whether you have (network) access to %s\nURLs the agent need communicate with - https://aka.ms/azure-devops-agent-urls\n", errors.Unwrap(err), address)
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 	t, err := newTarget(c, o, address, hosted)
 	if err != nil {

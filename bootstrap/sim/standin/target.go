@@ -158,7 +158,7 @@ func (t *target) register(ctx context.Context, name string, me object, replace b
 			return got, nil
 		}
 		fmt.Fprintf(os.Stderr, "%v\nFailed to replace the agent.  Try again or ctrl-c to quit\n", err)
-		time.Sleep(20 * time.Millisecond) // and over again, without end
+		<-time.After(20 * time.Millisecond) // and over again, without end
 	}
 }
 

@@ -1,0 +1,53 @@
+# azp-bootstrap: every target can be the first command run on a fresh Debian machine with Go.
+SHELL   := /bin/bash
+BUILD   ?= build
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TARGET  ?= environment
+SERVER  ?= services
+TOOLS   := $(BUILD)/azp-bootstrap $(BUILD)/azp-sim
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build both programs, static, into build/
+	@echo "Building azp-bootstrap and azp-sim into $(BUILD)/ ($(VERSION))"
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/ ./cmd/...
+
+.PHONY: demo
+demo: build ## Boot a VM against a simulated Azure: TARGET=environment|deploymentGroup|pool SERVER=services|server|tfs
+	@scripts/demo.sh $(BUILD) $(TARGET) $(SERVER)
+
+.PHONY: test
+test: build ## All tests of the default tier (no root, no network)
+	@echo "Testing: unit tests, fuzz seeds and black-box scenarios against the simulator"
+	@go test -count=1 ./... 2>&1 | scripts/count-tests.sh
+
+.PHONY: race
+race: ## The same tests under the race detector (needs a C compiler)
+	@go test -race -count=1 ./...
+
+.PHONY: systemd-test
+systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)
+	@scripts/systemd-test.sh $(BUILD)
+
+.PHONY: peer-test
+peer-test: build ## Let azure-cli and azure-devops-node-api use the simulator (root; installs them with apt and npm)
+	@scripts/peer-test.sh $(BUILD)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of foreign bytes: FUZZTIME=1m each
+	@scripts/fuzz.sh $(or $(FUZZTIME),1m)
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds
+	@scripts/lint.sh
+
+.PHONY: ci
+ci: ## The gate: everything that must be green
+	@bash .ci/run
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(BUILD)

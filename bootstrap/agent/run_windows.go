@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"path/filepath"
+
+	"github.com/kardianos/service"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// A Runner keeps the configured agent running, as the Windows service that config.cmd made.
+type Runner struct {
+	Home
+	Process bool   // agent.service: process, which is not for Windows
+	State   string // the state folder
+}
+
+const servicePattern = "vstsagent.{0}.{1}.{2}"
+
+// ConfigureRecord is unused here: a job object ends config.cmd with the daemon.
+func (r Runner) ConfigureRecord() string { return filepath.Join(r.State, "configure.pid") }
+
+func manage(name string) (service.Service, error) {
+	s, err := service.New(nil, &service.Config{Name: name})
+	if err != nil {
+		return nil, serviceFault(name, "cannot be managed", err)
+	}
+	return s, nil
+}
+
+// Start starts the agent's service and returns its name.
+func (r Runner) Start(serverURL string, s Settings, _ []string) (string, error) {
+	if r.Process {
+		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").Hint("Set agent.service: auto.")
+	}
+	name, err := ServiceName(servicePattern, serverURL, s)
+	if err != nil {
+		return "", err
+	}
+	svc, err := manage(name)
+	if err != nil {
+		return name, err
+	}
+	if stateOf(svc) == "active" {
+		return name, nil
+	}
+	if err := svc.Start(); err != nil {
+		return name, serviceFault(name, "does not start", err)
+	}
+	return name, nil
+}
+
+// Trust is the part of the environment that makes the agent trust the configured certificates.
+func (h Home) Trust(caFile string) []string { return h.trust(Registration{CAFile: caFile}) }
+
+// Running reports whether the agent runs, and its state.
+func (r Runner) Running(name string) (bool, string) {
+	svc, err := manage(name)
+	if err != nil {
+		return false, "unknown"
+	}
+	state := stateOf(svc)
+	return state == "active", state
+}
+
+// Stop ends nothing: the service outlives the daemon.
+func (r Runner) Stop() error { return nil }
+
+// Remove stops and removes the agent's service.
+func (r Runner) Remove(name string) error {
+	names := []string{name}
+	if b, err := r.read(".service"); err == nil {
+		names = append(names, trimmed(b))
+	}
+	for _, n := range names {
+		if !agentService(n) {
+			continue
+		}
+		svc, err := manage(n)
+		if err != nil {
+			return err
+		}
+		if _, err := svc.Status(); err == service.ErrNotInstalled {
+			continue
+		}
+		_ = svc.Stop() // it may not be running
+		if err := svc.Uninstall(); err != nil {
+			return serviceFault(n, "cannot be removed", err)
+		}
+	}
+	return nil
+}
+
+func serviceFault(name, what string, err error) error {
+	return fault.New(fault.Service, "the agent's service %s %s", name, what).Because(err).Hint("Look at: sc query %s; the event log.", name)
+}

@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+const configScript = "config.cmd"
+
+// baseEnvironment is the daemon's own without what it was configured by: config.cmd runs PowerShell,
+// which needs much of it.
+func (h Home) baseEnvironment() ([]string, error) {
+	var env []string
+	for _, kv := range os.Environ() {
+		upper := strings.ToUpper(kv)
+		if !strings.HasPrefix(upper, "AZP_BOOTSTRAP_") && !strings.HasPrefix(upper, "VSTS_AGENT_INPUT_") && !strings.HasPrefix(upper, "LANG=") {
+			env = append(env, kv)
+		}
+	}
+	return append(env, "LANG=en_US.UTF-8"), nil
+}
+
+// serviceArgs let config.cmd make the service, which on Windows is its own work
+// (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well. Without
+// an account it takes its default.
+func (h Home) serviceArgs() []string {
+	args := []string{"--runasservice", "--preventservicestart"}
+	if h.User != "" {
+		args = append(args, "--windowslogonaccount", h.User)
+	}
+	return args
+}
+
+// ensureUser refuses accounts that need a password: there is no place for one.
+func (h Home) ensureUser(func(string, ...any)) error {
+	u := strings.ToUpper(h.User)
+	if u == "" || strings.HasPrefix(u, `NT AUTHORITY\`) || strings.HasSuffix(u, "$") {
+		return nil
+	}
+	return fault.New(fault.Config, "agent.user %s needs a password, which has no place in an image", h.User).
+		Hint(`Leave agent.user empty for the agent's default, or name a built-in account (NT AUTHORITY\NETWORK SERVICE) or a group managed service account (CONTOSO\azp$).`)
+}
+
+func (h Home) furnishService() error { return nil }
+func (h Home) handOver() error       { return nil } // config.cmd grants the rights
+func (h Home) own(*os.File) error    { return nil }
+
+// WorkFolder makes the work folder where it lies outside the agent's own; config.cmd grants rights
+// on it.
+func (h Home) WorkFolder(work string) error {
+	if !filepath.IsAbs(work) {
+		return nil
+	}
+	return diskFault(os.MkdirAll(work, 0o755), work)
+}

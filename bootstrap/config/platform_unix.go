@@ -1,0 +1,13 @@
+//go:build unix
+
+package config
+
+import "io/fs"
+
+// What differs between systems: where the agent is and whom it runs as.
+const (
+	defaultDir  = "/opt/azp-agent"
+	defaultUser = "azp"
+)
+
+func writableByOthers(fi fs.FileInfo) bool { return fi.Mode().Perm()&0o022 != 0 }

@@ -1,0 +1,14 @@
+package config
+
+import "io/fs"
+
+// What differs between systems: where the agent is and whom it runs as. Without an account,
+// config.cmd takes its own default: NETWORK SERVICE for a pool, LocalSystem otherwise.
+const (
+	defaultDir  = `C:\azp-agent`
+	defaultUser = ""
+)
+
+// Windows keeps rights in access control lists, which Go's mode bits do not show; ProgramData's own
+// are inherited there.
+func writableByOthers(fs.FileInfo) bool { return false }

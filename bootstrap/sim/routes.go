@@ -1,0 +1,138 @@
+package sim
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// resources, by the location IDs that clients of others ask for (OPTIONS _apis/distributedtask).
+func (c *call) options() {
+	type res struct{ id, area, name, route string }
+	var out []object
+	for _, r := range []res{
+		{"a8c47e17-4d56-4a56-92bb-de7ea7dc65be", "distributedtask", "pools", "_apis/{area}/{resource}/{poolId}"},
+		{"e298ef32-5878-4cab-993c-043836571f42", "distributedtask", "agents", "_apis/{area}/pools/{poolId}/{resource}/{agentId}"},
+		{"083c4d89-ab35-45af-aa11-7cf66895c53e", "distributedtask", "deploymentgroups", "{project}/_apis/{area}/{resource}/{deploymentGroupId}"},
+		{"2f0aa599-c121-4256-a5fd-ba370e0ae7b6", "distributedtask", "targets", "{project}/_apis/{area}/deploymentgroups/{deploymentGroupId}/{resource}/{targetId}"},
+		{"8572b1fc-2482-47fa-8f74-7e3ed53ee54b", "distributedtask", "environments", "{project}/_apis/{area}/{resource}/{environmentId}"},
+	} {
+		out = append(out, object{"id": r.id, "area": r.area, "resourceName": r.name, "routeTemplate": r.route, "resourceVersion": 1, "minVersion": "1.0", "maxVersion": c.APIVersion, "releasedVersion": "0.0"})
+	}
+	reply(c.w, http.StatusOK, object{"count": len(out), "value": out})
+}
+
+func (c *call) connectionData() {
+	kind := "onPremises"
+	if c.hosted() {
+		kind = "hosted"
+	}
+	user := object{"id": "cccccccc-0000-4000-8000-000000000001", "providerDisplayName": "agent", "isActive": true}
+	if c.pat != nil {
+		user["providerDisplayName"] = c.pat.User
+	}
+	reply(c.w, http.StatusOK, object{"authenticatedUser": user, "authorizedUser": user, "instanceId": c.id, "deploymentId": c.id, "deploymentType": kind,
+		"locationServiceData": object{"serviceOwner": "00025394-6065-48ca-87d9-7f5672854ef7", "defaultAccessMappingMoniker": "PublicAccessMapping", "lastChangeId": 1}})
+}
+
+// handler finds what the path means; nil if nothing. The simulator is locked meanwhile, and not when
+// the handler runs.
+func (c *call) handler() func() {
+	parts := strings.Split(c.path, "/")
+	lower := strings.Split(strings.ToLower(c.path), "/")
+	at := func(i int) string {
+		if i < len(lower) {
+			return lower[i]
+		}
+		return ""
+	}
+	if at(0) == "_apis" {
+		switch {
+		case at(1) == "connectiondata":
+			return c.connectionData
+		case at(1) == "resourceareas":
+			return func() { reply(c.w, http.StatusOK, object{"count": 0, "value": []object{}}) }
+		case at(1) == "distributedtask" && at(2) == "pools" && at(3) == "":
+			return c.listPools
+		case at(1) == "distributedtask" && at(2) == "pools":
+			p := c.poolByID(at(3))
+			if p == nil {
+				return func() {
+					c.refuse(http.StatusNotFound, "TaskAgentPoolNotFoundException", "No agent pool found with identifier "+at(3)+".")
+				}
+			}
+			switch at(4) {
+			case "agents":
+				return func() { c.poolAgents(p, at(5)) }
+			case "sessions":
+				return func() { c.sessions(p, at(5)) }
+			case "messages":
+				return func() { c.messages(p) }
+			}
+		}
+		return nil
+	}
+	if at(1) != "_apis" {
+		return nil
+	}
+	name, err := url.PathUnescape(parts[0])
+	var pr *project
+	for _, p := range c.projects {
+		if err == nil && (strings.EqualFold(p.name, name) || p.id == name) {
+			pr = p
+		}
+	}
+	if pr == nil {
+		return func() {
+			c.refuse(http.StatusNotFound, "ProjectDoesNotExistWithNameException", "TF200016: The following project does not exist: "+name+". Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server.")
+		}
+	}
+	kind := ""
+	switch at(2) + "/" + at(3) {
+	case "distributedtask/deploymentgroups":
+		kind = "deploymentGroup"
+	case "pipelines/environments":
+		if !newer("7.0", c.APIVersion) {
+			kind = "environment"
+		}
+	case "distributedtask/environments":
+		if !newer("6.0", c.APIVersion) {
+			kind = "environment"
+		}
+	}
+	if kind == "" {
+		return nil
+	}
+	if at(4) == "" {
+		return func() { c.listGroups(pr, kind) }
+	}
+	g := pr.group(kind, at(4))
+	if g == nil {
+		return func() {
+			c.refuse(http.StatusNotFound, "DeploymentGroupNotFoundException", "No group found with identifier "+at(4)+".")
+		}
+	}
+	if kind == "deploymentGroup" && at(5) == "targets" {
+		return func() { c.members(g, at(6)) }
+	}
+	if kind == "environment" && at(5) == "providers" && at(6) == "virtualmachines" {
+		if at(7) == "pool" {
+			return func() { reply(c.w, http.StatusOK, g.pool.body()) }
+		}
+		return func() { c.members(g, at(7)) }
+	}
+	return nil
+}
+
+func (c *call) read(into any) bool {
+	if err := json.NewDecoder(io.LimitReader(c.r.Body, 4<<20)).Decode(into); err != nil {
+		c.refuse(http.StatusBadRequest, "VssPropertyValidationException", "The body cannot be read: "+err.Error())
+		return false
+	}
+	return true
+}
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

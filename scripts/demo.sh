@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The demo: a simulated Azure, and one VM that boots against it. Everything lives in a temporary
+# folder and is gone afterwards.
+#
+#   scripts/demo.sh BUILD environment|deploymentGroup|pool services|server|tfs
+set -euo pipefail
+exec 2>&1
+build=$(cd "$1" && pwd) target=$2 server=$3
+
+case $server in
+services) url=https://dev.azure.com/contoso ;;
+server) url=https://devops.corp/DefaultCollection/ ;;
+tfs) url=https://tfs.corp:8080/tfs/DefaultCollection ;;
+*)
+    echo "SERVER=$server is unknown: services, server or tfs" >&2
+    exit 2
+    ;;
+esac
+case $target in
+environment) what='environment: {project: Shop, name: production, tags: [web, "{{.Location}}"]}' ;;
+deploymentGroup) what='deploymentGroup: {project: Shop, name: web-servers, tags: [web]}' ;;
+pool) what='pool: {name: Default}' ;;
+*)
+    echo "TARGET=$target is unknown: environment, deploymentGroup or pool" >&2
+    exit 2
+    ;;
+esac
+
+# The agent never runs as root; root's demo lets it run as nobody, anyone else's as themselves.
+user=""
+[ "$(id -u)" -ne 0 ] || user=nobody
+
+dir=$(mktemp -d)
+chmod 755 "$dir"
+sim=""
+cleanup() {
+    status=$?
+    if [ -f "$dir/state/agent.pid" ]; then
+        read -r pid _ <"$dir/state/agent.pid"
+        kill -INT -- "-$pid" 2>/dev/null || true
+    fi
+    if [ -n "$sim" ]; then
+        kill "$sim" 2>/dev/null || true
+        wait "$sim" 2>/dev/null || true
+    fi
+    rm -rf "$dir"
+    exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$1"; }
+[ -t 1 ] || say() { printf '\n== %s\n' "$1"; }
+
+say "1. Azure (simulated): IMDS, Key Vault, Azure DevOps"
+"$build/azp-sim" serve --dir "$dir/azure" 2>"$dir/sim.log" &
+sim=$!
+for _ in $(seq 100); do
+    [ ! -f "$dir/azure/sim.json" ] || break
+    kill -0 "$sim" 2>/dev/null || { cat "$dir/sim.log" >&2; exit 1; }
+    sleep 0.05
+done
+address() { sed -n "s/.*\"$1\": \"\(http[^\"]*\)\".*/\1/p" "$dir/azure/sim.json" | head -1; }
+imds=$(address web_1) proxy=$(address proxy)
+echo "IMDS $imds, the rest of Azure behind the proxy $proxy"
+
+say "2. Image time: the configuration, and the (stand-in) agent package, verified"
+mkdir -p "$dir/etc"
+cat >"$dir/etc/config.yaml" <<YAML
+url: $url
+target:
+  $what
+agent:
+  dir: $dir/agent
+  user: "$user"
+  service: process
+credential:
+  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}
+network:
+  proxy: $proxy
+  caFile: $dir/azure/ca.pem
+imds: {endpoint: $imds}
+YAML
+cat "$dir/etc/config.yaml"
+azp() { "$build/azp-bootstrap" --config "$dir/etc/config.yaml" --state-dir "$dir/state" "$@"; }
+sum=$("$build/azp-sim" agent-package "$dir/vsts-agent-linux-x64-4.248.0.tar.gz")
+azp prepare --package "$dir/vsts-agent-linux-x64-4.248.0.tar.gz" --sha256 "$sum"
+
+say "3. First boot: azp-bootstrap run --once"
+azp run --once
+
+say "4. azp-bootstrap status"
+azp status
+
+say "5. What Azure saw: the agents on its servers, and the requests of this boot"
+"$build/azp-sim" agents --dir "$dir/azure"
+"$build/azp-sim" log --dir "$dir/azure"
+
+say "Done: the VM is in the $target at $url. Cleaning up."
