@@ -40,7 +40,7 @@ func (p Place) agents() string {
 	case DeploymentGroup:
 		return fmt.Sprintf("/%s/_apis/distributedtask/deploymentgroups/%d/targets", url.PathEscape(p.Project), p.ID)
 	case Environment:
-		return fmt.Sprintf("/%s/_apis/pipelines/environments/%d/providers/virtualmachines", url.PathEscape(p.Project), p.ID)
+		return fmt.Sprintf("/%s/_apis/%s/environments/%d/providers/virtualmachines", url.PathEscape(p.Project), p.area, p.ID)
 	}
 	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", p.ID)
 }

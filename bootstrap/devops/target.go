@@ -37,6 +37,8 @@ type Place struct {
 	Target
 	ID     int // of the environment, deployment group or pool
 	PoolID int // of the pool behind it; 0 if not known
+
+	area string // of the environment's addresses: pipelines, or distributedtask on Server 2020
 }
 
 // scope is what the PAT needs for a kind of target (learn.microsoft.com/azure/devops/pipelines/agents,
@@ -61,7 +63,7 @@ func ScopeMissing(t Target, what string) *fault.Error {
 
 // Find looks the target up and checks, as far as Azure DevOps tells, that the PAT may manage it.
 func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
-	p := Place{Target: t}
+	p := Place{Target: t, area: "pipelines"}
 	path := map[string]string{
 		Pool:            "/_apis/distributedtask/pools",
 		DeploymentGroup: "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/deploymentgroups",
@@ -73,7 +75,8 @@ func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 	}
 	found, err := c.list(ctx, t, path, query)
 	if r, ok := err.(*refusal); ok && t.Kind == Environment && r.Status == http.StatusNotFound && !strings.HasPrefix(r.Type, "ProjectDoesNotExist") {
-		path = "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/environments" // Server 2020 and before
+		p.area = "distributedtask"
+		path = "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/environments"
 		found, err = c.list(ctx, t, path, query)
 	}
 	if err != nil {

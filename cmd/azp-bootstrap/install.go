@@ -91,14 +91,10 @@ service up to date.`,
 				return fault.New(fault.Service, "the service %s cannot be installed", serviceName).Because(err).Hint("Look at: systemctl status %s.", serviceName)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Installed %s: it starts at boot.\n", serviceName)
-			switch {
-			case running:
-				err = s.Restart()
-			case now:
-				err = s.Start()
-			default:
+			if !running && !now {
 				return nil
 			}
+			err = s.Start() // replacing it stopped it
 			if err != nil {
 				return fault.New(fault.Service, "the service %s does not start", serviceName).Because(err).Hint("Look at: systemctl status %s; journalctl -u %s.", serviceName, serviceName)
 			}

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Boots Debian with a real systemd (systemd-nspawn) in a network of its own, where Azure stands at its
+# production names and addresses: IMDS at 169.254.169.254, https://dev.azure.com, the vault, the
+# servers on premises. The daemon is installed by `azp-bootstrap install --now`, with no option that
+# production would not have, and must bring the agent online as a service.
+#
+#   scripts/systemd-test.sh BUILD
+set -euo pipefail
+build=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+[ "$(id -u)" -eq 0 ] || { echo "systemd-test needs root: it makes a network namespace and boots a container." >&2; exit 1; }
+
+missing=()
+for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 jq:jq; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "Installing ${missing[*]} with apt"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# shellcheck disable=SC1091 # the system's own
+suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
+packages=systemd,systemd-sysv,dbus,ca-certificates
+root=$build/cache/$suite-$(printf %s "$packages" | sha256sum | cut -c1-12)
+if [ ! -f "$root.done" ]; then
+    echo "Making a Debian $suite root with $packages (once; kept in $root)"
+    rm -rf "$root"
+    mkdir -p "$build/cache"
+    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root"
+    touch "$root.done"
+fi
+
+dir=$(mktemp -d)
+chmod 755 "$dir"
+ns=azp-$$
+sim=""
+cleanup() {
+    status=$?
+    if [ -n "$sim" ]; then
+        kill "$sim" 2>/dev/null || true
+        wait "$sim" 2>/dev/null || true
+    fi
+    for m in "$dir"/*/root; do
+        mountpoint -q "$m" && umount "$m"
+    done
+    ip netns del "$ns" 2>/dev/null || true
+    rm -rf "$dir"
+    exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# A PAT of this run's own, so that finding it anywhere means a leak.
+pat=$(tr -dc a-z2-7 </dev/urandom | head -c 52 || true)
+"$build/azp-sim" scenario | sed "s/simulatedpersonalaccesstoken[a-z2-7]*/$pat/" >"$dir/azure.yaml"
+
+ip netns add "$ns"
+ip -n "$ns" link set lo up
+ip -n "$ns" addr add 169.254.169.254/32 dev lo
+ip netns exec "$ns" "$build/azp-sim" serve --dir "$dir/azure" --scenario "$dir/azure.yaml" --imds 169.254.169.254:80 --tls 127.0.0.1:443 --tls 127.0.0.1:8080 2>"$dir/sim.log" &
+sim=$!
+for _ in $(seq 100); do
+    [ ! -f "$dir/azure/sim.json" ] || break
+    kill -0 "$sim" 2>/dev/null || { cat "$dir/sim.log" >&2; exit 1; }
+    sleep 0.05
+done
+package=vsts-agent-linux-x64-4.248.0.tar.gz
+sum=$("$build/azp-sim" agent-package "$dir/$package")
+
+# boot NAME: one boot of the machine, to its power-off; what the test inside found comes back.
+boot() {
+    local m=$dir/$1 script=$2
+    install -m 755 "$here/systemd/$script" "$m/root/root/test.sh"
+    rm -rf "$m/root/var/lib/azp-test"
+    systemd-nspawn -q --register=no --keep-unit --network-namespace-path="/run/netns/$ns" -D "$m/root" --boot \
+        >"$m/console.log" 2>&1 </dev/null || true
+    cat "$m/root/var/lib/azp-test/log" 2>/dev/null || true
+    [ -f "$m/root/var/lib/azp-test/passed" ] || {
+        echo "FAILED: $1 ($script); the end of its console:" >&2
+        tail -30 "$m/console.log" >&2
+        exit 1
+    }
+}
+
+# machine NAME URL TARGET: a disk with the daemon and its configuration, as an image would have it.
+machine() {
+    local m=$dir/$1
+    mkdir -p "$m"/{upper,work,root}
+    mount -t overlay overlay -o "lowerdir=$root,upperdir=$m/upper,workdir=$m/work" "$m/root"
+    install -m 755 "$build/azp-bootstrap" "$m/root/usr/bin/"
+    install -m 644 "$dir/$package" "$m/root/root/"
+    cat "$dir/azure/ca.pem" >>"$m/root/etc/ssl/certs/ca-certificates.crt"
+    echo '127.0.0.1 localhost contoso.vault.azure.net dev.azure.com vstoken.dev.azure.com devops.corp tfs.corp' >"$m/root/etc/hosts"
+    mkdir -p "$m/root/etc/azp-bootstrap"
+    cat >"$m/root/etc/azp-bootstrap/config.yaml" <<YAML
+url: $2
+target:
+  $3
+credential:
+  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}
+YAML
+    cat >"$m/root/etc/systemd/system/azp-test.service" <<UNIT
+[Unit]
+Description=The test
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/root/test.sh $package $sum
+ExecStopPost=/bin/systemctl --no-block poweroff
+TimeoutStartSec=120
+UNIT
+    mkdir -p "$m/root/etc/systemd/system/multi-user.target.wants"
+    ln -s ../azp-test.service "$m/root/etc/systemd/system/multi-user.target.wants/"
+}
+
+count() { ip netns exec "$ns" "$build/azp-sim" agents --json --dir "$dir/azure" | jq "[.[] | select(.server==\"$1\" and .status==\"$2\")] | length"; }
+
+passed=0
+try() {
+    local name=$1 url=$2 target=$3
+    echo "== $name: first boot"
+    machine "$name" "$url" "$target"
+    boot "$name" first-boot.sh
+    echo "== $name: second boot"
+    boot "$name" second-boot.sh
+    if grep -rqF "$pat" "$dir/$name/upper" "$dir/$name/console.log"; then
+        echo "FAILED: $name: the PAT is on disk:" >&2
+        grep -rlF "$pat" "$dir/$name/upper" "$dir/$name/console.log" >&2
+        exit 1
+    fi
+    [ "$(count "${url%/}" offline)" -eq 1 ] || { echo "FAILED: $name: not exactly one agent of this VM on the server (offline, as the VM is off)" >&2; exit 1; }
+    passed=$((passed + 1))
+    umount "$dir/$name/root"
+}
+try environment https://dev.azure.com/contoso 'environment: {project: Shop, name: production, tags: [web]}'
+try deployment-group https://devops.corp/DefaultCollection/ 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}'
+try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}'
+echo "systemd-test: $passed machines passed, two boots each"

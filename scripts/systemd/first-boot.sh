@@ -1,0 +1,60 @@
+#!/bin/bash
+# Runs inside the machine, on its first boot: image time and first boot in one.
+set -u
+mkdir -p /var/lib/azp-test
+exec >/var/lib/azp-test/log 2>&1
+fail() {
+    echo "FAILED: $1"
+    azp-bootstrap status
+    systemctl --no-pager status azp-bootstrap 'vsts.agent.*'
+    journalctl --no-pager -u azp-bootstrap -u 'vsts.agent.*' | tail -60
+    exit 1
+}
+ok() { echo "  ok: $1"; }
+
+azp-bootstrap prepare --package "/root/$1" --sha256 "$2" || fail prepare
+rm "/root/$1"
+azp-bootstrap install --now || fail "install --now"
+azp-bootstrap install || fail "install, asked again"
+azp-bootstrap status --wait --timeout 60s || fail "status --wait"
+[ "$(systemctl is-active azp-bootstrap)" = active ] || fail "the daemon is not active"
+[ "$(systemctl is-enabled azp-bootstrap)" = enabled ] || fail "the daemon is not enabled"
+ok "ready; $(systemctl show -P StatusText azp-bootstrap)"
+
+unit=$(azp-bootstrap status --json | sed -n 's/.*"service": "\(.*\)".*/\1/p' | sed 's/\\\\/\\/g')
+[ "$unit" = "$(cat /opt/azp-agent/.service)" ] || fail ".service names another unit than the state: $unit"
+plain=$(systemd-escape --unescape -- "$unit")
+[ "$(systemctl is-active "$unit")" = active ] || fail "$unit is not active"
+[ "$(systemctl is-enabled "$unit")" = enabled ] || fail "$unit is not enabled"
+[ "$(systemctl is-active "$plain")" = active ] || fail "$plain, the name as people type it, is not active"
+ok "$unit is enabled and active"
+
+pid=$(systemctl show -P MainPID "$unit")
+[ "$(ps -o user= -p "$pid" 2>/dev/null || stat -c %U "/proc/$pid")" = azp ] || fail "the agent does not run as azp"
+mapfile -t group < <(cat "/sys/fs/cgroup/systemd/system.slice/$unit/cgroup.procs" "/sys/fs/cgroup/system.slice/$unit/cgroup.procs" 2>/dev/null)
+[ ${#group[@]} -ge 2 ] || fail "the agent's control group was not found"
+for p in "${group[@]}"; do
+    [ "$(stat -c %U "/proc/$p")" = azp ] || fail "process $p of the agent is not azp's"
+    grep -q . "/proc/$p/environ" && tr '\0' '\n' <"/proc/$p/environ" | grep -q '^VSTS_AGENT_INPUT' && fail "process $p of the agent was given the token"
+done
+ok "the agent runs as azp, without a token"
+[ "$(stat -c %U:%a /opt/azp-agent.package)" = root:755 ] || fail "the package is not root's"
+[ ! -e /tmp/azp-sim-svc.sh-was-run ] || fail "root ran svc.sh of the agent's folder"
+
+before=$(cat /var/lib/azp-bootstrap/state.json)
+since=$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")
+systemctl restart azp-bootstrap || fail "restart"
+for _ in $(seq 100); do
+    case "$(systemctl show -P StatusText azp-bootstrap)" in *ready* | *joined* | *online*) break ;; esac
+    sleep 0.1
+done
+azp-bootstrap status --wait --timeout 30s >/dev/null || fail "not ready after the restart"
+[ "$before" = "$(cat /var/lib/azp-bootstrap/state.json)" ] || fail "the restart changed the state"
+[ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the restart touched the agent's service"
+ok "a restart changes nothing"
+
+pid=$(systemctl show -P MainPID azp-bootstrap)
+grep -q 'Max core file size  *0  *0' "/proc/$pid/limits" || fail "the daemon may write core dumps"
+! journalctl --no-pager -u azp-bootstrap | grep -qi 'error' || fail "errors in the journal"
+azp-bootstrap config show >/dev/null || fail "config show"
+touch /var/lib/azp-test/passed
