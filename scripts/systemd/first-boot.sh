@@ -45,7 +45,7 @@ before=$(cat /var/lib/azp-bootstrap/state.json)
 since=$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")
 systemctl restart azp-bootstrap || fail "restart"
 for _ in $(seq 100); do
-    case "$(systemctl show -P StatusText azp-bootstrap)" in *ready* | *joined* | *online*) break ;; esac
+    case "$(systemctl show -P StatusText azp-bootstrap)" in *ready*) break ;; esac
     sleep 0.1
 done
 azp-bootstrap status --wait --timeout 30s >/dev/null || fail "not ready after the restart"

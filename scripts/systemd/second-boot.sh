@@ -11,7 +11,7 @@ fail() {
 }
 before=$(azp-bootstrap status --json | grep -A2 '"agent"')
 for _ in $(seq 300); do
-    case "$(systemctl show -P StatusText azp-bootstrap)" in *oined*) break ;; esac
+    case "$(systemctl show -P StatusText azp-bootstrap)" in *ready*) break ;; esac
     sleep 0.1
 done
 azp-bootstrap status --wait --timeout 60s || fail "status --wait"
