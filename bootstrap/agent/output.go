@@ -4,51 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	"azp-bootstrap/bootstrap/fault"
 )
 
+// says lists phrases in lower case, any of which has the meaning. Plain phrases, because a runaway
+// config.sh may write hundreds of megabytes, which regular expressions would take minutes to read.
+func says(phrases ...string) []string { return phrases }
+
 // What config.sh says, and what it means. The texts are those of the agent's strings.json (en-US)
 // and of config.sh; LANG is fixed so that they are the ones we get.
 var meanings = []struct {
-	text *regexp.Regexp
+	text []string
 	cut  bool // the agent would go on for ever: end it
 	make func(line string, r Registration) *fault.Error
 }{
-	{regexp.MustCompile(`Verify whether you have \(network\) access to`), true, func(_ string, r Registration) *fault.Error {
+	{says("verify whether you have (network) access to"), true, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Network, "config.sh cannot connect to %s", r.URL).Passing().
 			Hint("The daemon could: check that the agent gets the same proxy and certificates (network.proxy, network.caFile), and the firewall.")
 	}},
-	{regexp.MustCompile(`Failed to replace the agent`), true, func(string, Registration) *fault.Error {
+	{says("failed to replace the agent"), true, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh could not replace the agent of this name on the server").Passing().
 			Hint("Look at the lines before it; if it lasts, delete the old agent in Azure DevOps.")
 	}},
-	{regexp.MustCompile(`already contains (an agent|a machine|a virtual machine resource) with name`), false, func(_ string, r Registration) *fault.Error {
+	{says("already contains an agent with name", "already contains a machine with name", "already contains a virtual machine resource with name"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).Passing().
 			Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
 	}},
-	{regexp.MustCompile(`(Agent pool|Deployment Group|Environment) not found: '`), false, func(_ string, r Registration) *fault.Error {
+	{says("agent pool not found: '", "deployment group not found: '", "environment not found: '"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Target, "config.sh does not find the %s", r).Hint("Create it or correct target; the PAT's owner must see it.")
 	}},
-	{regexp.MustCompile(`clock may be out of sync`), false, func(string, Registration) *fault.Error {
+	{says("clock may be out of sync"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "the VM's clock differs from the server's by more than five minutes").Passing().
 			Hint("Wait for time synchronization, or mend it: timedatectl, chronyc sources.")
 	}},
-	{regexp.MustCompile(`Must not run with sudo`), false, func(string, Registration) *fault.Error {
+	{says("must not run with sudo"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh refuses to run as root").Hint("Name an account in agent.user.")
 	}},
-	{regexp.MustCompile(`Dependencies (is )?missing|dependencies missing|icu-libs are missing|Can not find 'ld`), false, func(string, Registration) *fault.Error {
+	{says("dependencies is missing", "dependencies missing", "icu-libs are missing", "can not find 'ld"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "libraries that the agent needs are missing").Hint("Install them at image time: bin/installdependencies.sh of the agent package (libicu, openssl, krb5, zlib).")
 	}},
-	{regexp.MustCompile(`because it is already configured`), false, func(string, Registration) *fault.Error {
+	{says("because it is already configured"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh finds itself configured already").Passing().Hint("The folder is laid anew by itself.")
 	}},
-	{regexp.MustCompile(`Invalid configuration provided for (\w+)`), false, func(line string, _ Registration) *fault.Error {
+	{says("invalid configuration provided for"), false, func(line string, _ Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh refuses its arguments").Hint("The agent package may be too old or too new for this daemon: pin another version.")
 	}},
-	{regexp.MustCompile(`(?i)VS30063|TF400813|TF50309|not authorized|access denied|does not have .*permission|needs (manage|.*) permission|Unauthorized|invalid_client|\b40[13]\b`), false, func(_ string, r Registration) *fault.Error {
+	{says("vs30063", "tf400813", "tf50309", "not authorized", "access denied", "unauthorized", "forbidden", "invalid_client"), false, func(_ string, r Registration) *fault.Error {
 		e := fault.New(fault.Scope, "the server refuses to register this VM in the %s", r)
 		switch r.Kind {
 		case "pool":
@@ -58,20 +62,18 @@ var meanings = []struct {
 		}
 		return e.Hint("Give the PAT the scope Environment (read, manage) and set its Organization to All accessible organizations; its owner must be Administrator of the environment.")
 	}},
-	{regexp.MustCompile(`(?i)SSL connection could not be established|RemoteCertificate|UntrustedRoot|PartialChain`), false, func(_ string, r Registration) *fault.Error {
+	{says("ssl connection could not be established", "remotecertificate", "untrustedroot", "partialchain"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Network, "config.sh does not trust the certificate of %s", r.URL).Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")
 	}},
 }
 
 // An outputReader reads config.sh's output as it comes.
 type outputReader struct {
-	found *fault.Error
-	rank  int
-	make  func(line string, r Registration) *fault.Error
-	line  string
-	tail  []string // the last lines that say something
-	cut   bool
-	told  bool
+	rank int
+	make func(line string, r Registration) *fault.Error
+	line string
+	tail []string // the last lines that say something
+	cut  bool
 }
 
 // read takes one line and reports whether the agent must be ended at once.
@@ -80,9 +82,10 @@ func (o *outputReader) read(line string) (stop bool) {
 	if line == "" {
 		return false
 	}
+	lower := strings.ToLower(line[:min(len(line), 2000)])
 	for i, m := range meanings {
-		if m.text.MatchString(line) && (o.make == nil || i < o.rank) {
-			o.make, o.rank, o.line, o.told = m.make, i, line, m.cut
+		if slices.ContainsFunc(m.text, func(t string) bool { return strings.Contains(lower, t) }) && (o.make == nil || i < o.rank) {
+			o.make, o.rank, o.line = m.make, i, line
 			if m.cut && !o.cut {
 				o.cut = true
 				o.keep(line)

@@ -4,8 +4,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/kardianos/service"
-
 	"azp-bootstrap/bootstrap/fault"
 )
 
@@ -47,17 +45,6 @@ func agentService(name string) bool {
 	begin, _, _ := strings.Cut(servicePattern, "{")
 	_, end, _ := strings.Cut(servicePattern, "{2}")
 	return strings.HasPrefix(name, begin) && strings.HasSuffix(name, end) && !strings.ContainsAny(name, "/\x00\n")
-}
-
-// stateOf is a service's state in systemd's words.
-func stateOf(s service.Service) string {
-	switch st, _ := s.Status(); st {
-	case service.StatusRunning:
-		return "active"
-	case service.StatusStopped:
-		return "inactive"
-	}
-	return "unknown"
 }
 
 func trimmed(b []byte) string { return strings.TrimSpace(string(b)) }

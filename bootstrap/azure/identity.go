@@ -78,7 +78,7 @@ func newCredential(imds *IMDS, id Identity) (*credential, error) {
 // GetToken asks IMDS for a token of the identity.
 func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (t azcore.AccessToken, err error) {
 	var answer *http.Response
-	t, err = c.TokenCredential.GetToken(runtime.WithCaptureResponse(ctx, &answer), o)
+	t, err = c.TokenCredential.GetToken(policy.WithCaptureResponse(ctx, &answer), o)
 	if err == nil {
 		return t, nil
 	}

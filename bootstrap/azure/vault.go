@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
@@ -62,7 +63,7 @@ func (v *Vault) Secret(ctx context.Context, name, version string, young bool) (s
 		}
 	}()
 	var answer *http.Response
-	got, err := v.client.GetSecret(runtime.WithCaptureResponse(ctx, &answer), name, version, nil)
+	got, err := v.client.GetSecret(policy.WithCaptureResponse(ctx, &answer), name, version, nil)
 	if err != nil {
 		return Secret{}, v.explain(what, name, err, young)
 	}

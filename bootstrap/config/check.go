@@ -21,7 +21,6 @@ var (
 	secretName    = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
 	secretVersion = regexp.MustCompile(`^[0-9A-Za-z]{0,64}$`)
 	guid          = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	accountName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?$`)
 )
 
 // check looks at the merged configuration as a whole. targetAwaited: a source that is still to come

@@ -2,7 +2,10 @@
 
 package config
 
-import "io/fs"
+import (
+	"io/fs"
+	"regexp"
+)
 
 // What differs between systems: where the agent is and whom it runs as.
 const (
@@ -11,3 +14,5 @@ const (
 )
 
 func writableByOthers(fi fs.FileInfo) bool { return fi.Mode().Perm()&0o022 != 0 }
+
+var accountName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?$`)

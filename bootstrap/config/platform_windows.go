@@ -1,6 +1,9 @@
 package config
 
-import "io/fs"
+import (
+	"io/fs"
+	"regexp"
+)
 
 // What differs between systems: where the agent is and whom it runs as. Without an account,
 // config.cmd takes its own default: NETWORK SERVICE for a pool, LocalSystem otherwise.
@@ -12,3 +15,5 @@ const (
 // Windows keeps rights in access control lists, which Go's mode bits do not show; ProgramData's own
 // are inherited there.
 func writableByOthers(fs.FileInfo) bool { return false }
+
+var accountName = regexp.MustCompile(`^([A-Za-z0-9 _.-]+\\)?[A-Za-z0-9 _.-]{1,64}\$?$`)

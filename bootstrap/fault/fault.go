@@ -4,7 +4,6 @@
 package fault
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -110,9 +109,4 @@ func From(err error) *Error {
 		return e
 	}
 	return New(Internal, "unexpected error").Because(err).Hint("This is a bug of azp-bootstrap: please report it with the log.")
-}
-
-// Interrupted reports whether err only says that the caller was told to stop.
-func Interrupted(ctx context.Context, err error) bool {
-	return err != nil && errors.Is(context.Cause(ctx), context.Canceled)
 }

@@ -90,7 +90,10 @@ func configure(o options) (err error) {
 			return err
 		}
 		if u := o.values["proxyusername"]; u != "" {
-			_ = os.Setenv("AZP_STANDIN_PROXY_USER", u+":"+o.values["proxypassword"])
+			// The real one keeps them in its credential store, which a listener can open again.
+			if err := os.WriteFile(".proxycredentials", []byte(base64.StdEncoding.EncodeToString([]byte(u+":"+o.values["proxypassword"]))), 0o600); err != nil {
+				return err
+			}
 		}
 	}
 	if ca := o.values["sslcacert"]; ca != "" {
@@ -215,7 +218,7 @@ func capabilities(name string) map[string]string {
 	ignore := "," + os.Getenv("VSO_AGENT_IGNORE") + ","
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
-		if len(v) < 1024 && !strings.Contains(ignore, ","+k+",") && !strings.HasPrefix(strings.ToUpper(k), inputPrefix) && k != "AZP_STANDIN_PROXY_USER" {
+		if len(v) < 1024 && !strings.Contains(ignore, ","+k+",") && !strings.HasPrefix(strings.ToUpper(k), inputPrefix) {
 			caps[k] = v
 		}
 	}

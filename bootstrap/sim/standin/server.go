@@ -47,8 +47,8 @@ func newClient() *http.Client {
 			}
 		}
 		u, err := url.Parse(proxy)
-		if user := os.Getenv("AZP_STANDIN_PROXY_USER"); err == nil && user != "" {
-			name, pass, _ := strings.Cut(user, ":")
+		if user, e := base64.StdEncoding.DecodeString(firstLine(".proxycredentials")); err == nil && e == nil && len(user) > 0 {
+			name, pass, _ := strings.Cut(string(user), ":")
 			u.User = url.UserPassword(name, pass)
 		}
 		return u, err

@@ -1,0 +1,413 @@
+// The black-box scenarios: scripts that run the real programs against the simulated Azure, as a user
+// would. positive holds what must work, negative what must be refused, each class with its message
+// and hint. The PAT of each script is its own, and at its end nothing that was written may hold it.
+package main_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.yaml.in/yaml/v3"
+)
+
+var (
+	update   = flag.Bool("update", false, "write golden files anew")
+	bin      string // folder of the built programs
+	packages sync.Map
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "azp-scenarios-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		_ = os.Chmod(dir, 0o755) // the agent runs as another user
+		bin = dir
+		build := exec.Command("go", "build", "-trimpath", "-o", dir, "azp-bootstrap/cmd/...")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func TestPositive(t *testing.T) { scripts(t, "positive") }
+func TestNegative(t *testing.T) { scripts(t, "negative") }
+
+func scripts(t *testing.T, folder string) {
+	root, err := os.MkdirTemp("", "azp-scripts-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Chmod(root, 0o755)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			_ = os.RemoveAll(root)
+		}
+	})
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", folder), WorkdirRoot: root, UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error {
+			raw := make([]byte, 33)
+			_, _ = rand.Read(raw)
+			w := &world{dir: e.WorkDir, pat: strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:52]}
+			e.Values["world"] = w
+			e.Vars = append(e.Vars, "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+e.WorkDir)
+			e.Defer(w.end)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"azure": azure, "apply": apply, "machine": machine, "prepare": prepare,
+			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "stop-agent": stopAgent, "reap": reap,
+		},
+	})
+}
+
+// A world is what one script has around it.
+type world struct {
+	dir      string
+	pat      string
+	sim      *exec.Cmd
+	machines []string
+	vms      map[string]string
+}
+
+func in(ts *testscript.TestScript) *world { return ts.Value("world").(*world) }
+
+func (w *world) end() {
+	for _, m := range w.machines {
+		w.reapMachine(m)
+	}
+	if w.sim != nil {
+		_ = w.sim.Process.Signal(os.Interrupt)
+		_ = w.sim.Wait()
+	}
+}
+
+// reapMachine ends what the daemon's records name: the processes that a VM's power-off would end.
+func (w *world) reapMachine(m string) {
+	for _, record := range []string{"agent.pid", "configure.pid"} {
+		data, err := os.ReadFile(filepath.Join(m, "state", record))
+		if err != nil {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.Fields(string(data))[0]); err == nil && pid > 1 {
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// scenario is the default one with the given file's top-level keys in place of its own.
+func (w *world) scenario(ts *testscript.TestScript, args []string) string {
+	out, err := exec.Command(filepath.Join(bin, "azp-sim"), "scenario").Output()
+	ts.Check(err)
+	all := map[string]any{}
+	ts.Check(yaml.Unmarshal(bytes.ReplaceAll(out, []byte("simulatedpersonalaccesstoken234567abcdefghijklmnopqr"), []byte(w.pat)), &all))
+	for _, file := range args {
+		own := map[string]any{}
+		ts.Check(yaml.Unmarshal([]byte(strings.ReplaceAll(ts.ReadFile(file), "@PAT@", w.pat)), &own))
+		maps.Copy(all, own)
+	}
+	data, err := yaml.Marshal(all)
+	ts.Check(err)
+	name := filepath.Join(w.dir, "azure", "scenario.yaml")
+	ts.Check(os.MkdirAll(filepath.Dir(name), 0o755))
+	ts.Check(os.WriteFile(name, data, 0o600))
+	return name
+}
+
+// azure [FILE]: Azure, with FILE's parts of the scenario.
+func azure(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	file := w.scenario(ts, args)
+	w.sim = exec.Command(filepath.Join(bin, "azp-sim"), "serve", "--dir", filepath.Dir(file), "--scenario", file)
+	var said bytes.Buffer
+	w.sim.Stderr = &said
+	ts.Check(w.sim.Start())
+	var where struct {
+		IMDS      map[string]string
+		Proxy, CA string
+	}
+	await(ts, "azp-sim", func() bool {
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(file), "sim.json"))
+		return err == nil && json.Unmarshal(data, &where) == nil
+	})
+	ts.Setenv("PROXY", where.Proxy)
+	ts.Setenv("PROXYHOST", strings.TrimPrefix(where.Proxy, "http://"))
+	ts.Setenv("CA", where.CA)
+	ts.Setenv("IMDS", where.IMDS["web_1"])
+	w.vms = where.IMDS
+}
+
+// apply FILE...: the running Azure takes these parts of the scenario, and the default for the rest.
+func apply(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	ts.Check(ts.Exec("azp-sim", "apply", "--dir", filepath.Join(w.dir, "azure"), w.scenario(ts, args)))
+}
+
+// machine NAME SERVER KIND [FILE]: a VM's disk with a configuration; FILE goes to conf.d.
+func machine(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	dir := filepath.Join(w.dir, args[0])
+	w.machines = append(w.machines, dir)
+	server := map[string]string{"services": "https://dev.azure.com/contoso", "server": "https://devops.corp/DefaultCollection/", "tfs": "https://tfs.corp:8080/tfs/"}[args[1]]
+	target := map[string]string{
+		"environment":     `environment: {project: Shop, name: production, tags: [web, "{{.Location}}"]}`,
+		"deploymentGroup": `deploymentGroup: {project: Shop, name: web-servers, tags: [web, "{{.ScaleSet}}"]}`,
+		"pool":            `pool: {name: Default}`,
+		"none":            "",
+	}[args[2]]
+	if server == "" {
+		server = args[1]
+	}
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "nobody"
+	}
+	ts.Check(os.MkdirAll(filepath.Join(dir, "etc", "conf.d"), 0o755))
+	ts.Check(os.WriteFile(filepath.Join(dir, "etc", "config.yaml"), fmt.Appendf(nil, `url: %s
+target:
+  %s
+agent:
+  dir: %s/agent
+  user: %q
+  service: process
+credential:
+  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}
+network: {proxy: %q, caFile: %q}
+imds: {endpoint: %q}
+deadline: 30s
+`, server, target, dir, user, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
+	for i, file := range args[3:] {
+		text := os.Expand(ts.ReadFile(file), ts.Getenv)
+		ts.Check(os.WriteFile(filepath.Join(dir, "etc", "conf.d", fmt.Sprintf("%d.yaml", i)), []byte(text), 0o644))
+	}
+	ts.Setenv("M", dir)
+	ts.Setenv("AZP_BOOTSTRAP_CONFIG", filepath.Join(dir, "etc", "config.yaml"))
+	ts.Setenv("AZP_BOOTSTRAP_STATE_DIR", filepath.Join(dir, "state"))
+}
+
+// prepare [BEHAVIOUR]: image time; the stand-in agent, which may be told to go wrong.
+func prepare(ts *testscript.TestScript, _ bool, args []string) {
+	behaviour := strings.Join(args, "")
+	file, sum := agentPackage(ts, behaviour)
+	exits(ts, false, []string{"0", "azp-bootstrap", "prepare", "--package", file, "--sha256", sum})
+}
+
+func agentPackage(ts *testscript.TestScript, behaviour string) (file, sum string) {
+	made, _ := packages.LoadOrStore(behaviour, sync.OnceValues(func() ([2]string, error) {
+		dir := filepath.Join(bin, "package-"+behaviour)
+		file := filepath.Join(dir, "vsts-agent-linux-x64-4.248.0.tar.gz")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return [2]string{}, err
+		}
+		out, err := exec.Command(filepath.Join(bin, "azp-sim"), "agent-package", "--behaviour", behaviour, file).Output()
+		return [2]string{file, strings.TrimSpace(string(out))}, err
+	}))
+	pair, err := made.(func() ([2]string, error))()
+	ts.Check(err)
+	ts.Setenv("PACKAGE", pair[0])
+	ts.Setenv("SHA256", pair[1])
+	return pair[0], pair[1]
+}
+
+// exits CODE COMMAND...: the command ends with exactly this code, and says no secret.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var ee *exec.ExitError
+	if errors.As(err, &ee) {
+		code = ee.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	in(ts).clean(ts, "stdout", ts.ReadFile("stdout"))
+	in(ts).clean(ts, "stderr", ts.ReadFile("stderr"))
+	if strings.Contains(ts.ReadFile("stderr"), "goroutine ") {
+		ts.Fatalf("it panicked")
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+func (w *world) clean(ts *testscript.TestScript, what, text string) {
+	for _, form := range w.forms() {
+		if strings.Contains(text, form) {
+			ts.Fatalf("the PAT is in %s", what)
+		}
+	}
+}
+
+func (w *world) forms() []string {
+	return []string{w.pat, base64.StdEncoding.EncodeToString([]byte(":" + w.pat)), base64.StdEncoding.EncodeToString([]byte(w.pat))}
+}
+
+// noleak: nothing that was written holds the PAT, but for Azure's own scenario.
+func noleak(ts *testscript.TestScript, _ bool, _ []string) {
+	w := in(ts)
+	seen := 0
+	ts.Check(filepath.WalkDir(w.dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || name == filepath.Join(w.dir, "azure", "scenario.yaml") {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		w.clean(ts, name, string(data))
+		seen++
+		return err
+	}))
+	ts.Logf("%d files searched", seen)
+}
+
+// agents N STATUS: so many agents of this status stand on all servers together.
+func agents(ts *testscript.TestScript, _ bool, args []string) {
+	var last string
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	await(ts, strings.Join(args, " ")+" agents", func() bool {
+		out, err := exec.Command(filepath.Join(bin, "azp-sim"), "agents", "--json", "--dir", filepath.Join(in(ts).dir, "azure")).Output()
+		var all []struct{ Status string }
+		if err != nil || json.Unmarshal(out, &all) != nil {
+			return false
+		}
+		last = string(out)
+		n := 0
+		for _, a := range all {
+			if len(args) == 1 || a.Status == args[1] {
+				n++
+			}
+		}
+		return n == want
+	})
+	ts.Logf("%s", last)
+}
+
+// reap: all processes of the machines end, as when a VM is powered off.
+func reap(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, m := range in(ts).machines {
+		in(ts).reapMachine(m)
+	}
+}
+
+// stop-agent: the agent's own process ends.
+func stopAgent(ts *testscript.TestScript, _ bool, _ []string) { in(ts).reapMachine(ts.Getenv("M")) }
+
+// crash PHASE|file:NAME COMMAND...: SIGKILL as soon as the journal names the phase or the file is there.
+func crash(ts *testscript.TestScript, _ bool, args []string) {
+	cmd := exec.Command(filepath.Join(bin, args[1]), args[2:]...)
+	for _, k := range []string{"PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
+		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
+	}
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	ts.Check(cmd.Start())
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	file, isFile := strings.CutPrefix(args[0], "file:")
+	for {
+		select {
+		case <-ended:
+			ts.Fatalf("it ended before %s:\n%s", args[0], said.String())
+		case <-time.After(time.Millisecond):
+		}
+		reached := false
+		if isFile {
+			_, err := os.Stat(ts.MkAbs(file))
+			reached = err == nil
+		} else {
+			data, _ := os.ReadFile(filepath.Join(ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"), "state.json"))
+			var s struct{ Phase string }
+			reached = json.Unmarshal(data, &s) == nil && s.Phase == args[0]
+		}
+		if reached {
+			_ = cmd.Process.Kill()
+			<-ended
+			in(ts).clean(ts, "the output", said.String())
+			return
+		}
+	}
+}
+
+func await(ts *testscript.TestScript, what string, ok func() bool) {
+	for end := time.Now().Add(20 * time.Second); !ok(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("no %s", what)
+		}
+	}
+}
+
+// sampled CODE COMMAND...: as exits, while the command line and environment of every process are
+// looked at over and over: only config.sh's own group may hold the PAT, and only in its environment.
+func sampled(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	stop, done := make(chan struct{}), make(chan struct{})
+	bad, holders, groups, rounds := map[string]bool{}, map[string]string{}, map[string]bool{}, 0
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if data, err := os.ReadFile(filepath.Join(ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"), "configure.pid")); err == nil {
+				groups[strings.Fields(string(data))[0]] = true
+			}
+			procs, _ := filepath.Glob("/proc/[0-9]*")
+			for _, p := range procs {
+				line, _ := os.ReadFile(p + "/cmdline")
+				env, _ := os.ReadFile(p + "/environ")
+				for _, form := range w.forms() {
+					if bytes.Contains(line, []byte(form)) {
+						bad["command line of "+string(line)] = true
+					}
+					if bytes.Contains(env, []byte(form)) {
+						stat, _ := os.ReadFile(p + "/stat")
+						if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 2 {
+							holders[f[2]] = string(line)
+						}
+					}
+				}
+			}
+			rounds++
+		}
+	}()
+	exits(ts, false, args)
+	close(stop)
+	<-done
+	for group, line := range holders {
+		if !groups[group] {
+			bad["environment of "+line] = true
+		}
+	}
+	for what := range bad {
+		ts.Fatalf("the PAT is in the %s", what)
+	}
+	if len(holders) == 0 {
+		ts.Fatalf("config.sh was never seen with the PAT in %d rounds: the sampling sees nothing", rounds)
+	}
+	ts.Logf("%d rounds over all processes; only config.sh's group held the PAT", rounds)
+}
