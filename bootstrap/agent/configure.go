@@ -195,7 +195,7 @@ func (h Home) Configure(ctx context.Context, r Registration, pat secret.PAT, red
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(configScript)}, append(r.Args(), h.serviceArgs()...)...), Record: record}
-	reader := &outputReader{}
+	reader := &outputReader{replacing: r.Replace}
 	begin := time.Now()
 	exit, err := p.run(ctx, func(out io.Reader, stop func()) {
 		_ = redactor.Lines(out, func(s string) {

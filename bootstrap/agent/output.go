@@ -14,6 +14,8 @@ import (
 // config.sh may write hundreds of megabytes, which regular expressions would take minutes to read.
 func says(phrases ...string) []string { return phrases }
 
+const taken = "already contains an agent with name"
+
 // What config.sh says, and what it means. The texts are those of the agent's strings.json (en-US)
 // and of config.sh; LANG is fixed so that they are the ones we get.
 var meanings = []struct {
@@ -29,7 +31,7 @@ var meanings = []struct {
 		return fault.New(fault.Agent, "config.sh could not replace the agent of this name on the server").Passing().
 			Hint("Look at the lines before it; if it lasts, delete the old agent in Azure DevOps.")
 	}},
-	{says("already contains an agent with name", "already contains a machine with name", "already contains a virtual machine resource with name"), false, func(_ string, r Registration) *fault.Error {
+	{says(taken, "already contains a machine with name", "already contains a virtual machine resource with name"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).Passing().
 			Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
 	}},
@@ -69,6 +71,8 @@ var meanings = []struct {
 
 // An outputReader reads config.sh's output as it comes.
 type outputReader struct {
+	replacing bool // with --replace
+
 	rank int
 	make func(line string, r Registration) *fault.Error
 	line string
@@ -84,6 +88,9 @@ func (o *outputReader) read(line string) (stop bool) {
 	}
 	lower := strings.ToLower(line[:min(len(line), 2000)])
 	for i, m := range meanings {
+		if m.text[0] == taken && o.replacing {
+			continue // then it only announces the replacement
+		}
 		if slices.ContainsFunc(m.text, func(t string) bool { return strings.Contains(lower, t) }) && (o.make == nil || i < o.rank) {
 			o.make, o.rank, o.line = m.make, i, line
 			if m.cut && !o.cut {
@@ -114,7 +121,7 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 	case o.cut:
 		return o.make(o.line, r).Because(errors.New(said))
 	case err == nil && exit == 0:
-		return nil // a replaced agent is announced by the words of "already contains", too
+		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fault.New(fault.Agent, "config.sh did not end within %s and was stopped; its last words: %s", r.Timeout, said).Passing().
 			Hint("Look at its output in the log and at the network; agent.configureTimeout allows it more time.")

@@ -114,7 +114,9 @@ func configure(o options) (err error) {
 	token = o.need("token")
 	switch behaviour {
 	case "hang":
-		select {}
+		for { // an empty select would count as a deadlock
+			<-time.After(time.Hour)
+		}
 	case "fail":
 		return failure("An error occurred: the stand-in was told to fail")
 	case "flood":
