@@ -87,9 +87,11 @@ func (u *unpacker) tarGz(r io.Reader) error {
 			err = u.file(h.Name, fs.FileMode(h.Mode).Perm(), h.Size, t)
 		case tar.TypeSymlink:
 			err = u.link(h.Name, h.Linkname)
+		case tar.TypeLink:
+			err = u.hardLink(h.Name, h.Linkname)
 		case tar.TypeXGlobalHeader:
 		default:
-			err = u.refuse(h.Name, "neither file, folder nor symbolic link")
+			err = u.refuse(h.Name, "neither file, folder nor link")
 		}
 		if err != nil {
 			return err
@@ -107,7 +109,9 @@ func (u *unpacker) zip(f *os.File) error {
 		return err
 	}
 	for _, e := range z.File {
-		if strings.HasSuffix(e.Name, "/") {
+		if strings.Contains(e.Name, ":") { // a drive or an alternate data stream
+			err = u.refuse(e.Name, "leads out of the folder")
+		} else if strings.HasSuffix(e.Name, "/") {
 			err = u.folder(e.Name)
 		} else if e.Mode().IsRegular() {
 			var r io.ReadCloser
@@ -132,7 +136,7 @@ func (u *unpacker) inside(name string) (string, error) {
 	switch {
 	case u.entries > maxEntries:
 		return "", u.refuse(name, "too many entries")
-	case path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsAny(clean, "\x00:"):
+	case path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../") || strings.Contains(clean, "\x00"):
 		return "", u.refuse(name, "leads out of the folder")
 	}
 	return clean, nil
@@ -185,4 +189,20 @@ func (u *unpacker) link(name, to string) error {
 		return err
 	}
 	return u.root.Symlink(to, clean)
+}
+
+// hardLink makes a second name for a file that was unpacked before; os.Root keeps both inside.
+func (u *unpacker) hardLink(name, to string) error {
+	clean, err := u.inside(name)
+	if err != nil {
+		return err
+	}
+	old, err := u.inside(to)
+	if err != nil {
+		return err
+	}
+	if fi, err := u.root.Lstat(old); err != nil || !fi.Mode().IsRegular() {
+		return u.refuse(name, "a link to something else than a file of the package")
+	}
+	return u.root.Link(old, clean)
 }

@@ -1,0 +1,215 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+func TestServerShapes(t *testing.T) {
+	for _, c := range []struct {
+		url, collection string
+		want            Server
+	}{
+		{"https://dev.azure.com/contoso", "", Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}},
+		{"https://dev.azure.com/contoso/", "", Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}},
+		{"https://DEV.azure.com/Contoso//", "", Server{Hosted: true, Name: "Contoso", Base: "https://dev.azure.com/Contoso"}},
+		{"https://contoso.visualstudio.com", "", Server{Hosted: true, Name: "contoso", Base: "https://contoso.visualstudio.com"}},
+		{"https://contoso.visualstudio.com/DefaultCollection/", "", Server{Hosted: true, Name: "contoso", Base: "https://contoso.visualstudio.com"}},
+		{"https://devops.corp/DefaultCollection/", "", Server{Name: "DefaultCollection", Root: "https://devops.corp", Base: "https://devops.corp/DefaultCollection", Collection: "DefaultCollection"}},
+		{"https://devops.corp", "Web Team", Server{Name: "Web Team", Root: "https://devops.corp", Base: "https://devops.corp/Web%20Team", Collection: "Web Team"}},
+		{"https://devops.corp/Web%20Team", "", Server{Name: "Web Team", Root: "https://devops.corp", Base: "https://devops.corp/Web%20Team", Collection: "Web Team"}},
+		{"https://tfs.corp:8080/tfs/", "", Server{Name: "DefaultCollection", Root: "https://tfs.corp:8080/tfs", Base: "https://tfs.corp:8080/tfs/DefaultCollection", Collection: "DefaultCollection"}},
+		{"https://tfs.corp:8080/tfs/Other", "", Server{Name: "Other", Root: "https://tfs.corp:8080/tfs", Base: "https://tfs.corp:8080/tfs/Other", Collection: "Other"}},
+		{"http://127.0.0.1:8080/tfs", "", Server{Name: "DefaultCollection", Root: "http://127.0.0.1:8080/tfs", Base: "http://127.0.0.1:8080/tfs/DefaultCollection", Collection: "DefaultCollection"}},
+	} {
+		got, text, _ := serverOf(c.url, c.collection)
+		if text != "" || got != c.want {
+			t.Errorf("%s: got %+v %q, want %+v", c.url, got, text, c.want)
+		}
+	}
+	for _, bad := range []string{"", "contoso", "ftp://devops.corp/x", "http://devops.corp/x", "https://dev.azure.com", "https://dev.azure.com/contoso/Shop", "https://user:secret@devops.corp/x", "https://devops.corp/x?y=1", "https://tfs.corp/tfs/a/b", "https://:443/x", "https://contoso.visualstudio.com/Shop"} {
+		if got, text, fix := serverOf(bad, ""); text == "" || fix == "" {
+			t.Errorf("%q was taken as %+v", bad, got)
+		}
+	}
+	if _, text, _ := serverOf("https://devops.corp/A", "B"); text == "" {
+		t.Error("two collections were taken")
+	}
+}
+
+const good = `url: https://dev.azure.com/contoso
+target: {environment: {project: My Shop, name: production, tags: [web, "{{.Location}}"]}}
+credential: {keyVault: {url: https://contoso.vault.azure.net/, secret: azp-pat}}
+`
+
+// load writes files into a folder and loads config.yaml.
+func load(t *testing.T, files map[string]string, environ, set []string) (*Config, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := Load(filepath.Join(dir, "config.yaml"), environ, set)
+	if err != nil {
+		return nil, err
+	}
+	return l.Config()
+}
+
+func TestPrecedence(t *testing.T) {
+	files := map[string]string{"config.yaml": good + "agent: {name: file, work: file, replace: never}\n", "conf.d/10.yaml": "agent: {name: ten, work: ten}\n", "conf.d/20.yaml": "agent: {name: twenty}\n"}
+	c, err := load(t, files, []string{"AZP_BOOTSTRAP_AGENT__NAME=env", "AZP_BOOTSTRAP_DRAIN__TIMEOUT=3m", "AZP_BOOTSTRAP_STATE_DIR=/x"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Agent.Name != "env" || c.Agent.Work != "ten" || c.Agent.Replace != "never" || c.Drain.Timeout.Minutes() != 3 || c.Cloud != "auto" {
+		t.Errorf("got %+v", c.Agent)
+	}
+	for key, where := range map[string]string{"agent.name": "environment AZP_BOOTSTRAP_AGENT__NAME", "agent.work": "10.yaml:1", "agent.replace": "config.yaml:4", "cloud": "default"} {
+		if got := c.Values[key].Where; !strings.HasSuffix(got, where) {
+			t.Errorf("%s comes from %q, want %q", key, got, where)
+		}
+	}
+	c, err = load(t, files, []string{"AZP_BOOTSTRAP_AGENT__NAME=env"}, []string{"agent.name=flag"})
+	if err != nil || c.Agent.Name != "flag" {
+		t.Errorf("a flag lost: %v %v", c, err)
+	}
+	if !strings.Contains(c.Show(), "agent.name") || !strings.Contains(c.Show(), "--set") {
+		t.Errorf("config show does not name sources:\n%s", c.Show())
+	}
+}
+
+func TestTargetOfAStrongerSourceReplaces(t *testing.T) {
+	c, err := load(t, map[string]string{"config.yaml": good, "conf.d/1.yaml": "target: {pool: {name: Default}}\n"}, nil, nil)
+	if err != nil || c.Target.Kind() != KindPool {
+		t.Errorf("got %v, %v", c, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	token := "abcdefgh234567abcdefgh234567abcdefgh234567abcdefgh23"
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown":       {good + "agnet: {name: x}\n", "config.yaml:4: agnet"},
+		"nested":        {good + "agent: {nam: x}\n", "Did you mean agent.name?"},
+		"type":          {good + "deadline: 30\n", "config.yaml:4: deadline: wrong type"},
+		"bool as text":  {good + "drain: {enabled: \"yes\"}\n", "drain.enabled: wrong type"},
+		"list as text":  {"url: [a]\n", "url: wrong type"},
+		"twice":         {good + "url: https://dev.azure.com/x\n", "url"},
+		"token key":     {good + "token: " + token + "\n", "a credential does not belong"},
+		"token value":   {strings.Replace(good, "azp-pat", token, 1), "a token or password is written here"},
+		"proxy pass":    {good + "network: {proxy: \"http://u:p@proxy:8080\"}\n", "a token or password is written here"},
+		"vault http":    {strings.Replace(good, "https://contoso.vault", "http://contoso.vault", 1), "credential.keyVault.url"},
+		"vault foreign": {strings.Replace(good, "contoso.vault.azure.net", "contoso.vault.azure.net.evil.example", 1), "credential.keyVault.url"},
+		"two ids":       {good + "agent: {name: x}\ncloud: mars\n", "cloud: unknown value mars"},
+		"root":          {good + "agent: {user: root}\n", "jobs would run as root"},
+		"comma tag":     {strings.Replace(good, "[web,", "[\"a,b\",", 1), "comma"},
+		"bad field":     {good + "agent: {name: \"{{.Host}}\"}\n", "agent.name"},
+		"bad name":      {good + "agent: {name: \"a/b\"}\n", "Azure DevOps refuses"},
+		"alias":         {good + "agent: &a {name: x}\ndrain: *a\n", "aliases"},
+		"no project":    {strings.Replace(good, "project: My Shop, ", "", 1), "target.environment.project: is missing"},
+	} {
+		_, err := load(t, map[string]string{"config.yaml": c.text}, nil, nil)
+		var f *fault.Error
+		if !errors.As(err, &f) || f.Class != fault.Config {
+			t.Errorf("%s: got %v, want a config fault", name, err)
+			continue
+		}
+		if text := f.Error() + "\n" + f.Advice; !strings.Contains(text, c.want) || strings.Contains(text, token) {
+			t.Errorf("%s: got %q, want %q in it", name, text, c.want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	c, err := load(t, map[string]string{"config.yaml": good + `agent: {name: "{{.ScaleSet}}-{{.InstanceIndex}}-{{.Tags.role}}"}` + "\n"}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Facts{ScaleSet: "web", InstanceIndex: "7", Location: "westeurope", Tags: map[string]string{"role": "blue"}}
+	name, tags, err := c.Names(f)
+	if err != nil || name != "web-7-blue" || strings.Join(tags, " ") != "web westeurope" {
+		t.Errorf("got %q %q %v", name, tags, err)
+	}
+	f.Tags = nil
+	if name, _, err := c.Names(f); err == nil {
+		t.Errorf("a tag that the VM does not have became %q", name)
+	}
+	f.Tags = map[string]string{"role": "a?b"}
+	if name, _, err := c.Names(f); err == nil {
+		t.Errorf("a name that Azure DevOps refuses was taken: %q", name)
+	}
+}
+
+func TestRemote(t *testing.T) {
+	remote := func(sources, userData string, tags map[string]string) (*Config, error) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "config.yaml")
+		if err := os.WriteFile(file, []byte(good+"sources: "+sources+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Load(file, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := l.Remote(c, base64.StdEncoding.EncodeToString([]byte(userData)), tags)
+		if err != nil {
+			return nil, err
+		}
+		return l.Config(layers...)
+	}
+	pool := "target: {pool: {name: Fast}}\n"
+	if c, err := remote("{userData: false}", pool, nil); err != nil || c.Target.Kind() != KindEnvironment {
+		t.Errorf("user data was read although it is off: %v", err)
+	}
+	if c, err := remote("{userData: true}", pool, nil); err != nil || c.Target.Name() != "Fast" {
+		t.Errorf("user data was not read: %v", err)
+	}
+	if c, err := remote("{tags: true}", "", map[string]string{"azp-bootstrap.agent.name": "tagged", "role": "x"}); err != nil || c.Agent.Name != "tagged" {
+		t.Errorf("tags were not read: %v", err)
+	}
+	for _, evil := range []string{"url: https://dev.azure.com/evil\n", "credential: {keyVault: {url: https://evil.vault.azure.net}}\n", "network: {proxy: http://evil:1}\n", "agent: {dir: /etc}\n", "imds: {endpoint: http://127.0.0.1:1}\n", "agent: {user: admin}\n", "sources: {trustRemote: true}\n"} {
+		if _, err := remote("{userData: true}", evil, nil); err == nil {
+			t.Errorf("user data may set %q", evil)
+		}
+		if _, err := remote("{userData: true, trustRemote: true}", "agent: {work: /work}\n", nil); err != nil {
+			t.Errorf("trustRemote does not trust: %v", err)
+		}
+	}
+	if _, err := remote("{tags: true}", "", map[string]string{"azp-bootstrap.url": "https://dev.azure.com/evil"}); err == nil {
+		t.Error("a tag may set the URL")
+	}
+}
+
+func FuzzYAML(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte("agent: {name: x}\n---\nb: 1"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, ps := fromYAML("fuzz.yaml", data)
+		if len(ps) > 0 && ps.Err() == nil {
+			t.Error("problems without an error")
+		}
+		if len(ps) == 0 {
+			loader := &Loader{local: []Layer{l}}
+			if c, err := loader.Config(); err == nil {
+				_ = c.Show()
+			}
+		}
+	})
+}
