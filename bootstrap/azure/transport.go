@@ -25,7 +25,8 @@ type Network struct {
 	CAFile  string // PEM, trusted besides the system's
 }
 
-// FromEnvironment completes n by HTTPS_PROXY, HTTP_PROXY and NO_PROXY (any case).
+// FromEnvironment completes n by HTTPS_PROXY, NO_PROXY (any case) and SSL_CERT_FILE, so that the
+// agent gets what the daemon itself uses.
 func (n Network) FromEnvironment() Network {
 	env := httpproxy.FromEnvironment()
 	if n.Proxy == "" {
@@ -33,6 +34,9 @@ func (n Network) FromEnvironment() Network {
 	}
 	if n.NoProxy == "" {
 		n.NoProxy = env.NoProxy
+	}
+	if n.CAFile == "" {
+		n.CAFile = os.Getenv("SSL_CERT_FILE")
 	}
 	return n
 }
@@ -47,7 +51,7 @@ func (n Network) Client() (*http.Client, error) {
 	if n.CAFile != "" {
 		pem, err := os.ReadFile(n.CAFile)
 		if err != nil {
-			return nil, fault.New(fault.Config, "network.caFile").Because(err).Hint("Name a PEM file that root can read.")
+			return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").Because(err).Hint("Name a PEM file that root can read.")
 		}
 		if !roots.AppendCertsFromPEM(pem) {
 			return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")

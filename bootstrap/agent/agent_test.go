@@ -1,0 +1,383 @@
+//go:build unix
+
+package agent
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+func TestArgs(t *testing.T) {
+	begin := "--unattended --acceptTeeEula --url %s --auth PAT --agent web-1 --work _work"
+	for _, c := range []struct {
+		name string
+		r    Registration
+		url  string
+		want string
+	}{
+		{"environment on Services", Registration{Kind: "environment", Project: "My Shop", Name: "production", Tags: []string{"web", "blue"}}, "https://dev.azure.com/contoso",
+			"--environment --environmentname production --projectname My Shop --addvirtualmachineresourcetags --virtualmachineresourcetags web,blue"},
+		{"environment on premises", Registration{Kind: "environment", Project: "Shop", Name: "production", Collection: "DefaultCollection"}, "https://tfs.corp:8080/tfs",
+			"--environment --environmentname production --projectname Shop --collectionname DefaultCollection"},
+		{"deployment group", Registration{Kind: "deploymentGroup", Project: "Shop", Name: "web-servers", Collection: "C", Tags: []string{"web"}, Replace: true}, "https://devops.corp",
+			"--replace --deploymentgroup --deploymentgroupname web-servers --projectname Shop --collectionname C --adddeploymentgrouptags --deploymentgrouptags web"},
+		{"pool", Registration{Kind: "pool", Name: "Default", Proxy: "http://user:pass@proxy:8080", CAFile: "/etc/ca.pem"}, "https://devops.corp/C",
+			"--pool Default --proxyurl http://proxy:8080 --sslcacert azp-bootstrap-ca.pem"},
+	} {
+		c.r.AgentName, c.r.Work, c.r.URL = "web-1", "_work", c.url
+		got := strings.Join(c.r.Args(), " ")
+		if want := fmt.Sprintf(begin, c.url) + " " + c.want; got != want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, want)
+		}
+		if strings.Contains(got, "pass") || strings.Contains(strings.ToLower(got), "token") {
+			t.Errorf("%s: a secret is among the arguments: %s", c.name, got)
+		}
+	}
+}
+
+func TestServiceName(t *testing.T) {
+	long := strings.Repeat("o", 40)
+	for _, c := range []struct {
+		url  string
+		s    Settings
+		want string
+	}{
+		{"https://dev.azure.com/contoso", Settings{AgentName: "web-1", PoolName: "Default"}, "vsts.agent.contoso.Default.web-1.service"},
+		{"https://dev.azure.com/contoso/", Settings{AgentName: "web-1", EnvironmentName: "production"}, "vsts.agent.contoso.production.web-1.service"},
+		{"https://contoso.visualstudio.com", Settings{AgentName: "a b", PoolName: "P"}, "vsts.agent.contoso.P.a b.service"},
+		{"https://tfs.corp:8080/tfs/C", Settings{AgentName: "web-1", PoolName: "Default"}, "vsts.agent.tfs.Default.web-1.service"},
+		{"https://dev.azure.com/" + long, Settings{AgentName: strings.Repeat("a", 30), PoolName: strings.Repeat("p", 30)},
+			"vsts.agent." + long[:25] + "." + strings.Repeat("p", 25) + "." + strings.Repeat("a", 9) + ".service"},
+	} {
+		got, err := ServiceName("vsts.agent.{0}.{1}.{2}.service", c.url, c.s)
+		if err != nil || got != c.want || len(got) > 80 {
+			t.Errorf("got %q (%d, %v), want %q (%d)", got, len(got), err, c.want, len(c.want))
+		}
+	}
+	for name, ours := range map[string]bool{"vsts.agent.a.b.c.service": true, `vsts.agent.a.b.c\x2dd.service`: true, "sshd.service": false, "vsts.agent./../../x.service": false, "vsts.agent.x": false, "": false} {
+		if agentService(name) != ours && servicePattern == "vsts.agent.{0}.{1}.{2}.service" {
+			t.Errorf("%q: ours is %v", name, !ours)
+		}
+	}
+}
+
+// The texts are those of the agent's strings.json and scripts.
+func TestMeanings(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want fault.Class
+		wait bool
+		cut  bool
+	}{
+		{"Must not run with sudo", fault.Agent, false, false},
+		{"Dependencies is missing for .NET Core 6.0", fault.Agent, false, false},
+		{"Libicu's dependencies missing for .NET 8", fault.Agent, false, false},
+		{"Agent pool not found: 'Fast'", fault.Target, false, false},
+		{"Deployment Group not found: 'web'", fault.Target, false, false},
+		{"Environment not found: 'x'", fault.Target, false, false},
+		{"Pool 1 already contains an agent with name web-1.", fault.Target, true, false},
+		{"DeploymentGroup 1 already contains a machine with name web-1.", fault.Target, true, false},
+		{"Environment with id '1' already contains a virtual machine resource with name 'web-1'.", fault.Target, true, false},
+		{"The local machine's clock may be out of sync with the server time by more than five minutes.", fault.Agent, true, false},
+		{"VS30063: You are not authorized to access https://dev.azure.com.", fault.Scope, false, false},
+		{"Access denied. Agents needs Manage permissions for pool Default to perform the action.", fault.Scope, false, false},
+		{"Cannot configure the agent because it is already configured.", fault.Agent, true, false},
+		{"Verify whether you have (network) access to https://dev.azure.com/contoso", fault.Network, true, true},
+		{"Failed to replace the agent.  Try again or ctrl-c to quit", fault.Agent, true, true},
+		{"The SSL connection could not be established, see inner exception.", fault.Network, false, false},
+		{"Invalid configuration provided for url. Terminating unattended configuration.", fault.Agent, false, false},
+		{"something nobody knows", fault.Agent, false, false},
+	} {
+		r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1"}
+		o := &outputReader{}
+		o.read(">> Connect:")
+		if cut := o.read(c.text); cut != c.cut {
+			t.Errorf("%q: cut is %v", c.text, cut)
+		}
+		f := fault.From(o.verdict(r, 1, nil, context.Background()))
+		if f.Class != c.want || f.Wait != c.wait || f.Advice == "" || !strings.Contains(f.Error(), c.text[:10]) {
+			t.Errorf("%q became %s (%v), wait %v, hint %q", c.text, f, f.Class, f.Wait, f.Advice)
+		}
+	}
+	o := &outputReader{replacing: true}
+	o.read("Pool Default already contains an agent with name web-1.")
+	if err := o.verdict(Registration{}, 0, nil, context.Background()); err != nil {
+		t.Errorf("a replacement that went well became %v", err)
+	}
+}
+
+type entry struct {
+	name, link, text string
+	kind             byte
+	mode             int64
+}
+
+func archive(t testing.TB, entries ...entry) (file, sum string) {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, e := range entries {
+		if e.mode == 0 {
+			e.mode = 0o755
+		}
+		if err := w.WriteHeader(&tar.Header{Name: e.name, Linkname: e.link, Typeflag: e.kind, Mode: e.mode, Size: int64(len(e.text))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(e.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = w.Close(), z.Close()
+	file = filepath.Join(t.TempDir(), "vsts-agent-linux-x64-4.248.0.tar.gz")
+	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := sha256.Sum256(b.Bytes())
+	return file, hex.EncodeToString(s[:])
+}
+
+func home(t testing.TB) Home {
+	h := Home{Dir: filepath.Join(t.TempDir(), "agent")}
+	if os.Geteuid() == 0 {
+		h.User = "nobody"
+	}
+	return h
+}
+
+var honest = []entry{{name: "./config.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/", kind: tar.TypeDir}, {name: "./bin/runsvc.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/node", link: "runsvc.sh", kind: tar.TypeSymlink}, {name: "./bin/twin", link: "./config.sh", kind: tar.TypeLink}, {name: "./suid", text: "x", kind: tar.TypeReg, mode: 0o6777}}
+
+func quiet(string, ...any) {}
+
+func TestPrepare(t *testing.T) {
+	h := home(t)
+	file, sum := archive(t, honest...)
+	m, err := h.Prepare(file, strings.ToUpper(sum), quiet)
+	if err != nil || m.Version != "4.248.0" || m.SHA256 != sum {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	if fi, err := os.Stat(h.path("suid")); err != nil || fi.Mode().Perm() != 0o755 || fi.Mode()&os.ModeSetuid != 0 {
+		t.Errorf("set-user-ID or others' write survived: %v", fi.Mode())
+	}
+	if b, err := os.ReadFile(h.path("bin/node")); err != nil || len(b) == 0 {
+		t.Errorf("links are lost: %v", err)
+	}
+	if !h.fresh(sum) {
+		t.Error("the folder is not fresh")
+	}
+	said := ""
+	if _, err := h.Prepare(file, sum, func(f string, a ...any) { said += fmt.Sprintf(f, a...) }); err != nil || !strings.Contains(said, "in place already") {
+		t.Errorf("asked again: %q, %v", said, err)
+	}
+	// damage between prepare and boot is noticed
+	if err := h.setLayout(layout{SHA256: sum}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.archive(m), []byte("damaged"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Lay("vm"); err == nil || fault.From(err).Class != fault.Agent {
+		t.Errorf("a damaged package was laid: %v", err)
+	}
+}
+
+func TestPrepareRefusesForeignFolder(t *testing.T) {
+	h := home(t)
+	if err := os.MkdirAll(h.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	precious := h.path("precious")
+	if err := os.WriteFile(precious, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	file, sum := archive(t, honest...)
+	if _, err := h.Prepare(file, sum, quiet); err == nil {
+		t.Error("a folder of somebody's was replaced")
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Error("the file in it is gone")
+	}
+}
+
+func TestHostileArchives(t *testing.T) {
+	reg := func(name string) entry { return entry{name: name, text: "evil", kind: tar.TypeReg} }
+	for name, entries := range map[string][]entry{
+		"up":              {reg("../evil")},
+		"up inside":       {reg("bin/../../evil")},
+		"absolute":        {reg("/tmp/azp-evil")},
+		"backslash":       {reg(`..\evil`)},
+		"link up":         {{name: "l", link: "../..", kind: tar.TypeSymlink}},
+		"link absolute":   {{name: "l", link: "/etc", kind: tar.TypeSymlink}},
+		"through a link":  {{name: "bin", link: "..", kind: tar.TypeSymlink}, reg("bin/evil")},
+		"chain of links":  {{name: "a", kind: tar.TypeDir}, {name: "a/b", link: "..", kind: tar.TypeSymlink}, {name: "a/b/c", link: "..", kind: tar.TypeSymlink}, reg("c/evil")},
+		"hard link out":   {{name: "p", link: "/etc/passwd", kind: tar.TypeLink}},
+		"hard link up":    {{name: "p", link: "../../etc/passwd", kind: tar.TypeLink}},
+		"device":          {{name: "d", kind: tar.TypeChar}},
+		"fifo":            {{name: "f", kind: tar.TypeFifo}},
+		"no config.sh":    {reg("readme")},
+		"config is a dir": {{name: "config.sh", kind: tar.TypeDir}},
+		"config is link":  {{name: "config.sh", link: "x", kind: tar.TypeSymlink}},
+	} {
+		h := home(t)
+		file, sum := archive(t, entries...)
+		_, err := h.Prepare(file, sum, quiet)
+		if f := fault.From(err); err == nil || f.Class != fault.Agent || f.Advice == "" {
+			t.Errorf("%s: got %v", name, err)
+		}
+		above := filepath.Dir(h.Dir)
+		got, _ := filepath.Glob(filepath.Join(above, "*"))
+		for _, g := range got {
+			if b := filepath.Base(g); b != "agent.package" {
+				t.Errorf("%s: left %s", name, b)
+			}
+		}
+	}
+	if _, err := os.Stat("/tmp/azp-evil"); err == nil {
+		t.Error("an absolute name was written")
+	}
+}
+
+// The agent's folder is the service user's: a link that a job put there must not be followed.
+func TestFolderLinksAreNotFollowed(t *testing.T) {
+	h := home(t)
+	file, sum := archive(t, honest...)
+	if _, err := h.Prepare(file, sum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := os.WriteFile(victim, []byte(`{"agentId":7}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".service", ".agent", ".env"} {
+		if err := os.Symlink(victim, h.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := h.Settings(); err == nil {
+		t.Errorf("a link was read: %+v", s)
+	}
+	if err := h.put(".service", "x", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Wipe(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != `{"agentId":7}` {
+		t.Errorf("the file behind the link was touched: %q %v", b, err)
+	}
+}
+
+func TestSettingsAndKeptPAT(t *testing.T) {
+	h := home(t)
+	file, sum := archive(t, honest...)
+	if _, err := h.Prepare(file, sum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(h.path(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := h.Settings(); s != nil || err != nil {
+		t.Errorf("not configured: %v %v", s, err)
+	}
+	for _, text := range []string{`{"agentId":7,"agentName":"a","environmentVMResourceId":3}`, "\xef\xbb\xbf" + `{"AgentId":7,"AgentName":"a","EnvironmentVMResourceId":3}`} {
+		write(".agent", text)
+		if s, err := h.Settings(); err != nil || s.AgentID != 7 || s.AgentName != "a" || s.EnvironmentResourceID != 3 {
+			t.Errorf("%q: %+v %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"", "{", `{"agentId":0}`, `[]`, `{"agentId":"x"}`} {
+		write(".agent", text)
+		if s, err := h.Settings(); err == nil {
+			t.Errorf("%q became %+v", text, s)
+		}
+	}
+	p, err := secret.NewPAT("opaque-token-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, kept := range map[string]bool{
+		`{"scheme":"OAuth","data":{"clientId":"x"}}`:                false,
+		"\xef\xbb\xbf" + `{"Scheme":"oauth","Data":{}}`:             false,
+		`{"scheme":"PAT","data":{"token":"something"}}`:             true,
+		`{"scheme":"OAuth","data":{"refresh":"opaque-token-1"}}`:    true,
+		`{"scheme":"Basic","data":{"password":"b3BhcXVlLXRva2Vu"}}`: true,
+		`garbage`: true,
+	} {
+		write(".credentials", text)
+		if h.keptPAT(p) != kept {
+			t.Errorf("%s: kept is %v", text, !kept)
+		}
+	}
+}
+
+func TestAccountRefusesRoot(t *testing.T) {
+	if _, err := account("root"); err == nil {
+		t.Error("root was taken")
+	}
+	if _, err := account("no-such-account-here"); err == nil {
+		t.Error("an account that is not there was taken")
+	}
+	if _, err := account(""); (err == nil) != (os.Geteuid() != 0) {
+		t.Errorf("the caller's own account: %v", err)
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	file, _ := archive(f, honest...)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data, "l", "../..", "l/x")
+	f.Add(data[:20], "/etc", "x", "..")
+	f.Fuzz(func(t *testing.T, raw []byte, a, b, c string) {
+		dir := t.TempDir()
+		name := filepath.Join(dir, "raw.tar.gz")
+		if err := os.WriteFile(name, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = unpack(name, filepath.Join(dir, "one"))
+		if !slices.ContainsFunc([]string{a, b, c}, func(s string) bool { return s == "" || strings.Contains(s, "\x00") || len(s) > 90 }) {
+			made, _ := archive(t, entry{name: a, link: b, kind: tar.TypeSymlink}, entry{name: c, text: "x", kind: tar.TypeReg}, entry{name: b, link: c, kind: tar.TypeLink})
+			_ = unpack(made, filepath.Join(dir, "two"))
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, "*"))
+		for _, l := range left {
+			if base := filepath.Base(l); base != "raw.tar.gz" && base != "one" && base != "two" {
+				t.Errorf("%q left the folder", base)
+			}
+		}
+	})
+}
+
+func FuzzOutput(f *testing.F) {
+	f.Add("Pool 1 already contains an agent with name x.", 1)
+	f.Add("\x00\xff", -1)
+	f.Fuzz(func(t *testing.T, text string, exit int) {
+		o := &outputReader{}
+		for _, l := range strings.Split(text, "\n") {
+			o.read(l)
+		}
+		err := o.verdict(Registration{Kind: "pool"}, exit, nil, context.Background())
+		var own *fault.Error
+		if exit != 0 && (!errors.As(err, &own) || own.Advice == "" || len(own.Error()) > 2000) {
+			t.Errorf("exit %d became %v", exit, err)
+		}
+	})
+}
