@@ -1,0 +1,210 @@
+package azure
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// An answerer stands in for the network: what it returns is what came from outside.
+type answerer func(*http.Request) *http.Response
+
+func (a answerer) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
+
+func answer(r *http.Request, status int, header http.Header, body string) *http.Response {
+	if header == nil {
+		header = http.Header{}
+	}
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: r, ProtoMajor: 1}
+}
+
+// metadata is an IMDS that gives a token for whatever is asked, and notes for what.
+func metadata(t testing.TB, asked *[]string) *IMDS {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Metadata") != "true" {
+			t.Error("a request to IMDS without Metadata: true")
+		}
+		*asked = append(*asked, r.URL.Query().Get("resource"))
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]string{"access_token": "managed-identity-token", "expires_in": "3600", "expires_on": "32503680000", "resource": r.URL.Query().Get("resource"), "token_type": "Bearer"})
+	}))
+	t.Cleanup(s.Close)
+	return NewIMDS(s.URL)
+}
+
+const trueChallenge = `Bearer authorization="https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47", resource="https://vault.azure.net"`
+
+func ask(t testing.TB, imds *IMDS, challenge string, then func(*http.Request) *http.Response) (Secret, error) {
+	v, err := NewVault("https://contoso.vault.azure.net", imds, Identity{}, &http.Client{Transport: answerer(func(r *http.Request) *http.Response {
+		if r.Header.Get("Authorization") == "" {
+			return answer(r, 401, http.Header{"Www-Authenticate": {challenge}}, `{"error":{"code":"Unauthorized","message":"x"}}`)
+		}
+		return then(r)
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Secret(context.Background(), "azp-pat", "", false)
+}
+
+func secretAnswer(r *http.Request) *http.Response {
+	return answer(r, 200, http.Header{"Content-Type": {"application/json"}}, `{"value":"opaque-token","id":"https://contoso.vault.azure.net/secrets/azp-pat/v1","attributes":{"enabled":true}}`)
+}
+
+func TestChallenges(t *testing.T) {
+	var asked []string
+	imds := metadata(t, &asked)
+	if s, err := ask(t, imds, trueChallenge, secretAnswer); err != nil || s.PAT.Reveal() != "opaque-token" || s.Version != "v1" {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	asked = nil
+	for _, c := range []string{"", "Bearer", "Basic realm=x", `Bearer authorization="https:", resource="https://vault.azure.net"`, `Bearer authorization="", resource=""`,
+		`Bearer authorization="https://login/", resource="https://vault.azure.net"`, `Bearer authorization=`, `Bearer ,,,,`, `Bearer a=b=c`, `Bearer authorization="https://login.microsoftonline.com/t", resource="https://evil.example"`,
+		`Bearer authorization="https://login.microsoftonline.com/t", resource="vault.azure.net"`, `Bearer authorization="%zz", scope="%zz"`, strings.Repeat("Bearer ", 1000)} {
+		_, err := ask(t, imds, c, func(r *http.Request) *http.Response { return answer(r, 500, nil, "") })
+		if f := fault.From(err); err == nil || f.Class != fault.Vault || f.Advice == "" {
+			t.Errorf("%.60q became %v", c, err)
+		}
+	}
+	for _, resource := range asked {
+		if !strings.HasPrefix(resource, "https://vault.azure.net") {
+			t.Errorf("a token was asked for %q", resource)
+		}
+	}
+}
+
+// Key Vault's table of errors, and what is no Key Vault.
+func TestVaultAnswers(t *testing.T) {
+	var asked []string
+	imds := metadata(t, &asked)
+	for _, c := range []struct {
+		status int
+		body   string
+		says   string
+		wait   bool
+	}{
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"ForbiddenByRbac"}}}`, "access denied", false},
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"AccessDenied"}}}`, "access denied", false},
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"ForbiddenByFirewall"}}}`, "firewall", false},
+		{403, `{"error":{"code":"Forbidden","message":"m","innererror":{"code":"SecretDisabled"}}}`, "disabled", false},
+		{404, `{"error":{"code":"SecretNotFound","message":"m"}}`, "no such secret", false},
+		{404, `<html>`, "not a Key Vault", false},
+		{429, `{"error":{"code":"Throttled","message":"m"}}`, "does not serve us now", true},
+		{503, ``, "does not serve us now", true},
+		{400, `{"error":{"code":"BadParameter","message":"m"}}`, "refuses the request", false},
+		{200, `<html>`, "not a Key Vault", false},
+		{200, `{}`, "holds no value", false},
+		{200, `{"value":""}`, "holds no PAT", false},
+		{200, `{"value":"two words"}`, "holds no PAT", false},
+		{200, `{"value":"x","attributes":{"exp":1}}`, "expired on 1970", false},
+		{200, `{"value":"x","attributes":{"nbf":32503680000}}`, "not valid before 3000", false},
+		{200, `{"value":"x","attributes":{"enabled":false}}`, "disabled", false},
+		{200, `{"value":7}`, "not a Key Vault", false},
+		{302, ``, "not a Key Vault", false},
+	} {
+		_, err := ask(t, imds, trueChallenge, func(r *http.Request) *http.Response {
+			return answer(r, c.status, http.Header{"Content-Type": {"application/json"}, "Retry-After": {"2"}}, c.body)
+		})
+		f := fault.From(err)
+		if err == nil || f.Class != fault.Vault || f.Wait != c.wait || f.Advice == "" || !strings.Contains(f.Error(), c.says) || c.wait && f.After != 2*time.Second {
+			t.Errorf("%d %s became %v (wait %v, after %s)", c.status, c.body, err, f != nil && f.Wait, f.After)
+		}
+	}
+}
+
+// The vault's clock decides what has expired, not the VM's.
+func TestExpiryByTheVaultsClock(t *testing.T) {
+	var asked []string
+	imds := metadata(t, &asked)
+	_, err := ask(t, imds, trueChallenge, func(r *http.Request) *http.Response {
+		return answer(r, 200, http.Header{"Content-Type": {"application/json"}, "Date": {"Mon, 02 Jan 2006 15:04:05 GMT"}}, `{"value":"opaque-token","attributes":{"exp":1136300000}}`)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCleanEnvironment(t *testing.T) {
+	t.Setenv("IDENTITY_ENDPOINT", "http://evil")
+	t.Setenv("MSI_SECRET", "x")
+	if got := CleanEnvironment(); len(got) != 2 {
+		t.Errorf("got %v", got)
+	}
+	if os.Getenv("IDENTITY_ENDPOINT") != "" {
+		t.Error("it is still set")
+	}
+}
+
+func TestIMDSIgnoresProxies(t *testing.T) {
+	var asked []string
+	imds := metadata(t, &asked)
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:9")
+	t.Setenv("http_proxy", "http://127.0.0.1:9")
+	if _, err := imds.Instance(context.Background()); fault.From(err).Class != fault.IMDS || !strings.Contains(err.Error(), "without a vmId") {
+		t.Errorf("got %v", err) // it answered, if not as IMDS would
+	}
+}
+
+func TestInstance(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		wait   bool
+	}{{404, "", true}, {410, "", true}, {429, "", true}, {500, "", true}, {200, "<html>", false}, {200, "{}", true}, {400, "{}", false}} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(c.status)
+			_, _ = io.WriteString(w, c.body)
+		}))
+		_, err := NewIMDS(s.URL).Instance(context.Background())
+		s.Close()
+		if f := fault.From(err); err == nil || f.Class != fault.IMDS || f.Advice == "" || f.Wait != c.wait {
+			t.Errorf("%d %q became %v", c.status, c.body, err)
+		}
+	}
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	c := &http.Client{Transport: bounded{answerer(func(r *http.Request) *http.Response {
+		res := answer(r, 200, nil, "")
+		res.Body = io.NopCloser(io.LimitReader(zeros{}, 1<<40))
+		return res
+	})}}
+	res, err := c.Get("https://x/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, res.Body); !errors.Is(err, fault.ErrTooLarge) || n != maxBody {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func FuzzChallenge(f *testing.F) {
+	f.Add(trueChallenge, 200, `{"value":"x"}`)
+	f.Add(`Bearer authorization="https:", resource=""`, 403, `{"error":{}}`)
+	var asked []string
+	imds := metadata(f, &asked)
+	f.Fuzz(func(t *testing.T, challenge string, status int, body string) {
+		s, err := ask(t, imds, challenge, func(r *http.Request) *http.Response {
+			return answer(r, 200+(status&0x7fffffff)%400, http.Header{"Content-Type": {"application/json"}}, body)
+		})
+		if err == nil && s.PAT.Reveal() == "" {
+			t.Error("no secret and no error")
+		}
+		if fl := fault.From(err); err != nil && fl.Class == fault.Internal {
+			t.Errorf("nobody classified %v", err)
+		}
+	})
+}

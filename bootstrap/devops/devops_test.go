@@ -1,0 +1,170 @@
+package devops
+
+import (
+	"context"
+	"encoding/base64"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+type answerer func(*http.Request) (int, string)
+
+func (a answerer) RoundTrip(r *http.Request) (*http.Response, error) {
+	status, body := a(r)
+	kind := "application/json"
+	if strings.HasPrefix(body, "<") {
+		kind = "text/html; charset=utf-8"
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body)), Request: r, ProtoMajor: 1}, nil
+}
+
+func server(t testing.TB, a answerer) *Client {
+	p, err := secret.NewPAT("opaque-token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: a}, p)
+}
+
+const signIn = "<!DOCTYPE html><html>Sign In</html>"
+
+func TestWhoAmI(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		want   fault.Class
+		wait   bool
+	}{
+		{203, signIn, fault.PAT, false},
+		{200, signIn, fault.PAT, false},
+		{302, "", fault.PAT, false},
+		{401, `{"message":"TF400813","typeKey":"UnauthorizedRequestException"}`, fault.PAT, false},
+		{403, "", fault.PAT, false},
+		{200, `{"authenticatedUser":{"id":"1","providerDisplayName":"Anonymous"}}`, fault.PAT, false},
+		{404, "<html>", fault.Target, false},
+		{429, "", fault.Network, true},
+		{503, "<html>", fault.Network, true},
+		{200, `{}`, fault.Network, false},
+		{200, `[]`, fault.Network, false},
+		{200, ``, fault.Network, true},
+		{418, `{}`, fault.Network, false},
+	} {
+		_, err := server(t, func(r *http.Request) (int, string) {
+			if got := r.Header.Get("Authorization"); got != "Basic "+base64.StdEncoding.EncodeToString([]byte(":opaque-token")) {
+				t.Errorf("authorization is %q", got)
+			}
+			return c.status, c.body
+		}).WhoAmI(context.Background())
+		if f := fault.From(err); err == nil || f.Class != c.want || f.Wait != c.wait || f.Advice == "" || strings.Contains(f.Error(), "opaque") {
+			t.Errorf("%d %q became %v", c.status, c.body, err)
+		}
+	}
+}
+
+// An older server says how old it is; the client finds the version both know.
+func TestVersionNegotiation(t *testing.T) {
+	var asked []string
+	c := server(t, func(r *http.Request) (int, string) {
+		v := r.URL.Query().Get("api-version")
+		asked = append(asked, v)
+		if v > "5.1" && !strings.HasPrefix(v, "5.1") {
+			return 400, `{"message":"x","typeKey":"VssVersionOutOfRangeException"}`
+		}
+		if !strings.HasSuffix(v, "-preview") && strings.Contains(r.URL.Path, "deploymentgroups") {
+			return 400, `{"message":"x","typeKey":"VssInvalidPreviewVersionException"}`
+		}
+		return 200, `{"value":[{"id":3,"name":"Web","pool":{"id":9}}]}`
+	})
+	p, err := c.Find(context.Background(), Target{DeploymentGroup, "My Shop", "web"})
+	if err != nil || p.ID != 3 || p.PoolID != 9 {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	n := len(asked)
+	if _, err := c.Find(context.Background(), Target{DeploymentGroup, "My Shop", "web"}); err != nil || len(asked)-n != 2 {
+		t.Errorf("the version is not remembered: %v", asked)
+	}
+}
+
+func TestFindNamesTheScope(t *testing.T) {
+	for kind, scope := range map[string]string{Pool: "Agent Pools (read, manage)", DeploymentGroup: "Deployment group (read, manage)", Environment: "Environment (read, manage)"} {
+		for _, a := range []answerer{
+			func(*http.Request) (int, string) { return 403, `{"typeKey":"AccessDeniedException","message":"no"}` },
+			func(*http.Request) (int, string) { return 401, "" },
+			func(*http.Request) (int, string) { return 203, signIn },
+			func(r *http.Request) (int, string) { // may read, not manage
+				if r.URL.Query().Get("actionFilter") == "manage" {
+					return 200, `{"value":[]}`
+				}
+				return 200, `{"value":[{"id":1,"name":"x"}]}`
+			},
+		} {
+			_, err := server(t, a).Find(context.Background(), Target{kind, "Shop", "x"})
+			if kind == Environment && err == nil {
+				continue // environments have no such filter
+			}
+			f := fault.From(err)
+			if f == nil || f.Class != fault.Scope || !strings.Contains(f.Advice, scope) || strings.Contains(f.Advice, "All accessible organizations") != (kind != Pool) {
+				t.Errorf("%s: got %v, hint %v", kind, err, f)
+			}
+		}
+	}
+}
+
+func TestAgent(t *testing.T) {
+	id := "5C7A1B1E-0001-4D3A-9A00-000000000001"
+	for _, c := range []struct{ kind, body string }{
+		{Pool, `{"value":[{"id":7,"name":"web-1","status":"online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}]}`},
+		{DeploymentGroup, `{"value":[{"id":3,"agent":{"id":7,"name":"web-1","status":"Online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}}]}`},
+		{Environment, `{"value":[{"id":3,"name":"web-1","agent":{"id":7,"name":"web-1","status":"online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}}]}`},
+	} {
+		a, err := server(t, func(*http.Request) (int, string) { return 200, c.body }).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "WEB-1")
+		if err != nil || a == nil || a.ID != 7 || !a.Online || a.InstanceID != strings.ToLower(id) {
+			t.Errorf("%s: got %+v, %v", c.kind, a, err)
+		}
+		a, err = server(t, func(*http.Request) (int, string) { return 200, c.body }).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "web")
+		if err != nil || a != nil {
+			t.Errorf("%s: part of a name found %+v, %v", c.kind, a, err)
+		}
+	}
+}
+
+func TestDelete(t *testing.T) {
+	for status, ok := range map[int]bool{200: true, 204: true, 404: true, 403: false, 500: false} {
+		err := server(t, func(r *http.Request) (int, string) {
+			if r.Method != http.MethodDelete || !strings.Contains(r.URL.Path, "/environments/1/providers/virtualmachines/3") {
+				t.Errorf("got %s %s", r.Method, r.URL.Path)
+			}
+			return status, ""
+		}).Delete(context.Background(), Place{Target: Target{Environment, "Shop", "x"}, ID: 1, area: "pipelines"}, &Agent{ID: 7, ResourceID: 3})
+		if (err == nil) != ok {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, `{"value":[{"id":1,"name":"x","agent":{"id":2}}]}`)
+	f.Add(203, signIn)
+	f.Add(400, `{"typeKey":"VssVersionOutOfRangeException"}`)
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		c := server(t, func(*http.Request) (int, string) { return 200 + (status&0x7fffffff)%400, body })
+		for _, kind := range []string{Pool, DeploymentGroup, Environment} {
+			p, err := c.Find(context.Background(), Target{kind, "Shop", "x"})
+			if err == nil && p.ID == 0 && !strings.Contains(body, "name") {
+				t.Error("found nothing, and no error")
+			}
+			_, err2 := c.Agent(context.Background(), p, "x")
+			_, err3 := c.WhoAmI(context.Background())
+			for _, e := range []error{err, err2, err3} {
+				if fl := fault.From(e); e != nil && (fl.Class == fault.Internal || fl.Advice == "") {
+					t.Errorf("nobody classified %v", e)
+				}
+			}
+		}
+	})
+}

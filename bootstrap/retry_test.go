@@ -1,0 +1,114 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+func boot(t *testing.T) *Boot {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	j, err := openJournal(t.TempDir(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Boot{Options: Options{Log: log, Redactor: &secret.Redactor{}}, journal: j, report: &health.Reporter{Log: log}}
+}
+
+func TestRetryWaitsOutPassingFaults(t *testing.T) {
+	b := boot(t)
+	synctest.Test(t, func(t *testing.T) {
+		tries, counted := 0, 0
+		begin := time.Now()
+		err := b.retry(context.Background(), health.Credential, func() error {
+			if tries++; tries < 4 {
+				return fault.New(fault.Vault, "busy").Passing().Retry(7 * time.Second)
+			}
+			return nil
+		}, func(n int) { counted = n })
+		if err != nil || tries != 4 || counted != 3 {
+			t.Errorf("%d tries, %d counted, %v", tries, counted, err)
+		}
+		if took := time.Since(begin); took < 21*time.Second || took > 25*time.Second {
+			t.Errorf("Retry-After of 7 s three times took %s", took)
+		}
+	})
+	if b.journal.LastError == nil || b.journal.LastError.Code != "vault" {
+		t.Error("the journal does not show what was waited for")
+	}
+}
+
+func TestRetryEndsAtLastingFaults(t *testing.T) {
+	b := boot(t)
+	tries := 0
+	err := b.retry(context.Background(), health.Preflight, func() error {
+		tries++
+		return fault.New(fault.PAT, "rejected")
+	}, func(int) {})
+	if tries != 1 || fault.From(err).Class != fault.PAT {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+func TestRetryEndsAtTheDeadlineWithTheLastClass(t *testing.T) {
+	b := boot(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Minute, errDeadline)
+		defer cancel()
+		begin := time.Now()
+		tries := 0
+		err := b.retry(ctx, health.Discover, func() error {
+			tries++
+			return fault.New(fault.IMDS, "silent").Passing()
+		}, func(int) {})
+		f := fault.From(err)
+		if f.Class != fault.IMDS || f.Message != "gave up at the deadline: silent" {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(begin); took > 10*time.Minute+time.Second || took < 8*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+		if tries < 20 || tries > 200 {
+			t.Errorf("%d tries in ten minutes", tries)
+		}
+	})
+}
+
+func TestRetryEndsWhenTold(t *testing.T) {
+	b := boot(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	err := b.retry(ctx, health.Discover, func() error {
+		cancel()
+		return fault.New(fault.IMDS, "silent").Passing()
+	}, func(int) {})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// At most one run works on a VM; the other waits its turn.
+func TestLock(t *testing.T) {
+	b := boot(t)
+	f, err := b.journal.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.journal.lock(); fault.From(err).Class != fault.State || !fault.From(err).Wait {
+		t.Errorf("a second run: %v", err)
+	}
+	_ = f.Close()
+	if f, err = b.journal.lock(); err != nil {
+		t.Errorf("after the first ended: %v", err)
+	}
+	_ = f.Close()
+}
