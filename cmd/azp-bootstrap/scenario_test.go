@@ -1,3 +1,5 @@
+//go:build unix
+
 // The black-box scenarios: scripts that run the real programs against the simulated Azure, as a user
 // would. positive holds what must work, negative what must be refused, each class with its message
 // and hint. The PAT of each script is its own, and at its end nothing that was written may hold it.

@@ -10,6 +10,7 @@ if [ "$(cat bin/behaviour 2>/dev/null)" = no-dependencies ]; then
     echo "Execute ./bin/installdependencies.sh to install any missing dependencies."
     exit 1
 fi
+# shellcheck disable=SC1091 # beside this file in the package
 . ./env.sh
 if [[ "${1,,}" == "remove" ]]; then
     ./bin/Agent.Listener "$@"
