@@ -152,6 +152,38 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// Whoever writes user data or tags writes templates: they must neither run for ever nor fill the memory.
+func TestTemplatesAreBounded(t *testing.T) {
+	for _, text := range []string{
+		"{{range 2000000000}}{{end}}",
+		"{{range 2000000000}}x{{end}}",
+		"{{if true}}{{range 2000000000}}x{{end}}{{end}}",
+		"{{with .VMID}}{{else}}{{range 2000000000}}x{{end}}{{end}}",
+		`{{define "a"}}{{template "a"}}{{end}}{{template "a"}}`,
+		`{{block "a" .}}{{end}}`,
+		`{{printf "%1000000d" 1}}`,
+		`{{printf "%.999999f" 1.0}}`,
+		`{{printf "%*d" 1000000 1}}`,
+		`{{printf "%[1]*d" 1000000 1}}`,
+		`{{$x := "xxxxxxxxxxxxxxxx"}}` + strings.Repeat(`{{$x = print $x $x}}`, 40) + "{{$x}}",
+		`{{$x := "xxxxxxxxxxxxxxxx"}}` + strings.Repeat(`{{$x = html $x $x}}`, 40) + "{{$x}}",
+		strings.Repeat("x", 2000),
+	} {
+		if got, err := Expand(text, Facts{VMID: "x"}); err == nil {
+			t.Errorf("%.60q was taken: %d bytes", text, len(got))
+		}
+	}
+	for text, want := range map[string]string{
+		`{{printf "%s-%03s" .ScaleSet .InstanceIndex}}`:              "web-007",
+		`{{slice .VMID 0 4}}{{if eq .Zone "1"}}a{{else}}b{{end}}`:    "5c7aa",
+		`{{with index .Tags "role"}}{{.}}{{end}}{{print "-" .Zone}}`: "blue-1",
+	} {
+		if got, err := Expand(text, Facts{ScaleSet: "web", InstanceIndex: "7", VMID: "5c7a1b1e", Zone: "1", Tags: map[string]string{"role": "blue"}}); err != nil || got != want {
+			t.Errorf("%s became %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
 func TestRemote(t *testing.T) {
 	remote := func(sources, userData string, tags map[string]string) (*Config, error) {
 		dir := t.TempDir()

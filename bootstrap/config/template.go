@@ -1,9 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"text/template"
+	"text/template/parse"
 	"unicode"
 )
 
@@ -25,10 +29,43 @@ type Facts struct {
 // an error.
 func Expand(text string, f Facts) (string, error) { return expand(text, f, "missingkey=error") }
 
+// Templates may come from user data and tags, so whoever writes those must not be able to make them
+// run for ever or fill the memory: no loops, no templates that call themselves, short texts only.
+const (
+	maxTemplate = 1 << 10 // bytes of a template
+	maxExpanded = 4 << 10 // bytes of all that it makes on the way
+)
+
 func expand(text string, f Facts, missing string) (string, error) {
-	t, err := template.New("").Option(missing).Parse(text)
+	if len(text) > maxTemplate {
+		return "", fmt.Errorf("the template is %d bytes long, at most %d are possible", len(text), maxTemplate)
+	}
+	left := maxExpanded
+	// In place of the functions that can make a short text long.
+	bounded := func(make func(...any) string) func(...any) (string, error) {
+		return func(args ...any) (string, error) {
+			s := make(args...)
+			if left -= len(s); left < 0 {
+				return "", errors.New("the template makes too long a text")
+			}
+			return s, nil
+		}
+	}
+	print := bounded(func(args ...any) string { return fmt.Sprint(args...) })
+	t, err := template.New("").Option(missing).Funcs(template.FuncMap{
+		"print": print, "println": print, "html": refused, "js": refused, "urlquery": refused,
+		"printf": func(format string, args ...any) (string, error) {
+			if wide.MatchString(format) {
+				return "", errors.New("printf with a width of more than two digits, or a width from an argument")
+			}
+			return bounded(func(...any) string { return fmt.Sprintf(format, args...) })()
+		},
+	}).Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("not a template: %s", strings.TrimPrefix(err.Error(), "template: :"))
+	}
+	if len(t.Templates()) > 1 || t.Tree != nil && loops(t.Root) {
+		return "", errors.New("a template here may not use range, define, block or template")
 	}
 	var b strings.Builder
 	if err := t.Execute(&b, f); err != nil {
@@ -39,6 +76,29 @@ func expand(text string, f Facts, missing string) (string, error) {
 		return "", fmt.Errorf("%s", msg)
 	}
 	return strings.TrimSpace(b.String()), nil
+}
+
+func refused(...any) (string, error) { return "", errors.New("html, js and urlquery have no use here") }
+
+// wide widths and precisions would make megabytes of a few letters.
+var wide = regexp.MustCompile(`%[^a-zA-Z%]*(\d{3,}|\*)`)
+
+// loops reports whether a node repeats or calls.
+func loops(n parse.Node) bool {
+	branches := func(b parse.BranchNode) bool {
+		return loops(b.List) || b.ElseList != nil && loops(b.ElseList)
+	}
+	switch n := n.(type) {
+	case *parse.ListNode:
+		return slices.ContainsFunc(n.Nodes, loops)
+	case *parse.IfNode:
+		return branches(n.BranchNode)
+	case *parse.WithNode:
+		return branches(n.BranchNode)
+	case *parse.RangeNode, *parse.TemplateNode:
+		return true
+	}
+	return false
 }
 
 const fields = "ComputerName VMID VMName ScaleSet Location Zone ResourceGroup SubscriptionID InstanceIndex Tags"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -21,15 +22,26 @@ func OpenConsole(redact func(string) string) *Console {
 		if err != nil {
 			continue
 		}
-		if _, err := f.WriteString("\r\n"); err == nil { // ttyS0 may open without hardware behind it
-			return &Console{f, redact}
+		c := &Console{f, redact}
+		if c.write("\r\n") == nil { // ttyS0 may open without hardware behind it
+			return c
 		}
 		_ = f.Close()
 	}
 	return &Console{}
 }
 
-// Line writes one line. A console that does not take it is not waited for.
+// takesLine is how long a console may take to accept a line. A boot is worth more than its console:
+// a line that is held back (flow control, a reader that stopped) must not hold the VM back.
+const takesLine = 200 * time.Millisecond
+
+func (c *Console) write(s string) error {
+	_ = c.file.SetWriteDeadline(time.Now().Add(takesLine)) // without it a write waits for as long as the line is busy
+	_, err := c.file.WriteString(s)
+	return err
+}
+
+// Line writes one line. A console that does not take it in time is written off.
 func (c *Console) Line(format string, args ...any) {
 	if c == nil || c.file == nil {
 		return
@@ -43,5 +55,8 @@ func (c *Console) Line(format string, args ...any) {
 	if r := []rune(line); len(r) > 500 {
 		line = string(r[:500]) + "…"
 	}
-	_, _ = c.file.WriteString("azp-bootstrap: " + line + "\r\n")
+	if c.write("azp-bootstrap: "+line+"\r\n") != nil {
+		_ = c.file.Close()
+		c.file = nil
+	}
 }
