@@ -182,12 +182,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.Runner.ConfigureRecord(), func(line string) {
-		if line == "" {
-			return
-		}
-		b.Log.WithFields(logrus.Fields{"phase": health.Register, "from": "config"}).Info(line)
-	})
+	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.Runner.ConfigureRecord(), b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
 		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
 			_ = c.Delete(ctx, b.Place, dead)
@@ -203,13 +198,33 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	return fields, b.journal.write()
 }
 
+// maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.
+const maxOutput = 1000
+
+// logOutput logs what config.sh writes. One that floods must not fill the journal.
+func (b *Boot) logOutput() func(line string) {
+	lines := 0
+	log := b.Log.WithFields(logrus.Fields{"phase": health.Register, "from": agent.Script})
+	return func(line string) {
+		if line == "" {
+			return
+		}
+		switch lines++; {
+		case lines <= maxOutput:
+			log.Info(line)
+		case lines == maxOutput+1:
+			log.Warnf("%d lines were logged; the rest of the output is read, but not logged", maxOutput)
+		}
+	}
+}
+
 func (b *Boot) registration(replace bool) agent.Registration {
 	c, t := b.Config, b.Config.Target
 	r := agent.Registration{
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
 		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile,
-		InstanceID: b.VM.VMID, Timeout: c.Agent.ConfigureTimeout,
+		InstanceID: b.VM.VMID, ScopeHint: b.wanted().ScopeHint(), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {
 		r.URL, r.Collection = c.Server.Root, c.Server.Collection

@@ -102,7 +102,7 @@ func TestMeanings(t *testing.T) {
 		{"Invalid configuration provided for url. Terminating unattended configuration.", fault.Agent, false, false},
 		{"something nobody knows", fault.Agent, false, false},
 	} {
-		r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1"}
+		r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1", ScopeHint: "Give the PAT its scope."}
 		o := &outputReader{}
 		o.read(">> Connect:")
 		if cut := o.read(c.text); cut != c.cut {

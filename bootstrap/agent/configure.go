@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type Registration struct {
 	NoProxy    string
 	CAFile     string
 	InstanceID string
+	ScopeHint  string // what to do if the server refuses the registration
 	Timeout    time.Duration
 }
 
@@ -194,7 +196,7 @@ func (h Home) Configure(ctx context.Context, r Registration, pat secret.PAT, red
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(configScript)}, append(r.Args(), h.serviceArgs()...)...), Record: record}
+	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...), Record: record}
 	reader := &outputReader{replacing: r.Replace}
 	begin := time.Now()
 	exit, err := p.run(ctx, func(out io.Reader, stop func()) {
@@ -225,7 +227,7 @@ var ErrKeptPAT = errors.New("it was wiped at once")
 // whatever holds the PAT is wiped at once, before any job can run.
 func (h Home) hunt(pat secret.PAT, since time.Time) error {
 	found := h.keptPAT(pat)
-	needle := []byte(pat.Reveal())
+	forms := pat.Forms()
 	_ = filepath.WalkDir(h.Dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || found {
 			return nil //nolint:nilerr // unreadable entries are not config.sh's work
@@ -237,9 +239,8 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 			return nil
 		}
 		if fi, err := d.Info(); err == nil && fi.Size() < 16<<20 && fi.ModTime().After(since.Add(-2*time.Second)) {
-			if data, err := os.ReadFile(name); err == nil && len(needle) > 0 && bytes.Contains(data, needle) { //nolint:gosec // no job has run here
-				found = true
-			}
+			data, err := os.ReadFile(name) //nolint:gosec // no job has run here
+			found = err == nil && slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) })
 		}
 		return nil
 	})
@@ -274,8 +275,11 @@ func (h Home) Wipe() error {
 }
 
 func (r Registration) String() string {
-	if r.Project == "" {
-		return fmt.Sprintf("%s %q", r.Kind, r.Name)
+	switch r.Kind {
+	case "environment":
+		return fmt.Sprintf("environment %q of project %q", r.Name, r.Project)
+	case "deploymentGroup":
+		return fmt.Sprintf("deployment group %q of project %q", r.Name, r.Project)
 	}
-	return fmt.Sprintf("%s %q of project %q", r.Kind, r.Name, r.Project)
+	return fmt.Sprintf("agent pool %q", r.Name)
 }

@@ -55,14 +55,7 @@ var meanings = []struct {
 		return fault.New(fault.Agent, "config.sh refuses its arguments").Hint("The agent package may be too old or too new for this daemon: pin another version.")
 	}},
 	{says("vs30063", "tf400813", "tf50309", "not authorized", "access denied", "unauthorized", "forbidden", "invalid_client"), false, func(_ string, r Registration) *fault.Error {
-		e := fault.New(fault.Scope, "the server refuses to register this VM in the %s", r)
-		switch r.Kind {
-		case "pool":
-			return e.Hint("Give the PAT the scope Agent Pools (read, manage); its owner must be Administrator of the pool.")
-		case "deploymentGroup":
-			return e.Hint("Give the PAT the scope Deployment group (read, manage) and set its Organization to All accessible organizations; its owner must be Administrator of the deployment group.")
-		}
-		return e.Hint("Give the PAT the scope Environment (read, manage) and set its Organization to All accessible organizations; its owner must be Administrator of the environment.")
+		return fault.New(fault.Scope, "the server refuses to register this VM in the %s", r).Hint("%s", r.ScopeHint)
 	}},
 	{says("ssl connection could not be established", "remotecertificate", "untrustedroot", "partialchain"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Network, "config.sh does not trust the certificate of %s", r.URL).Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")

@@ -145,7 +145,7 @@ func (h Home) setLayout(l layout) error {
 
 func (h Home) fresh(sum string) bool {
 	l := h.layout()
-	_, err := os.Stat(h.path(configScript))
+	_, err := os.Stat(h.path(Script))
 	return err == nil && l.Fresh && l.SHA256 == sum
 }
 
@@ -162,9 +162,9 @@ func (h Home) layFresh(m Manifest) error {
 		_ = os.RemoveAll(h.staged())
 		return err
 	}
-	if fi, err := os.Stat(filepath.Join(h.staged(), configScript)); err != nil || !fi.Mode().IsRegular() {
+	if fi, err := os.Stat(filepath.Join(h.staged(), Script)); err != nil || !fi.Mode().IsRegular() {
 		_ = os.RemoveAll(h.staged())
-		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), configScript).
+		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), Script).
 			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
 	}
 	// "not fresh" is on disk before the old folder goes and "fresh" only when the new one is whole.

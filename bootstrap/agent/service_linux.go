@@ -18,9 +18,13 @@ import (
 
 const servicePattern = "vsts.agent.{0}.{1}.{2}.service"
 
-// unitText is the unit that svc.sh would make (bin/vsts.agent.service.template), with two changes:
-// it starts again after a failure, and the network is there first. It comes from code that root
-// owns; runsvc.sh, in the agent's folder, runs as the service user only.
+// unitText is the unit that svc.sh would make (bin/vsts.agent.service.template), with three changes:
+// it starts again after a failure, the network is there first, and a stop leaves nothing behind. It
+// comes from code that root owns; runsvc.sh, in the agent's folder, runs as the service user only.
+//
+// KillMode is mixed, not process: SIGTERM still goes to runsvc.sh alone, which lets the listener end
+// its session, but then whatever jobs left running is ended too. It runs as the service user and
+// could look on when a re-registration gives config.sh, the same user's process, a PAT.
 const unitText = `# Written by azp-bootstrap; replaced when the agent is registered anew.
 [Unit]
 Description=Azure Pipelines Agent (%s)
@@ -32,7 +36,7 @@ StartLimitIntervalSec=0
 ExecStart=%s
 User=%s
 WorkingDirectory=%s
-KillMode=process
+KillMode=mixed
 KillSignal=SIGTERM
 TimeoutStopSec=5min
 Restart=always

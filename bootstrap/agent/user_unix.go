@@ -15,7 +15,8 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-const configScript = "config.sh"
+// Script configures the agent: the package's own, as it is named on this system.
+const Script = "config.sh"
 
 // account resolves the service user. "" is the caller's own account, which must not be root's; any
 // other than the caller's needs root.
@@ -156,8 +157,11 @@ func (h Home) serviceArgs() []string { return nil }
 // furnishService puts runsvc.sh where the service expects it, as svc.sh would. The folder is fresh.
 func (h Home) furnishService() error {
 	script, err := h.read("bin/runsvc.sh")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // only a service needs it, and says so
+	}
 	if err != nil {
-		return fault.New(fault.Agent, "the agent package has no bin/runsvc.sh").Because(err).Hint("It is damaged or not an agent package: run azp-bootstrap prepare again.")
+		return diskFault(err, h.path("bin/runsvc.sh"))
 	}
 	return h.put("runsvc.sh", string(script), 0o755)
 }

@@ -8,7 +8,8 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-const configScript = "config.cmd"
+// Script configures the agent: the package's own, as it is named on this system.
+const Script = "config.cmd"
 
 // baseEnvironment is the daemon's own without what it was configured by: config.cmd runs PowerShell,
 // which needs much of it.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -40,6 +41,9 @@ func NewIMDS(endpoint string) *IMDS {
 	}
 	return &IMDS{client(t, 20*time.Second)}
 }
+
+// vmID is a GUID in practice; it goes into files by the line.
+var vmID = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
 
 // An Instance is what IMDS says of this VM (GET /metadata/instance, api-version 2021-12-13).
 type Instance struct {
@@ -79,8 +83,8 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 		return Instance{}, err
 	}
 	c := body.Compute
-	if c.VMID == "" {
-		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId").Passing().Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
+	if !vmID.MatchString(c.VMID) {
+		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId (it gave %q)", snippet([]byte(c.VMID))).Passing().Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
 	}
 	v := Instance{
 		VMID: strings.ToLower(c.VMID), Name: c.Name, ComputerName: c.OSProfile.ComputerName,

@@ -14,6 +14,6 @@ const (
 
 // Windows keeps rights in access control lists, which Go's mode bits do not show; ProgramData's own
 // are inherited there.
-func writableByOthers(fs.FileInfo) bool { return false }
+func writableByOthers(fs.FileInfo) (who, fix string) { return "", "" }
 
 var accountName = regexp.MustCompile(`^([A-Za-z0-9 _.-]+\\)?[A-Za-z0-9 _.-]{1,64}\$?$`)

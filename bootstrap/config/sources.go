@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"os"
 	"strings"
 
@@ -82,8 +81,8 @@ func checkOwner(path string) Problems {
 	if err != nil {
 		return nil // the reader reports it
 	}
-	if writableByOthers(fi) {
-		return Problems{{path, "", fmt.Sprintf("others may write it (mode %04o)", fi.Mode().Perm()), "Run: chmod go-w " + path}}
+	if who, fix := writableByOthers(fi); who != "" {
+		return Problems{{path, "", who, "Run: " + fix + " " + path}}
 	}
 	return nil
 }

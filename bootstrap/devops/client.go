@@ -175,13 +175,14 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 			ID          string `json:"id"`
 			DisplayName string `json:"providerDisplayName"`
 		} `json:"authenticatedUser"`
+		InstanceID string `json:"instanceId"`
 	}
 	err := c.call(ctx, http.MethodGet, "/_apis/connectionData", nil, true, &data)
 	if err == nil && strings.EqualFold(data.AuthenticatedUser.DisplayName, "Anonymous") {
 		err = &refusal{Status: http.StatusUnauthorized, Message: "the request counts as anonymous"}
 	}
-	if err == nil && data.AuthenticatedUser.ID == "" {
-		return "", fault.New(fault.Network, "%s: the answer names no user", c.name).
+	if err == nil && data.AuthenticatedUser.ID+data.AuthenticatedUser.DisplayName+data.InstanceID == "" {
+		return "", fault.New(fault.Network, "%s: the answer names neither a user nor a server", c.name).
 			Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
 	}
 	return data.AuthenticatedUser.DisplayName, c.explain(err, "who is the PAT", func(r *refusal) *fault.Error {

@@ -50,15 +50,19 @@ var scopes = map[string]string{
 	Environment:     "the scope Environment (read, manage), and Organization set to All accessible organizations",
 }
 
-// ScopeMissing is the fault of a PAT that is good, but not for this target.
-func ScopeMissing(t Target, what string) *fault.Error {
+// ScopeHint says what a PAT and its owner need for this kind of target.
+func (t Target) ScopeHint() string {
 	role := map[string]string{
 		Pool:            "Administrator of the pool (pool, Security)",
 		DeploymentGroup: "Administrator of the deployment group (deployment group, Security)",
 		Environment:     "Administrator of the environment (environment, Security)",
 	}[t.Kind]
-	return fault.New(fault.Scope, "the PAT may not %s the %s", what, t).
-		Hint("Give the PAT %s; its owner must be %s. Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], role)
+	return fmt.Sprintf("Give the PAT %s; its owner must be %s. Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], role)
+}
+
+// ScopeMissing is the fault of a PAT that is good, but not for this target.
+func ScopeMissing(t Target, what string) *fault.Error {
+	return fault.New(fault.Scope, "the PAT may not %s the %s", what, t).Hint("%s", t.ScopeHint())
 }
 
 // Find looks the target up and checks, as far as Azure DevOps tells, that the PAT may manage it.

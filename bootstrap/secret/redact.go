@@ -2,10 +2,9 @@ package secret
 
 import (
 	"bufio"
-	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
-	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -62,11 +61,7 @@ func (r *Redactor) Redact(s string) string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, t := range r.tokens {
-		v := t.Reveal()
-		if v == "" {
-			continue
-		}
-		for _, form := range []string{v, url.QueryEscape(v), base64.StdEncoding.EncodeToString([]byte(":" + v)), base64.StdEncoding.EncodeToString([]byte(v))} {
+		for _, form := range t.Forms() {
 			s = strings.ReplaceAll(s, form, hidden)
 		}
 	}
@@ -128,6 +123,9 @@ func (h Hook) Fire(e *logrus.Entry) error {
 			e.Data[k] = h.Redact(v.Error())
 		case interface{ String() string }:
 			e.Data[k] = h.Redact(v.String())
+		case nil, bool, int, int64, uint64, float64:
+		default:
+			e.Data[k] = h.Redact(fmt.Sprint(v))
 		}
 	}
 	return nil

@@ -3,7 +3,9 @@
 package secret
 
 import (
+	"encoding/base64"
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -44,6 +46,28 @@ func (p PAT) Reveal() string {
 		return ""
 	}
 	return string(*p.value)
+}
+
+// Forms are the shapes in which a token travels: as it is, in a URL, in base64 with and without the
+// colon of Basic authentication, and the part of its base64 that is the same whatever stands around
+// it (the token may begin at each of three places in a group of three bytes).
+func (p PAT) Forms() []string {
+	v := p.Reveal()
+	if v == "" {
+		return nil
+	}
+	forms := []string{v, url.QueryEscape(v), base64.StdEncoding.EncodeToString([]byte(":" + v)), base64.StdEncoding.EncodeToString([]byte(v))}
+	for before := range 3 {
+		b := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:before] + v))
+		b = b[(before*8+5)/6:] // drop what the bytes before the token share in
+		if (before+len(v))%3 != 0 {
+			b = b[:len(b)-1] // and those behind it
+		}
+		if len(b) >= 8 {
+			forms = append(forms, b)
+		}
+	}
+	return forms
 }
 
 // Drop overwrites the token. Strings made by Reveal live until the garbage collector takes them.

@@ -88,6 +88,13 @@ func TestRedactorForms(t *testing.T) {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
+	// in base64 it is found whatever stands around it
+	for _, around := range [][2]string{{"", ""}, {"u:", ""}, {"PAT:", "\n"}, {"x", "yz"}, {"ab", "c"}, {"abc", "d"}} {
+		text := base64.StdEncoding.EncodeToString([]byte(around[0] + v + around[1]))
+		if got := r.Redact(text); !strings.Contains(got, "[redacted]") || len(got) > len("[redacted]")+12 {
+			t.Errorf("%q in base64 became %q", around, got)
+		}
+	}
 	// shapes are redacted even when nobody told of them
 	jwt := "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.c2lnbmF0dXJl"
 	long := strings.Repeat("A1b2", 19) + "AZDO" + "Zz09"
@@ -136,7 +143,7 @@ func TestHook(t *testing.T) {
 	log.SetOutput(&out)
 	log.AddHook(Hook{r})
 	u, _ := url.Parse("https://x/?t=opaque/Token+value=1")
-	log.WithError(errors.New("opaque/Token+value=1")).WithFields(logrus.Fields{"a": "opaque/Token+value=1", "u": u}).Error("m opaque/Token+value=1")
+	log.WithError(errors.New("opaque/Token+value=1")).WithFields(logrus.Fields{"a": "opaque/Token+value=1", "u": u, "l": []string{"opaque/Token+value=1"}, "b": []byte("x")}).Error("m opaque/Token+value=1")
 	if strings.Contains(out.String(), "opaque") {
 		t.Errorf("got %s", out.String())
 	}

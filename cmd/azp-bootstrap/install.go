@@ -32,8 +32,8 @@ func (a *app) ownService(cmd *cobra.Command) (service.Service, error) {
 			args = append(args, "--"+name, f.Value.String())
 		}
 	}
-	start := []string{exe}
-	for _, arg := range append(start, args...)[1:] {
+	var start []string
+	for _, arg := range append([]string{exe}, args...) {
 		start = append(start, systemdQuote(arg))
 	}
 	unit := strings.Replace(systemd.Unit, "ExecStart=/usr/bin/azp-bootstrap run", "ExecStart="+strings.Join(start, " "), 1)

@@ -71,7 +71,11 @@ environment resource, a deployment group target or an agent of a pool, and confi
 
 At image time:  azp-bootstrap prepare, install
 At boot:        azp-bootstrap run (by its service)
-To look:        azp-bootstrap status, config show`,
+To look:        azp-bootstrap status, config show
+
+Exit codes: 0 done, 1 internal, 2 usage, 10 config, 11 imds, 12 identity, 13 vault, 14 pat,
+15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state; 130 interrupted.
+Each has its page in docs/troubleshooting.md.`,
 		Example: `  azp-bootstrap config check
   azp-bootstrap prepare --package vsts-agent-linux-x64-4.248.0.tar.gz --sha256 SUM
   azp-bootstrap install
