@@ -28,15 +28,37 @@ func (c *call) listGroups(p *project, kind string) {
 		if g.kind != kind || q.Get("name") != "" && !strings.EqualFold(q.Get("name"), g.name) || q.Get("actionFilter") == "manage" && !c.pat.has(kind, true) {
 			continue
 		}
-		o := object{"id": g.id, "name": g.name, "project": object{"id": p.id, "name": p.name}}
-		if kind == "deploymentGroup" {
-			o["pool"] = g.pool.body()
-			o["machineCount"] = len(g.members)
-		}
-		out = append(out, o)
+		out = append(out, g.body())
 	}
 	c.sim.mu.Unlock()
 	reply(c.w, http.StatusOK, list(out))
+}
+
+func (g *group) body() object {
+	o := object{"id": g.id, "name": g.name, "project": object{"id": g.project.id, "name": g.project.name}}
+	if g.kind == "deploymentGroup" {
+		o["pool"] = g.pool.body()
+		o["machineCount"] = len(g.members)
+	}
+	return o
+}
+
+// oneGroup answers for one group; an environment's lists its resources if expands asks for them.
+func (c *call) oneGroup(g *group) {
+	if !c.may(g.area(), false) {
+		return
+	}
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	o := g.body()
+	if e := strings.ToLower(c.r.URL.Query().Get("expands")); g.kind == "environment" && (e == "1" || e == "resourcereferences") {
+		resources := []object{}
+		for _, m := range g.members {
+			resources = append(resources, object{"id": m.id, "name": m.agent.name, "type": "virtualMachine", "tags": m.tags})
+		}
+		o["resources"] = resources
+	}
+	reply(c.w, http.StatusOK, o)
 }
 
 // everywhere checks what registration in deployment groups and environments of Services wants.

@@ -9,8 +9,10 @@ import (
 	"strings"
 )
 
-// resources, by the location IDs that clients of others ask for (OPTIONS _apis/distributedtask).
+// options answers OPTIONS _apis/{area}: the area's resources by location ID, which clients of others
+// ask for before anything else.
 func (c *call) options() {
+	asked := strings.ToLower(strings.TrimPrefix(c.path, "_apis/"))
 	type res struct{ id, area, name, route string }
 	var out []object
 	for _, r := range []res{
@@ -18,8 +20,12 @@ func (c *call) options() {
 		{"e298ef32-5878-4cab-993c-043836571f42", "distributedtask", "agents", "_apis/{area}/pools/{poolId}/{resource}/{agentId}"},
 		{"083c4d89-ab35-45af-aa11-7cf66895c53e", "distributedtask", "deploymentgroups", "{project}/_apis/{area}/{resource}/{deploymentGroupId}"},
 		{"2f0aa599-c121-4256-a5fd-ba370e0ae7b6", "distributedtask", "targets", "{project}/_apis/{area}/deploymentgroups/{deploymentGroupId}/{resource}/{targetId}"},
+		{"e81700f7-3be2-46de-8624-2eb35882fcaa", "Location", "ResourceAreas", "_apis/{resource}/{areaId}"},
 		{"8572b1fc-2482-47fa-8f74-7e3ed53ee54b", "distributedtask", "environments", "{project}/_apis/{area}/{resource}/{environmentId}"},
 	} {
+		if !strings.EqualFold(r.area, asked) {
+			continue
+		}
 		out = append(out, object{"id": r.id, "area": r.area, "resourceName": r.name, "routeTemplate": r.route, "resourceVersion": 1, "minVersion": "1.0", "maxVersion": c.APIVersion, "releasedVersion": "0.0"})
 	}
 	reply(c.w, http.StatusOK, object{"count": len(out), "value": out})
@@ -114,6 +120,9 @@ func (c *call) handler() func() {
 		return func() {
 			c.refuse(http.StatusNotFound, "DeploymentGroupNotFoundException", "No group found with identifier "+at(4)+".")
 		}
+	}
+	if at(5) == "" && c.r.Method == http.MethodGet {
+		return func() { c.oneGroup(g) }
 	}
 	if kind == "deploymentGroup" && at(5) == "targets" {
 		return func() { c.members(g, at(6)) }
