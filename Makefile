@@ -25,8 +25,9 @@ test: build ## All tests of the default tier (no root, no network)
 	@go test -count=1 ./... 2>&1 | scripts/count-tests.sh
 
 .PHONY: race
-race: ## The same tests under the race detector (needs a C compiler)
-	@go test -race -count=1 ./...
+race: ## Unit tests, and scenarios with the programs built so, under the race detector: SCENARIOS=REGEXP (needs a C compiler)
+	@go test -race -count=1 ./bootstrap/...
+	@go test -race -count=1 -timeout 30m ./cmd/azp-bootstrap -run '$(or $(SCENARIOS),TestPositive/(services|passing|moved)$$)'
 
 .PHONY: systemd-test
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)

@@ -34,6 +34,9 @@ var (
 	update   = flag.Bool("update", false, "write golden files anew")
 	bin      string // folder of the built programs
 	packages sync.Map
+
+	buildFlags []string // of the programs
+	cgo        = "0"
 )
 
 func TestMain(m *testing.M) {
@@ -46,8 +49,8 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		_ = os.Chmod(dir, 0o755) // the agent runs as another user
 		bin = dir
-		build := exec.Command("go", "build", "-trimpath", "-o", dir, "azp-bootstrap/cmd/...")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build := exec.Command("go", append(append([]string{"build", "-trimpath"}, buildFlags...), "-o", dir, "azp-bootstrap/cmd/...")...)
+		build.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
 			return 1
