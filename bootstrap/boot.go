@@ -75,7 +75,8 @@ type Boot struct {
 	imds    *azure.IMDS
 	network azure.Network
 	client  *http.Client
-	pat     secret.PAT // held between credential and online; dropped whenever the boot waits
+	pat     secret.PAT     // held between credential and online; dropped whenever the boot waits
+	server  *devops.Client // with pat
 	begun   time.Time
 }
 

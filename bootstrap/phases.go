@@ -101,19 +101,27 @@ func (b *Boot) secret(ctx context.Context) error {
 }
 
 // drop forgets the PAT.
-func (b *Boot) drop() { b.pat.Drop() }
+func (b *Boot) drop() {
+	b.pat.Drop()
+	b.server = nil
+}
 
-// devops makes a client with the PAT.
+// devops is the client with the PAT; it lives as long as the PAT is held, and with it what it has
+// learnt of the server's version.
 func (b *Boot) devops(ctx context.Context) (*devops.Client, error) {
 	if err := b.secret(ctx); err != nil {
 		return nil, err
+	}
+	if b.server != nil {
+		return b.server, nil
 	}
 	s := b.Config.Server
 	name := "collection " + s.Name + " of " + s.Root
 	if s.Hosted {
 		name = "organization " + s.Name
 	}
-	return devops.New(s.Base, name, b.client, b.pat), nil
+	b.server = devops.New(s.Base, name, b.client, b.pat)
+	return b.server, nil
 }
 
 // credential fetches the PAT from Key Vault as the VM's managed identity.

@@ -98,7 +98,7 @@ func (v *Vault) Secret(ctx context.Context, name, version string, young bool) (s
 	s.PAT, err = secret.NewPAT(*got.Value)
 	if err != nil {
 		return Secret{}, fault.New(fault.Vault, "%s holds no PAT: %s", what, err).
-			Hint("Store the token alone as the secret's value: az keyvault secret set --vault-name NAME --name %s --value TOKEN.", name)
+			Hint("Store the token alone as the secret's value: az keyvault secret set --vault-name NAME --name %s --file FILE (not --value: argument lists are for everyone to read).", name)
 	}
 	return s, nil
 }
