@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +42,24 @@ func TestServerShapes(t *testing.T) {
 	}
 	if _, text, _ := serverOf("https://devops.corp/A", "B"); text == "" {
 		t.Error("two collections were taken")
+	}
+}
+
+// docs/configuration.md lists every key, and none that does not exist.
+func TestKeysAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "\n## Keys\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var listed []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Za-z.]+)` \\|").FindAllStringSubmatch(table, -1) {
+		listed = append(listed, m[1])
+	}
+	slices.Sort(listed)
+	if !slices.Equal(listed, Keys()) {
+		t.Errorf("documented:\n%q\nthere are:\n%q", listed, Keys())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,26 @@ func TestClassesAreDistinct(t *testing.T) {
 	for i := 10; i <= 20; i++ {
 		if !exits[i] {
 			t.Errorf("no class for exit code %d", i)
+		}
+	}
+}
+
+// Every class has its entry in the troubleshooting guide and its row in the README.
+func TestClassesAreDocumented(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range Classes() {
+		if want := fmt.Sprintf("\n## %s (%d)\n", c.Code, c.Exit); !strings.Contains(string(guide), want) {
+			t.Errorf("docs/troubleshooting.md has no entry %q", want)
+		}
+		if want := fmt.Sprintf("\n| %d | `%s` |", c.Exit, c.Code); !strings.Contains(string(readme), want) {
+			t.Errorf("README.md has no row %q", want)
 		}
 	}
 }
