@@ -125,6 +125,7 @@ try() {
     boot "$name" first-boot.sh
     echo "== $name: second boot"
     boot "$name" second-boot.sh
+    grep -qa '^_SYSTEMD_UNIT=azp-bootstrap.service' "$dir/$name/root/var/lib/azp-test/journal" || { echo "FAILED: $name: no journal to search" >&2; exit 1; }
     if grep -rqF "$pat" "$dir/$name/upper" "$dir/$name/console.log"; then
         echo "FAILED: $name: the PAT is on disk:" >&2
         grep -rlF "$pat" "$dir/$name/upper" "$dir/$name/console.log" >&2

@@ -254,6 +254,9 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if strings.Contains(ts.ReadFile("stderr"), "goroutine ") {
 		ts.Fatalf("it panicked")
 	}
+	if strings.Contains(ts.ReadFile("stderr"), "Unrecognized command-line") { // the agent only says so and goes on
+		ts.Fatalf("config.sh was given an option that it does not have")
+	}
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
 	}

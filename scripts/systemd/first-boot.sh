@@ -3,6 +3,7 @@
 set -u
 mkdir -p /var/lib/azp-test
 exec >/var/lib/azp-test/log 2>&1
+trap 'journalctl --all -o export >/var/lib/azp-test/journal' EXIT # searched from outside
 fail() {
     echo "FAILED: $1"
     azp-bootstrap status
@@ -52,6 +53,14 @@ azp-bootstrap status --wait --timeout 30s >/dev/null || fail "not ready after th
 [ "$before" = "$(cat /var/lib/azp-bootstrap/state.json)" ] || fail "the restart changed the state"
 [ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the restart touched the agent's service"
 ok "a restart changes nothing"
+
+systemctl kill --kill-whom=main --signal=SIGKILL "$unit"
+for _ in $(seq 300); do
+    [ "$(systemctl show -P NRestarts "$unit")" = 1 ] && [ "$(systemctl is-active "$unit")" = active ] && break
+    sleep 0.1
+done
+[ "$(systemctl is-active "$unit")" = active ] || fail "the agent's service was killed and does not come back"
+ok "the agent's service comes back after it was killed"
 
 pid=$(systemctl show -P MainPID azp-bootstrap)
 grep -q 'Max core file size  *0  *0' "/proc/$pid/limits" || fail "the daemon may write core dumps"

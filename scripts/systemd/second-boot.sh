@@ -3,6 +3,7 @@
 set -u
 mkdir -p /var/lib/azp-test
 exec >/var/lib/azp-test/log 2>&1
+trap 'journalctl --all -o export >/var/lib/azp-test/journal' EXIT # searched from outside
 fail() {
     echo "FAILED: $1"
     azp-bootstrap status
