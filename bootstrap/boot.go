@@ -225,10 +225,16 @@ func (b *Boot) standing(ctx context.Context, id int) (bool, error) {
 	return a != nil && a.ID == id, err
 }
 
+// failed records why an attempt failed. A configuration that is refused says nothing of a VM that is
+// ready: its agent goes on, and it stays ready with an error beside.
 func (b *Boot) failed(err error) error {
 	f := fault.From(err)
 	b.report.Failed(b.journal.at(), f)
-	if e := b.journal.failed(f, b.Redactor.Redact); e != nil {
+	record := b.journal.failed
+	if f.Class == fault.Config && b.journal.Phase == health.Ready {
+		record = b.journal.besides
+	}
+	if e := record(f, b.Redactor.Redact); e != nil {
 		b.Log.WithError(e).Error("the failure could not be recorded")
 	}
 	return f

@@ -126,6 +126,12 @@ func failure(f *fault.Error, redact func(string) string) *health.Failure {
 	return &health.Failure{Code: f.Class.Code, Message: redact(f.Error()), Hint: redact(f.Advice), At: now()}
 }
 
+// besides records an error that does not change where the VM stands.
+func (j *journal) besides(f *fault.Error, redact func(string) string) error {
+	j.LastError = failure(f, redact)
+	return j.write()
+}
+
 // stumbled records a passing fault; the phase goes on.
 func (j *journal) stumbled(f *fault.Error, redact func(string) string) error {
 	if j.Phase == health.Ready {

@@ -381,3 +381,39 @@ func FuzzOutput(f *testing.F) {
 		}
 	})
 }
+
+// prepare on a VM whose agent is registered must not pull the folder away under it.
+func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
+	h := home(t)
+	file, sum := archive(t, honest...)
+	if _, err := h.Prepare(file, sum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Lay("vm-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.put(".agent", `{"agentId":7}`, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	if _, err := h.Prepare(file, sum, func(f string, a ...any) { said += fmt.Sprintf(f, a...) }); err != nil || !strings.Contains(said, "in place already") {
+		t.Errorf("the same package: %q, %v", said, err)
+	}
+	newer, newSum := archive(t, append([]entry{{name: "./news", text: "new", kind: tar.TypeReg}}, honest...)...)
+	if _, err := h.Prepare(newer, newSum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := h.Settings(); err != nil || s == nil || s.AgentID != 7 || h.LaidFor() != "vm-1" {
+		t.Errorf("the registration is gone: %+v, %v", s, err)
+	}
+	if err := h.Lay("vm-1"); err != nil { // the next registration
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(h.path("news")); err != nil {
+		t.Errorf("the next registration does not use the newer package: %v", err)
+	}
+	kept, _ := filepath.Glob(filepath.Join(h.keep(), "*.tar.gz"))
+	if len(kept) != 1 {
+		t.Errorf("kept: %v", kept)
+	}
+}

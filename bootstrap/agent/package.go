@@ -36,7 +36,10 @@ func (h Home) manifestFile() string      { return filepath.Join(h.keep(), "manif
 func (h Home) layoutFile() string        { return filepath.Join(h.keep(), "layout.json") }
 func (h Home) path(n string) string      { return filepath.Join(h.Dir, n) }
 func (h Home) staged() string            { return h.Dir + ".new" }
-func (h Home) archive(m Manifest) string { return filepath.Join(h.keep(), m.File) }
+
+// archive is root's copy of the package. Its name holds its sum, so that a new package of the same
+// name does not take the old one's place before all is well.
+func (h Home) archive(m Manifest) string { return filepath.Join(h.keep(), m.SHA256[:16]+"-"+m.File) }
 
 // A Manifest records what prepare put in place.
 type Manifest struct {
@@ -58,16 +61,17 @@ type layout struct {
 var packageName = regexp.MustCompile(`(?:vsts|pipelines)-agent-[a-z]+-[a-z0-9-]+?-(\d+\.\d+\.\d+)\.(?:tar\.gz|tgz|zip)$`)
 
 // Prepare puts the package in place: verified against its SHA-256, kept as root's, and laid out, so
-// that boot downloads and unpacks nothing. It is idempotent; report hears what it does.
+// that boot downloads and unpacks nothing. It is idempotent; report hears what it does. A folder that
+// an agent uses is not touched: there the package is kept for the next registration.
 func (h Home) Prepare(file, sum string, report func(format string, args ...any)) (Manifest, error) {
 	sum = strings.ToLower(strings.TrimSpace(sum))
-	if b, err := hex.DecodeString(sum); err != nil || len(b) != sha256.Size {
+	if !isSum(sum) {
 		return Manifest{}, fault.New(fault.Usage, "--sha256 %q is not a SHA-256 sum", sum).Hint("Give the 64 hexadecimal digits that the agent's release page lists for this file.")
 	}
 	if err := h.ours(); err != nil {
 		return Manifest{}, err
 	}
-	if m, err := h.Manifest(); err == nil && m.SHA256 == sum && m.User == h.User && h.fresh(sum) && verify(h.archive(m), sum) == nil {
+	if m, err := h.Manifest(); err == nil && m.SHA256 == sum && m.User == h.User && (h.fresh(sum) || h.inUse()) && verify(h.archive(m), sum) == nil {
 		report("the package is in place already: %s, SHA-256 verified", h.archive(m))
 		return m, nil
 	}
@@ -85,15 +89,47 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 	if err := copyVerified(file, h.archive(m), sum); err != nil {
 		return Manifest{}, err
 	}
-	report("unpacking into %s", h.Dir)
-	if err := h.layFresh(m); err != nil {
+	lay := h.layFresh
+	if h.inUse() {
+		report("the agent in %s is registered and stays as it is: the package is kept for its next registration", h.Dir)
+		lay = h.tryUnpack
+	} else {
+		report("unpacking into %s", h.Dir)
+	}
+	if err := lay(m); err != nil {
+		if old, e := h.Manifest(); e != nil || h.archive(old) != h.archive(m) {
+			_ = os.Remove(h.archive(m)) // what was there before stays as it was
+		}
 		return Manifest{}, err
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return Manifest{}, err
 	}
-	return m, diskFault(maybe.WriteFile(h.manifestFile(), append(data, '\n'), 0o644), h.manifestFile())
+	if err := maybe.WriteFile(h.manifestFile(), append(data, '\n'), 0o644); err != nil {
+		return Manifest{}, diskFault(err, h.manifestFile())
+	}
+	return m, h.keepOnly(m)
+}
+
+// keepOnly removes earlier packages, and what an interrupted prepare left.
+func (h Home) keepOnly(m Manifest) error {
+	entries, err := os.ReadDir(h.keep())
+	for _, e := range entries {
+		switch name := filepath.Join(h.keep(), e.Name()); name {
+		case h.archive(m), h.manifestFile(), h.layoutFile():
+		default:
+			if err == nil {
+				err = os.RemoveAll(name)
+			}
+		}
+	}
+	return diskFault(err, h.keep())
+}
+
+func isSum(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size
 }
 
 // ours refuses a folder that holds something we did not put there: laying out replaces it whole.
@@ -118,8 +154,8 @@ func (h Home) Manifest() (m Manifest, err error) {
 	if err == nil {
 		err = json.Unmarshal(data, &m)
 	}
-	if err == nil && (m.File == "" || m.File != filepath.Base(m.File)) {
-		err = errors.New("it names no file")
+	if err == nil && (m.File == "" || m.File != filepath.Base(m.File) || !isSum(m.SHA256)) {
+		err = errors.New("the manifest names no file and sum")
 	}
 	if err != nil {
 		return m, fault.New(fault.Agent, "there is no agent package for %s", h.Dir).Because(err).
@@ -149,9 +185,11 @@ func (h Home) fresh(sum string) bool {
 	return err == nil && l.Fresh && l.SHA256 == sum
 }
 
-// layFresh makes the agent's folder anew from the verified package. Half-made work is never seen
-// under the folder's own name.
-func (h Home) layFresh(m Manifest) error {
+// inUse reports whether the folder was handed to the service user on behalf of an instance.
+func (h Home) inUse() bool { return h.layout().InstanceID != "" }
+
+// stage unpacks the verified package beside the folder.
+func (h Home) stage(m Manifest) error {
 	if err := verify(h.archive(m), m.SHA256); err != nil {
 		return err
 	}
@@ -166,6 +204,23 @@ func (h Home) layFresh(m Manifest) error {
 		_ = os.RemoveAll(h.staged())
 		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), Script).
 			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
+	}
+	return nil
+}
+
+// tryUnpack makes sure that the package can be laid out, without doing it.
+func (h Home) tryUnpack(m Manifest) error {
+	if err := h.stage(m); err != nil {
+		return err
+	}
+	return diskFault(os.RemoveAll(h.staged()), h.staged())
+}
+
+// layFresh makes the agent's folder anew from the verified package. Half-made work is never seen
+// under the folder's own name.
+func (h Home) layFresh(m Manifest) error {
+	if err := h.stage(m); err != nil {
+		return err
 	}
 	// "not fresh" is on disk before the old folder goes and "fresh" only when the new one is whole.
 	if err := h.setLayout(layout{SHA256: m.SHA256}); err != nil {

@@ -67,6 +67,9 @@ func (s State) Render(out io.Writer, color bool) {
 	}
 	if e := s.LastError; e != nil {
 		label := "last error, mended since"
+		if s.ReadyAt != nil && e.At.After(*s.ReadyAt) {
+			label = "last error"
+		}
 		if s.Phase == Failed {
 			label = "error"
 		} else if s.Phase != Ready {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +28,7 @@ The agent's folder and user come from the configuration (agent.dir, agent.user) 
 			if file == "" || sum == "" {
 				return fault.New(fault.Usage, "--package and --sha256 are both needed").Hint("The agent's release page lists the file and its SHA-256 for each platform.")
 			}
+			var err error
 			home := agent.Home{Dir: dir, User: user}
 			flags := cmd.Flags()
 			if !flags.Changed("dir") || !flags.Changed("user") {
@@ -41,17 +43,20 @@ The agent's folder and user come from the configuration (agent.dir, agent.user) 
 					home.User = u
 				}
 			}
+			if home.Dir, err = filepath.Abs(home.Dir); err != nil {
+				return fault.New(fault.Usage, "--dir %s", dir).Because(err).Hint("Name an absolute path.")
+			}
 			m, err := home.Prepare(file, sum, func(format string, args ...any) {
 				fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...)
 			})
 			if err != nil {
 				return err
 			}
-			version := m.Version
-			if version == "" {
-				version = "(version not in its name)"
+			what := "The agent"
+			if m.Version != "" {
+				what = "Agent " + m.Version
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Agent %s is in place: %s\n", version, home.Dir)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is in place: %s\n", what, home.Dir)
 			return nil
 		},
 	}

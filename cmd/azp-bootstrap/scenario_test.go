@@ -323,7 +323,8 @@ func reap(ts *testscript.TestScript, _ bool, _ []string) {
 // stop-agent: the agent's own process ends.
 func stopAgent(ts *testscript.TestScript, _ bool, _ []string) { in(ts).reapMachine(ts.Getenv("M")) }
 
-// crash PHASE|file:NAME COMMAND...: SIGKILL as soon as the journal names the phase or the file is there.
+// crash PHASE|file:NAME COMMAND...: SIGKILL as soon as this run has begun the phase or written the
+// file. On a busy machine that may be noticed a phase late: it is a crash all the same.
 func crash(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(filepath.Join(bin, args[1]), args[2:]...)
 	for _, k := range []string{"PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
@@ -331,6 +332,7 @@ func crash(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+	begun := time.Now().Truncate(time.Millisecond)
 	ts.Check(cmd.Start())
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
@@ -343,12 +345,20 @@ func crash(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		reached := false
 		if isFile {
-			_, err := os.Stat(ts.MkAbs(file))
-			reached = err == nil
+			fi, err := os.Stat(ts.MkAbs(file))
+			reached = err == nil && !fi.ModTime().Before(begun)
 		} else {
 			data, _ := os.ReadFile(filepath.Join(ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"), "state.json"))
-			var s struct{ Phase string }
-			reached = json.Unmarshal(data, &s) == nil && s.Phase == args[0]
+			var s struct {
+				Phases []struct {
+					Name      string
+					StartedAt time.Time
+				}
+			}
+			_ = json.Unmarshal(data, &s)
+			for _, p := range s.Phases {
+				reached = reached || p.Name == args[0] && !p.StartedAt.Before(begun)
+			}
 		}
 		if reached {
 			_ = cmd.Process.Kill()
