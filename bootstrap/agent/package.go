@@ -31,11 +31,11 @@ type Home struct {
 	User string // the account the agent runs as; "" = the caller's own
 }
 
-func (h Home) keep() string              { return h.Dir + ".package" }
-func (h Home) manifestFile() string      { return filepath.Join(h.keep(), "manifest.json") }
-func (h Home) layoutFile() string        { return filepath.Join(h.keep(), "layout.json") }
-func (h Home) path(n string) string      { return filepath.Join(h.Dir, n) }
-func (h Home) staged() string            { return h.Dir + ".new" }
+func (h Home) keep() string         { return h.Dir + ".package" }
+func (h Home) manifestFile() string { return filepath.Join(h.keep(), "manifest.json") }
+func (h Home) layoutFile() string   { return filepath.Join(h.keep(), "layout.json") }
+func (h Home) path(n string) string { return filepath.Join(h.Dir, n) }
+func (h Home) staged() string       { return h.Dir + ".new" }
 
 // archive is root's copy of the package. Its name holds its sum, so that a new package of the same
 // name does not take the old one's place before all is well.
