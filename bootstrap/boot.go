@@ -38,6 +38,7 @@ type Options struct {
 	Set        []string // --set KEY=VALUE
 	StateDir   string
 	Once       bool // end when ready or failed, rather than watch
+	Version    string
 	Log        *logrus.Logger
 	Redactor   *secret.Redactor
 }
@@ -87,11 +88,13 @@ func Run(ctx context.Context, o Options) error {
 	if err := secret.Harden(); err != nil {
 		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
 	}
-	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact)}
+	live := health.NewLive()
+	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact), Live: live}
+	served := &health.Server{Live: live, Version: o.Version}
 	for _, name := range azure.CleanEnvironment() {
 		o.Log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
 	}
-	j, err := openJournal(o.StateDir, o.Log)
+	j, err := openJournal(o.StateDir, o.Log, live)
 	if err != nil {
 		report.Failed(health.Waiting, fault.From(err))
 		return err
@@ -101,7 +104,13 @@ func Run(ctx context.Context, o Options) error {
 	slow := slowly()
 	for {
 		b := &Boot{Options: o, journal: j, report: report, begun: time.Now()}
-		err := b.bringUp(ctx)
+		err := b.configure()
+		if !o.Once { // a daemon shows its health even if its configuration is refused
+			b.serveHealth(ctx, served)
+		}
+		if err == nil {
+			err = b.bringUp(ctx)
+		}
 		b.drop()
 		if ctx.Err() != nil {
 			return b.leave(ctx)
@@ -127,7 +136,7 @@ func Run(ctx context.Context, o Options) error {
 
 // bringUp is one attempt, from start to ready.
 func (b *Boot) bringUp(ctx context.Context) error {
-	unlock, err := b.prepare(ctx)
+	unlock, err := b.turn(ctx)
 	if err != nil {
 		return err
 	}
@@ -158,23 +167,38 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	return nil
 }
 
-// prepare reads the configuration and waits for its turn: one run at a time works on a VM.
-func (b *Boot) prepare(ctx context.Context) (unlock func(), err error) {
+// configure reads the configuration and makes what follows from it.
+func (b *Boot) configure() (err error) {
 	b.report.PhaseBegun(health.Waiting)
 	b.loader, err = config.Load(b.ConfigFile, os.Environ(), b.Set)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if b.Config, err = b.loader.Config(); err != nil {
-		return nil, err
+		return err
 	}
 	c := b.Config
 	b.Runner = agent.Runner{Home: agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}, Process: c.Agent.Service == "process", State: b.StateDir}
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint)
 	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile}.FromEnvironment()
-	if b.client, err = b.network.Client(); err != nil {
-		return nil, err
+	b.client, err = b.network.Client()
+	return err
+}
+
+func (b *Boot) serveHealth(ctx context.Context, s *health.Server) {
+	h := config.DefaultHealth()
+	if b.Config != nil {
+		h = b.Config.Health
 	}
+	if err := s.Serve(ctx, h.Listen, h.Grace); err != nil {
+		f := fault.From(err)
+		b.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
+	}
+}
+
+// turn waits for this run's turn: one at a time works on a VM.
+func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
+	c := b.Config
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, errDeadline)
 	defer cancel()
 	var lock *os.File

@@ -16,14 +16,15 @@ type journal struct {
 	health.State
 	dir   string
 	log   *logrus.Logger
+	live  *health.Live
 	start map[string]time.Time // with the monotonic clock, which survives a jump of the other
 }
 
-func openJournal(dir string, log *logrus.Logger) (*journal, error) {
+func openJournal(dir string, log *logrus.Logger, live *health.Live) (*journal, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // status is for everyone; nothing in it is secret
 		return nil, fault.New(fault.State, "the state folder %s", dir).Because(err).Hint("Name a folder that can be written (--state-dir), or run as root.")
 	}
-	j := &journal{dir: dir, log: log, start: map[string]time.Time{}}
+	j := &journal{dir: dir, log: log, live: live, start: map[string]time.Time{}}
 	if err := j.reload(); err != nil {
 		return nil, err
 	}
@@ -51,6 +52,7 @@ func (j *journal) reload() error {
 		j.log.WithError(damaged).WithField("kept", to).Warn("state.json was damaged: set aside; the VM finds out anew where it stands")
 	}
 	j.State = s
+	j.live.Set(s)
 	return nil
 }
 
@@ -67,7 +69,10 @@ func (j *journal) lock() (*os.File, error) {
 	return f, nil
 }
 
-func (j *journal) write() error { return j.Write(j.dir) }
+func (j *journal) write() error {
+	j.live.Set(j.State)
+	return j.Write(j.dir)
+}
 
 // newInstance begins the journal of another VM.
 func (j *journal) newInstance(id string) error {

@@ -18,11 +18,12 @@ import (
 func boot(t *testing.T) *Boot {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	j, err := openJournal(t.TempDir(), log)
+	live := health.NewLive()
+	j, err := openJournal(t.TempDir(), log, live)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Boot{Options: Options{Log: log, Redactor: &secret.Redactor{}}, journal: j, report: &health.Reporter{Log: log}}
+	return &Boot{Options: Options{Log: log, Redactor: &secret.Redactor{}}, journal: j, report: &health.Reporter{Log: log, Live: live}}
 }
 
 func TestRetryWaitsOutPassingFaults(t *testing.T) {

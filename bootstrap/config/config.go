@@ -96,7 +96,8 @@ type IMDS struct {
 
 // Health is where health, status and metrics are served; "" = nowhere.
 type Health struct {
-	Listen string `koanf:"listen"`
+	Listen string        `koanf:"listen"`
+	Grace  time.Duration `koanf:"grace"`
 }
 
 // Drain says how a running job is waited for before the VM goes.
@@ -130,11 +131,19 @@ var defaults = map[string]any{
 	"imds.endpoint":               "http://169.254.169.254",
 	"deadline":                    30 * time.Minute,
 	"health.listen":               "127.0.0.1:8484",
+	"health.grace":                30 * time.Minute,
 	"drain.enabled":               true,
 	"drain.timeout":               15 * time.Minute,
 	"sources.userData":            false,
 	"sources.tags":                false,
 	"sources.trustRemote":         false,
+}
+
+// DefaultHealth is how health is served when the configuration cannot be read.
+func DefaultHealth() Health {
+	listen, _ := defaults["health.listen"].(string)
+	grace, _ := defaults["health.grace"].(time.Duration)
+	return Health{listen, grace}
 }
 
 // The kinds of target, as in the configuration and in state.json.

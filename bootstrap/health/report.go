@@ -15,6 +15,7 @@ import (
 type Reporter struct {
 	Log     *logrus.Logger
 	Console *Console
+	Live    *Live
 
 	said   string // the last waiting message, so that a long wait is one line, not a thousand
 	saidAt time.Time
@@ -67,6 +68,7 @@ func (r *Reporter) Waits(phase string, f *fault.Error, retries int, wait time.Du
 		r.Console.Line("%-10s waits: %s", phase, f)
 		r.status("%s waits: %s", phase, f)
 	}
+	r.Live.Retried(phase, f.Class.Code)
 	r.Log.WithFields(logrus.Fields{"phase": phase, "class": f.Class.Code, "retries": retries, "wait": wait.Round(time.Millisecond).String()}).Log(level, f.Error())
 }
 
@@ -87,6 +89,8 @@ func (r *Reporter) Failed(phase string, f *fault.Error) {
 
 // Ready says that the VM has joined.
 func (r *Reporter) Ready(s State, verified bool) {
+	r.Live.Set(s)
+	r.Live.Assert()
 	how := "joined"
 	if verified {
 		how = "still joined: nothing to do"

@@ -26,6 +26,8 @@ const (
 	Service    = "service"
 	Online     = "online"
 	Ready      = "ready"
+	Draining   = "draining"
+	Removed    = "removed"
 	Failed     = "failed"
 )
 

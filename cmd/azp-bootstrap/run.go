@@ -23,7 +23,7 @@ instant and asked again: it goes on where it was, and on a VM that is ready it o
 			}
 			return asService(cmd.Context(), func(ctx context.Context) error {
 				return bootstrap.Run(ctx, bootstrap.Options{
-					ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Once: once,
+					ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Once: once, Version: version,
 					Log: log, Redactor: &a.redactor,
 				})
 			})

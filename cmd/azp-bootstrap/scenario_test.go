@@ -86,7 +86,7 @@ func scripts(t *testing.T, folder string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": azure, "apply": apply, "machine": machine, "prepare": prepare,
-			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "stop-agent": stopAgent, "reap": reap,
+			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "health": healthIs, "get": get, "stop-agent": stopAgent, "reap": reap,
 		},
 	})
 }
@@ -97,12 +97,17 @@ type world struct {
 	pat      string
 	sim      *exec.Cmd
 	machines []string
+	daemons  []*exec.Cmd
 	vms      map[string]string
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value("world").(*world) }
 
 func (w *world) end() {
+	for _, d := range w.daemons {
+		_ = d.Process.Kill()
+		_ = d.Wait()
+	}
 	for _, m := range w.machines {
 		w.reapMachine(m)
 	}

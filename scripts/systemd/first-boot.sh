@@ -22,6 +22,12 @@ azp-bootstrap status --wait --timeout 60s || fail "status --wait"
 [ "$(systemctl is-enabled azp-bootstrap)" = enabled ] || fail "the daemon is not enabled"
 ok "ready; $(systemctl show -P StatusText azp-bootstrap)"
 
+exec 3<>/dev/tcp/127.0.0.1/8484 || fail "health is not served"
+printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3
+answer=$(cat <&3)
+exec 3>&-
+case "$answer" in *" 200 OK"*'"ApplicationHealthState":"Healthy"'*) ok "healthy" ;; *) fail "health: $answer" ;; esac
+
 unit=$(azp-bootstrap status --json | sed -n 's/.*"service": "\(.*\)".*/\1/p' | sed 's/\\\\/\\/g')
 [ "$unit" = "$(cat /opt/azp-agent/.service)" ] || fail ".service names another unit than the state: $unit"
 plain=$(systemd-escape --unescape -- "$unit")

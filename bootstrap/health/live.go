@@ -1,0 +1,88 @@
+package health
+
+import (
+	"sync"
+	"time"
+)
+
+// Verdict is a VM's health in the words of the Application Health extension's rich states
+// (learn.microsoft.com, "Using Application Health extension with Virtual Machine Scale Sets").
+type Verdict string
+
+// The verdicts. Initializing is not one that an application may report: it says so by giving no
+// valid answer, until the grace period ends.
+const (
+	Healthy      Verdict = "Healthy"
+	Unhealthy    Verdict = "Unhealthy"
+	Initializing Verdict = "Initializing"
+)
+
+// Live is where the daemon stands at this moment. A VM is unhealthy until success is asserted: what
+// an earlier boot left in state.json asserts nothing.
+type Live struct {
+	mu       sync.Mutex
+	state    State
+	asserted bool      // this daemon has seen the agent online, or found it so
+	down     bool      // the agent does not run
+	since    time.Time // when the VM was last not on its way to ready
+	retries  map[retryKey]int
+}
+
+type retryKey struct{ phase, class string }
+
+// NewLive begins with a VM of which nothing is known yet.
+func NewLive() *Live {
+	return &Live{state: State{Schema: schema, Phase: Waiting, Phases: []Phase{}}, since: time.Now(), retries: map[retryKey]int{}}
+}
+
+// Set takes over what the journal says.
+func (l *Live) Set(s State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.Phase == Ready && s.Phase != Ready {
+		l.asserted, l.since = false, time.Now() // on its way again
+	}
+	l.state = s
+}
+
+// Assert says that the VM has been seen to be ready.
+func (l *Live) Assert() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asserted, l.down = true, false
+}
+
+// AgentDown says whether the agent was found not running.
+func (l *Live) AgentDown(down bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = down
+}
+
+// Retried counts a passing fault of a class in a phase.
+func (l *Live) Retried(phase, class string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retries[retryKey{phase, class}]++
+}
+
+// State is the journal's, as last written.
+func (l *Live) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
+}
+
+// Verdict judges the VM. A VM on its way is Initializing for as long as grace lasts; one that failed
+// for good is Unhealthy at once, so that automatic repair can replace it.
+func (l *Live) Verdict(grace time.Duration) Verdict {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.state.Phase == Ready && l.asserted && !l.down:
+		return Healthy
+	case l.asserted || l.state.Phase == Failed || l.state.Phase == Draining || l.state.Phase == Removed || time.Since(l.since) >= grace:
+		return Unhealthy
+	}
+	return Initializing
+}

@@ -1,0 +1,74 @@
+package health
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics reads Live whenever it is scraped, so that nothing is counted twice and nothing runs in
+// between.
+type metrics struct {
+	live    *Live
+	version string
+}
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("azp_bootstrap_"+name, help, labels, nil)
+}
+
+var (
+	descBuild   = describe("build_info", "Always 1; the version is in the labels.", "version", "go")
+	descPhase   = describe("phase", "1 for the phase the VM is in, 0 for the others.", "phase")
+	descSeconds = describe("phase_seconds", "How long each phase of the last boot took, waiting included.", "phase")
+	descRetries = describe("retries_total", "Passing faults that were waited out since the daemon started.", "phase", "class")
+	descReady   = describe("ready_timestamp_seconds", "When the VM last became ready; 0 = never.")
+	descUp      = describe("agent_up", "1 if the VM is ready and its agent runs.")
+	descAttempt = describe("attempts", "Attempts to bring the VM up.")
+	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
+)
+
+var phaseNames = []string{Waiting, Discover, Credential, Preflight, Register, Service, Online, Ready, Draining, Removed, Failed}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	one := func(is bool) float64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	m.live.mu.Lock()
+	defer m.live.mu.Unlock()
+	s := m.live.state
+	gauge(descBuild, 1, m.version, runtime.Version())
+	for _, p := range phaseNames {
+		gauge(descPhase, one(p == s.Phase), p)
+	}
+	seen := map[string]bool{}
+	for _, p := range s.Phases {
+		if !seen[p.Name] { // a damaged state may name one twice, which Prometheus refuses
+			seen[p.Name] = true
+			gauge(descSeconds, p.Seconds, p.Name)
+		}
+	}
+	for k, n := range m.live.retries {
+		ch <- prometheus.MustNewConstMetric(descRetries, prometheus.CounterValue, float64(n), k.phase, k.class)
+	}
+	ready := 0.0
+	if s.ReadyAt != nil {
+		ready = float64(s.ReadyAt.UnixMilli()) / 1000
+	}
+	gauge(descReady, ready)
+	gauge(descUp, one(s.Phase == Ready && m.live.asserted && !m.live.down))
+	gauge(descAttempt, float64(s.Attempt))
+	if s.LastError != nil {
+		gauge(descFailure, 1, s.LastError.Code)
+	}
+}

@@ -1,0 +1,143 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLive()
+		expect := func(when string, want Verdict) {
+			t.Helper()
+			if got := l.Verdict(10 * time.Minute); got != want {
+				t.Errorf("%s: %s, want %s", when, got, want)
+			}
+		}
+		expect("at the start", Initializing)
+		l.Set(State{Phase: Ready})
+		expect("ready by an earlier boot's word only", Initializing)
+		l.Assert()
+		expect("asserted", Healthy)
+		l.AgentDown(true)
+		expect("the agent does not run", Unhealthy)
+		l.AgentDown(false)
+		expect("it runs again", Healthy)
+		l.Set(State{Phase: Register})
+		expect("on its way again", Initializing)
+		time.Sleep(11 * time.Minute)
+		expect("the grace is over", Unhealthy)
+		l.Set(State{Phase: Ready})
+		l.Assert()
+		expect("joined at last", Healthy)
+		for _, p := range []string{Failed, Draining, Removed} {
+			l.Set(State{Phase: p})
+			expect(p, Unhealthy)
+		}
+	})
+}
+
+func TestHandler(t *testing.T) {
+	l := NewLive()
+	s := &Server{Live: l, Version: "1", grace: time.Hour}
+	h := s.handler()
+	for _, c := range []struct {
+		method, path string
+		set          func()
+		status       int
+		state        string
+	}{
+		{"GET", "/healthz", func() {}, 503, "Initializing"},
+		{"GET", "/healthz", func() { l.Set(sample()); l.Assert() }, 200, "Healthy"},
+		{"GET", "/healthz", func() { l.Set(State{Phase: Failed, LastError: &Failure{Code: "pat"}}) }, 202, "Unhealthy"},
+		{"POST", "/healthz", func() {}, 405, ""},
+		{"GET", "/", func() {}, 404, ""},
+		{"GET", "/metrics", func() { l.Set(State{Phases: []Phase{{Name: "x"}, {Name: "x"}}}) }, 200, ""},
+	} {
+		c.set()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		var body struct{ ApplicationHealthState string }
+		_ = json.Unmarshal(w.Body.Bytes(), &body)
+		if w.Code != c.status || body.ApplicationHealthState != c.state {
+			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
+		}
+	}
+	l.Set(sample())
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
+	var got State
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.Agent != sample().Agent {
+		t.Errorf("/status: %v %s", err, w.Body)
+	}
+}
+
+// Callers that open connections and say nothing, or a thousand at once, do not keep the next one out.
+func TestManyAndSlowCallers(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := ln.Addr().String()
+	_ = ln.Close()
+	s := &Server{Live: NewLive()}
+	if err := s.Serve(ctx, address, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 { // fewer than what may be open: they are cut off after five seconds
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nX: ")
+	}
+	var all sync.WaitGroup
+	failed := make(chan error, 1000)
+	for range 1000 {
+		all.Go(func() {
+			c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
+			res, err := c.Get("http://" + address + "/healthz")
+			if err == nil {
+				_ = res.Body.Close()
+				if res.StatusCode != http.StatusServiceUnavailable {
+					err = fmt.Errorf("answered %s", res.Status)
+				}
+			}
+			if err != nil {
+				failed <- err
+			}
+		})
+	}
+	all.Wait()
+	close(failed)
+	if err := <-failed; err != nil {
+		t.Errorf("%d of 1000 callers failed, one with: %v", len(failed)+1, err)
+	}
+	// asked for another address, it moves there
+	if err := s.Serve(ctx, "", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := http.Get("http://" + address + "/healthz"); err == nil {
+		t.Error("it still answers")
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if err := s.Serve(ctx, taken.Addr().String(), time.Hour); err == nil {
+		t.Error("it claims to listen where another does")
+	}
+}

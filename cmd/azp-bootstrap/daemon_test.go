@@ -1,0 +1,96 @@
+//go:build unix
+
+package main_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// daemon [FLAGS...]: azp-bootstrap run in the background, its output in daemon.log, its health on a
+// port of its own.
+func daemon(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	address := ln.Addr().String()
+	_ = ln.Close()
+	ts.Setenv("HEALTH", "http://"+address)
+	log, err := os.OpenFile(filepath.Join(w.dir, "daemon.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	ts.Check(err)
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(bin, "azp-bootstrap"), append([]string{"run", "--set", "health.listen=" + address}, args...)...)
+	for _, k := range []string{"PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
+		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	ts.Check(cmd.Start())
+	w.daemons = append(w.daemons, cmd)
+	await(ts, "health endpoint", func() bool {
+		res, err := http.Get("http://" + address + "/healthz")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return err == nil
+	})
+}
+
+// stop-daemon [SIGNAL]: the daemons end (SIGTERM) or hear HUP.
+func stopDaemon(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	for _, d := range w.daemons {
+		if len(args) == 1 && args[0] == "HUP" {
+			ts.Check(d.Process.Signal(syscall.SIGHUP))
+			continue
+		}
+		ts.Check(d.Process.Signal(syscall.SIGTERM))
+		if err := d.Wait(); err != nil {
+			ts.Fatalf("the daemon ended with %v", err)
+		}
+	}
+	if len(args) == 0 {
+		w.daemons = nil
+	}
+}
+
+// health CODE VERDICT: /healthz comes to answer so.
+func healthIs(ts *testscript.TestScript, _ bool, args []string) {
+	last := ""
+	await(ts, "health "+strings.Join(args, " "), func() bool {
+		res, err := http.Get(ts.Getenv("HEALTH") + "/healthz")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		last = string(body)
+		return strconv.Itoa(res.StatusCode) == args[0] && strings.Contains(last, `"ApplicationHealthState":"`+args[1]+`"`)
+	})
+	ts.Logf("%s", last)
+}
+
+// get PATH: what the health endpoint answers, as stdout.
+func get(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("cat", fetched(ts, args[0])))
+}
+
+func fetched(ts *testscript.TestScript, path string) string {
+	res, err := http.Get(ts.Getenv("HEALTH") + path)
+	ts.Check(err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	in(ts).clean(ts, path, string(body))
+	name := filepath.Join(in(ts).dir, "answer")
+	ts.Check(os.WriteFile(name, body, 0o644))
+	return name
+}
