@@ -19,7 +19,9 @@ type Agent struct {
 	Name       string //
 	Version    string
 	Online     bool
-	InstanceID string // the VM it stands on, if it is one of ours and the server tells
+	Enabled    bool     // takes new jobs
+	Tags       []string // of a deployment target or VM resource
+	InstanceID string   // the VM it stands on, if it is one of ours and the server tells
 }
 
 type agentBody struct {
@@ -27,12 +29,13 @@ type agentBody struct {
 	Name               string            `json:"name"`
 	Version            string            `json:"version"`
 	Status             string            `json:"status"`
+	Enabled            bool              `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
 }
 
 func (b agentBody) agent(resource int) *Agent {
 	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version,
-		Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
+		Enabled: b.Enabled, Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
 }
 
 func (p Place) agents() string {
@@ -58,9 +61,10 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 		Value []struct {
 			agentBody
 			Agent agentBody `json:"agent"`
+			Tags  []string  `json:"tags"`
 		} `json:"value"`
 	}
-	if err := c.call(ctx, http.MethodGet, p.agents(), query, p.Kind != Pool, &answer); err != nil {
+	if err := c.call(ctx, http.MethodGet, p.agents(), query, p.Kind != Pool, nil, &answer); err != nil {
 		return nil, c.explain(err, "looking for the agent "+name, c.known(p.Target, "read the agents of"))
 	}
 	for _, v := range answer.Value {
@@ -72,6 +76,7 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 			continue
 		}
 		a := b.agent(v.ID)
+		a.Tags = v.Tags
 		if p.Kind == Environment && a.InstanceID == "" {
 			c.instanceOf(ctx, p, a)
 		}
@@ -84,22 +89,77 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 // environment's own answer lacks. The PAT may be refused there: then the VM stays unknown, and the
 // journal of this VM is the only witness.
 func (c *Client) instanceOf(ctx context.Context, p Place, a *Agent) {
-	var pool struct {
-		ID int `json:"id"`
-	}
-	if c.call(ctx, http.MethodGet, p.agents()+"/pool", nil, true, &pool) != nil || pool.ID == 0 {
-		return
-	}
+	path, err := c.inPool(ctx, p, a)
 	var b agentBody
-	path := fmt.Sprintf("/_apis/distributedtask/pools/%d/agents/%d", pool.ID, a.ID)
-	if c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, &b) == nil {
+	if err == nil && c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &b) == nil {
 		a.InstanceID = b.agent(0).InstanceID
 	}
 }
 
+// inPool is the path of an agent in the pool behind its target, where it is enabled, disabled and
+// shows what it runs.
+func (c *Client) inPool(ctx context.Context, p Place, a *Agent) (string, error) {
+	pool := struct {
+		ID int `json:"id"`
+	}{p.PoolID}
+	if pool.ID == 0 { // an environment does not tell by itself
+		if err := c.call(ctx, http.MethodGet, p.agents()+"/pool", nil, true, nil, &pool); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents/%d", pool.ID, a.ID), nil
+}
+
+// Enable lets an agent take new jobs, or keeps it from taking any.
+func (c *Client) Enable(ctx context.Context, p Place, a *Agent, enabled bool) error {
+	path, err := c.inPool(ctx, p, a)
+	if err == nil {
+		err = c.call(ctx, http.MethodPatch, path, nil, false, map[string]any{"id": a.ID, "enabled": enabled}, nil)
+	}
+	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
+		return nil // gone: it takes none
+	}
+	return c.explain(err, "disabling the agent "+a.Name, c.known(p.Target, "manage"))
+}
+
+// Busy reports whether the server has given the agent a job that is not finished.
+func (c *Client) Busy(ctx context.Context, p Place, a *Agent) (bool, error) {
+	path, err := c.inPool(ctx, p, a)
+	var b struct {
+		AssignedRequest *struct {
+			RequestID int64 `json:"requestId"`
+		} `json:"assignedRequest"`
+	}
+	if err == nil {
+		err = c.call(ctx, http.MethodGet, path, url.Values{"includeAssignedRequest": {"true"}}, false, nil, &b)
+	}
+	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
+		return false, nil
+	}
+	return b.AssignedRequest != nil, c.explain(err, "asking for the job of the agent "+a.Name, c.known(p.Target, "read the agents of"))
+}
+
+// SetTags makes tags those of a deployment target or VM resource; a pool's agents have none.
+func (c *Client) SetTags(ctx context.Context, p Place, a *Agent, tags []string) error {
+	if p.Kind == Pool {
+		return nil
+	}
+	if tags == nil {
+		tags = []string{}
+	}
+	body := map[string]any{"id": a.ResourceID, "tags": tags, "name": a.Name} // EnvironmentsHttpClient, UpdateVirtualMachineResource
+	var in any = body
+	if p.Kind == DeploymentGroup { // UpdateDeploymentTargets takes a list
+		delete(body, "name")
+		in = []any{body}
+	}
+	err := c.call(ctx, http.MethodPatch, p.agents(), nil, true, in, nil)
+	return c.explain(err, "setting the tags of "+a.Name, c.known(p.Target, "manage"))
+}
+
 // Delete removes an agent, target or VM resource from the server.
 func (c *Client) Delete(ctx context.Context, p Place, a *Agent) error {
-	err := c.call(ctx, http.MethodDelete, fmt.Sprintf("%s/%d", p.agents(), a.ResourceID), nil, p.Kind != Pool, nil)
+	err := c.call(ctx, http.MethodDelete, fmt.Sprintf("%s/%d", p.agents(), a.ResourceID), nil, p.Kind != Pool, nil, nil)
 	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
 		return nil // gone already
 	}

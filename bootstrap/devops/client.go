@@ -75,8 +75,9 @@ func (r *refusal) Error() string {
 	return s
 }
 
-// call does one request below base. preview: the resource was never released, in any version.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, preview bool, into any) error {
+// call does one request below base. preview: the resource was never released, in any version. in is
+// the body, as JSON; nil = none.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, preview bool, in, into any) error {
 	if query == nil {
 		query = url.Values{}
 	}
@@ -86,7 +87,7 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 			v += "-preview"
 		}
 		query.Set("api-version", v)
-		err := c.once(ctx, method, c.base+path+"?"+query.Encode(), into)
+		err := c.once(ctx, method, c.base+path+"?"+query.Encode(), in, into)
 		r, refused := err.(*refusal)
 		switch {
 		case refused && r.Type == "VssVersionOutOfRangeException" && c.version+1 < len(versions):
@@ -99,8 +100,11 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	}
 }
 
-func (c *Client) once(ctx context.Context, method, address string, into any) error {
+func (c *Client) once(ctx context.Context, method, address string, in, into any) error {
 	req, err := runtime.NewRequest(ctx, method, address)
+	if err == nil && in != nil {
+		err = runtime.MarshalAsJSON(req, in)
+	}
 	if err != nil {
 		return err
 	}
@@ -177,7 +181,7 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 		} `json:"authenticatedUser"`
 		InstanceID string `json:"instanceId"`
 	}
-	err := c.call(ctx, http.MethodGet, "/_apis/connectionData", nil, true, &data)
+	err := c.call(ctx, http.MethodGet, "/_apis/connectionData", nil, true, nil, &data)
 	if err == nil && strings.EqualFold(data.AuthenticatedUser.DisplayName, "Anonymous") {
 		err = &refusal{Status: http.StatusUnauthorized, Message: "the request counts as anonymous"}
 	}

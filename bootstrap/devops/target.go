@@ -120,7 +120,7 @@ func (c *Client) list(ctx context.Context, t Target, path string, query url.Valu
 	var answer struct {
 		Value []named `json:"value"`
 	}
-	if err := c.call(ctx, http.MethodGet, path, query, t.Kind != Pool, &answer); err != nil {
+	if err := c.call(ctx, http.MethodGet, path, query, t.Kind != Pool, nil, &answer); err != nil {
 		return nil, err
 	}
 	for i := range answer.Value {

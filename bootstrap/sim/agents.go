@@ -19,6 +19,8 @@ type agent struct {
 	seen      time.Time
 	listening int // long polls that are open
 	created   time.Time
+	disabled  bool
+	job       *Job
 }
 
 type publicKey struct {
@@ -38,6 +40,7 @@ type agentBody struct {
 	ID                 int               `json:"id"`
 	Name               string            `json:"name"`
 	Version            string            `json:"version"`
+	Enabled            *bool             `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
 	Authorization      struct {
 		PublicKey publicKey `json:"publicKey"`
@@ -49,10 +52,13 @@ func (c *call) body(a *agent, capabilities bool) object {
 	if a.online() {
 		status = "online"
 	}
-	o := object{"id": a.id, "name": a.name, "version": a.version, "osDescription": "Linux", "enabled": true, "status": status, "provisioningState": "Provisioned",
+	o := object{"id": a.id, "name": a.name, "version": a.version, "osDescription": "Linux", "enabled": !a.disabled, "status": status, "provisioningState": "Provisioned",
 		"accessPoint": "CodexAccessMapping", "maxParallelism": 1, "createdOn": a.created.UTC().Format(time.RFC3339Nano)}
 	if capabilities {
 		o["systemCapabilities"] = a.caps
+	}
+	if r := a.assigned(); r != nil && c.r.URL.Query().Get("includeAssignedRequest") == "true" {
+		o["assignedRequest"] = r
 	}
 	return o
 }
@@ -117,8 +123,7 @@ func (a *agent) replace(b agentBody) {
 }
 
 func (c *call) poolAgents(p *pool, id string) {
-	write := c.r.Method != http.MethodGet
-	if !c.may("agentPools", write) {
+	if !c.mayPool(p, c.r.Method != http.MethodGet) {
 		return
 	}
 	var b agentBody
@@ -162,7 +167,15 @@ func (c *call) poolAgents(p *pool, id string) {
 		case http.MethodPut:
 			a.replace(b)
 			reply(c.w, http.StatusOK, c.registered(a))
+		case http.MethodPatch:
+			if b.Enabled != nil {
+				a.disabled = !*b.Enabled
+			}
+			reply(c.w, http.StatusOK, c.body(a, false))
 		case http.MethodDelete:
+			if c.busy(a) {
+				return
+			}
 			p.agents = append(p.agents[:i:i], p.agents[i+1:]...)
 			c.w.WriteHeader(http.StatusNoContent)
 		}
@@ -171,60 +184,22 @@ func (c *call) poolAgents(p *pool, id string) {
 	c.refuse(http.StatusNotFound, "TaskAgentNotFoundException", "Agent with ID "+id+" does not exist in pool.")
 }
 
-// sessions and messages are what an agent does with its own token: hold a session, wait for jobs.
-func (c *call) sessions(p *pool, id string) {
-	c.sim.mu.Lock()
-	defer c.sim.mu.Unlock()
-	a := c.agent
-	if a == nil || !p.holds(a) {
-		c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied: sessions are for the agents of the pool.")
-		return
+// mayPool checks the scope for a pool. The scopes of deployment groups and environments include the
+// pools behind them.
+func (c *call) mayPool(p *pool, manage bool) bool {
+	if p.kind == "deployment" && c.pat != nil && (c.pat.has("deploymentGroup", manage) || c.pat.has("environment", manage)) {
+		return true
 	}
-	switch c.r.Method {
-	case http.MethodPost:
-		if a.online() {
-			c.refuse(http.StatusConflict, "TaskAgentSessionConflictException", "The agent "+a.name+" already has an active session.")
-			return
-		}
-		a.session, a.seen = guid(), time.Now()
-		reply(c.w, http.StatusOK, object{"sessionId": a.session, "ownerName": a.name})
-	case http.MethodDelete:
-		if a.session == id {
-			a.session = ""
-		}
-		c.w.WriteHeader(http.StatusNoContent)
-	}
+	return c.may("agentPools", manage)
 }
 
-func (p *pool) holds(a *agent) bool {
-	for _, o := range p.agents {
-		if o == a {
-			return true
-		}
+// busy refuses to remove an agent that runs a job.
+func (c *call) busy(a *agent) bool {
+	if a.job == nil {
+		return false
 	}
-	return false
-}
-
-func (c *call) messages(p *pool) {
-	a := c.agent
-	c.sim.mu.Lock()
-	if a == nil || !p.holds(a) || a.session == "" || a.session != c.r.URL.Query().Get("sessionId") {
-		c.sim.mu.Unlock()
-		c.refuse(http.StatusUnauthorized, "TaskAgentSessionExpiredException", "The session is not valid.")
-		return
-	}
-	a.listening++
-	a.seen = time.Now()
-	c.sim.mu.Unlock()
-	select {
-	case <-time.After(20 * time.Second):
-	case <-c.r.Context().Done():
-	}
-	c.sim.mu.Lock()
-	a.listening--
-	a.seen = time.Now()
-	c.sim.mu.Unlock()
-	c.w.WriteHeader(http.StatusAccepted)
+	c.refuse(http.StatusConflict, "TaskAgentJobStillRunningException", "The agent "+a.name+" is currently running a job and cannot be deleted.")
+	return true
 }
 
 // Agents lists every agent on every server.
@@ -240,7 +215,7 @@ func (s *Sim) Agents() []AgentSeen {
 			if a.online() {
 				status = "online"
 			}
-			out = append(out, AgentSeen{v.URL, target, kind, a.name, a.id, status, a.version, tags, a.caps["AZP_BOOTSTRAP_INSTANCE_ID"]})
+			out = append(out, AgentSeen{v.URL, target, kind, a.name, a.id, status, a.version, tags, a.caps["AZP_BOOTSTRAP_INSTANCE_ID"], a.disabled})
 		}
 		for _, p := range v.projects {
 			for _, g := range p.groups {

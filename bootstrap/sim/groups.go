@@ -120,6 +120,8 @@ func (c *call) members(g *group, id string) {
 		c.addMember(g)
 	case method == http.MethodPatch && id == "" && g.kind == "deploymentGroup":
 		c.tagTargets(g)
+	case method == http.MethodPatch && id == "":
+		c.tagResource(g)
 	case method == http.MethodPut:
 		c.replaceMember(g, id)
 	case method == http.MethodDelete && id != "":
@@ -171,6 +173,24 @@ func (c *call) tagTargets(g *group) {
 	reply(c.w, http.StatusOK, list(out))
 }
 
+// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body.
+func (c *call) tagResource(g *group) {
+	var b memberBody
+	if !c.read(&b) {
+		return
+	}
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	for _, m := range g.members {
+		if m.id == b.ID {
+			m.tags = b.Tags
+			reply(c.w, http.StatusOK, c.memberBody(g, m, false))
+			return
+		}
+	}
+	c.refuse(http.StatusNotFound, "VirtualMachineResourceNotFoundException", "No such resource in the environment.")
+}
+
 func (c *call) replaceMember(g *group, id string) {
 	var b memberBody
 	if !c.read(&b) {
@@ -197,6 +217,9 @@ func (c *call) deleteMember(g *group, id string) {
 	for i, m := range g.members {
 		if strconv.Itoa(m.id) != id {
 			continue
+		}
+		if c.busy(m.agent) {
+			return
 		}
 		g.members = append(g.members[:i:i], g.members[i+1:]...)
 		for j, a := range g.pool.agents {

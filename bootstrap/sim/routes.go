@@ -77,6 +77,8 @@ func (c *call) handler() func() {
 				return func() { c.sessions(p, at(5)) }
 			case "messages":
 				return func() { c.messages(p) }
+			case "jobrequests":
+				return func() { c.finish(at(5)) }
 			}
 		}
 		return nil

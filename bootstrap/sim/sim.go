@@ -20,6 +20,10 @@ type Sim struct {
 	log      []Request
 	file     *os.File
 	ca       *authority
+
+	events      []ScheduledEvent
+	incarnation int
+	jobs        []*Job
 }
 
 // A Request is one request that the simulator saw. Credentials are not in it, only their kind.
@@ -164,7 +168,7 @@ func reply(w http.ResponseWriter, status int, v any) {
 
 type object = map[string]any
 
-// Control answers azp-sim's own commands: GET /log, GET /agents, POST /apply (a scenario file's path).
+// Control answers azp-sim's own commands.
 func (s *Sim) Control() http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
@@ -180,6 +184,37 @@ func (s *Sim) Control() http.Handler {
 			return
 		}
 		s.Apply(n)
+	})
+	m.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		reply(w, http.StatusOK, append([]ScheduledEvent{}, s.events...))
+	})
+	m.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
+		in, err := time.ParseDuration(r.FormValue("in"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		reply(w, http.StatusOK, s.schedule(r.FormValue("vm"), r.FormValue("type"), in))
+	})
+	m.HandleFunc("GET /jobs", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		reply(w, http.StatusOK, append([]*Job{}, s.jobs...))
+	})
+	m.HandleFunc("POST /jobs", func(w http.ResponseWriter, r *http.Request) {
+		takes, err := time.ParseDuration(r.FormValue("takes"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		j, problem := s.queue(r.FormValue("agent"), r.FormValue("name"), takes.Seconds())
+		if problem != "" {
+			http.Error(w, problem, http.StatusConflict)
+			return
+		}
+		reply(w, http.StatusOK, j)
 	})
 	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
 		if !s.deleteAgent(r.FormValue("name")) {
@@ -200,6 +235,7 @@ type AgentSeen struct {
 	Version    string   `json:"version"`
 	Tags       []string `json:"tags"`
 	InstanceID string   `json:"instanceId"`
+	Disabled   bool     `json:"disabled,omitempty"`
 }
 
 func (a AgentSeen) String() string {

@@ -15,6 +15,7 @@ import (
 	"sort"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +41,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		SilenceUsage: true,
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", ".", "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
-	root.AddCommand(serve(&dir), agentPackage(), show(&dir, "log", "Show the requests seen", printLog), show(&dir, "agents", "Show the agents that stand on the servers", printAgents), apply(&dir), deleteAgent(&dir), scenario())
+	root.AddCommand(serve(&dir), agentPackage(), show(&dir, "log", "Show the requests seen", printLog), show(&dir, "agents", "Show the agents that stand on the servers", printAgents), apply(&dir), deleteAgent(&dir), scenario(), job(&dir), event(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines), show(&dir, "events", "Show the scheduled events, and which were acknowledged", printLines))
 	if root.Execute() != nil {
 		os.Exit(1)
 	}
@@ -201,6 +202,49 @@ func apply(dir *string) *cobra.Command {
 		_, err = control(*dir, http.MethodPost, "/apply", url.Values{"file": {file}})
 		return err
 	}}
+}
+
+func printLines(out io.Writer, body []byte) error {
+	var items []json.RawMessage
+	err := json.Unmarshal(body, &items)
+	for _, i := range items {
+		fmt.Fprintf(out, "%s\n", i)
+	}
+	return err
+}
+
+func job(dir *string) *cobra.Command {
+	var takes time.Duration
+	var name string
+	c := &cobra.Command{Use: "job AGENT", Short: "Give an agent a job", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		out, err := control(*dir, http.MethodPost, "/jobs", url.Values{"agent": {args[0]}, "name": {name}, "takes": {takes.String()}})
+		if err == nil {
+			_, err = cmd.OutOrStdout().Write(out)
+		}
+		return err
+	}}
+	c.Flags().DurationVar(&takes, "takes", 5*time.Second, "how long its work takes")
+	c.Flags().StringVar(&name, "name", "deploy", "its `name`")
+	return c
+}
+
+func event(dir *string) *cobra.Command {
+	var in time.Duration
+	var vm string
+	c := &cobra.Command{
+		Use: "event Terminate|Preempt|Reboot|Redeploy|Freeze", Short: "Schedule an event for a VM, as the platform would",
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"Terminate", "Preempt", "Reboot", "Redeploy", "Freeze"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out, err := control(*dir, http.MethodPost, "/events", url.Values{"type": {args[0]}, "vm": {vm}, "in": {in.String()}})
+			if err == nil {
+				_, err = cmd.OutOrStdout().Write(out)
+			}
+			return err
+		},
+	}
+	c.Flags().DurationVar(&in, "in", 5*time.Minute, "not before this time from now")
+	c.Flags().StringVar(&vm, "vm", "web_1", "`name` of the VM that it concerns")
+	return c
 }
 
 func deleteAgent(dir *string) *cobra.Command {

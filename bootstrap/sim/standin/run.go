@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -85,11 +86,51 @@ func (c *connection) listen(ctx context.Context, pool, name string) error {
 		_ = c.call(end, http.MethodDelete, pool+"/sessions/"+session.SessionID, "4.1", nil, nil)
 	}()
 	say("Listening for Jobs")
+	running := make(chan struct{}, 1) // one job at a time
 	for {
-		if err := c.call(ctx, http.MethodGet, pool+"/messages?sessionId="+session.SessionID, "4.1", nil, nil); err != nil {
+		var m struct{ MessageType, Body string }
+		if err := c.call(ctx, http.MethodGet, pool+"/messages?sessionId="+session.SessionID, "4.1", nil, &m); err != nil {
+			if ctx.Err() != nil {
+				running <- struct{}{} // a job that is cancelled still reports
+			}
 			return err
 		}
+		if m.MessageType == "PipelineAgentJobRequest" {
+			running <- struct{}{}
+			go func() {
+				defer func() { <-running }()
+				c.work(ctx, pool, m.Body)
+			}()
+		}
 	}
+}
+
+// work runs a job in a worker process of its own, as the real listener does; told to end, it cancels
+// the job.
+func (c *connection) work(ctx context.Context, pool, body string) {
+	var job struct {
+		RequestID      int
+		JobDisplayName string
+		Seconds        float64
+	}
+	if err := json.Unmarshal([]byte(body), &job); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	say("Running job: %s", job.JobDisplayName)
+	result := "succeeded"
+	worker := exec.CommandContext(ctx, "./bin/Agent.Worker", "spawnclient", fmt.Sprint(job.Seconds)) //nolint:gosec // a number
+	worker.Stdout, worker.Stderr = os.Stdout, os.Stderr
+	if err := worker.Run(); err != nil {
+		result = "failed"
+		if ctx.Err() != nil {
+			result = "canceled"
+		}
+	}
+	say("Job %s completed with result: %s", job.JobDisplayName, strings.ToUpper(result[:1])+result[1:])
+	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = c.call(end, http.MethodPatch, fmt.Sprintf("%s/jobrequests/%d", pool, job.RequestID), "4.1", object{"result": result}, nil)
 }
 
 // node stands for the node that runs AgentService.js: it keeps the listener alive.

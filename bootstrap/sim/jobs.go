@@ -1,0 +1,83 @@
+package sim
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Job is one that a server gave to an agent.
+type Job struct {
+	ID       int       `json:"id"`
+	Name     string    `json:"name"`
+	Agent    string    `json:"agent"`
+	Seconds  float64   `json:"seconds"` // how long its work takes
+	Queued   time.Time `json:"queued"`
+	Received time.Time `json:"received,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	Result   string    `json:"result,omitempty"`
+}
+
+// queue gives a job to the agents of this name; a disabled or offline one takes none.
+func (s *Sim) queue(agentName, jobName string, seconds float64) (Job, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.servers {
+		for _, p := range v.pools {
+			for _, a := range p.agents {
+				switch {
+				case !strings.EqualFold(a.name, agentName):
+					continue
+				case a.disabled:
+					return Job{}, "the agent " + a.name + " is disabled"
+				case !a.online():
+					return Job{}, "the agent " + a.name + " is offline"
+				case a.job != nil:
+					return Job{}, "the agent " + a.name + " runs a job"
+				}
+				j := &Job{ID: len(s.jobs) + 1, Name: jobName, Agent: a.name, Seconds: seconds, Queued: time.Now().UTC()}
+				a.job = j
+				s.jobs = append(s.jobs, j)
+				return *j, ""
+			}
+		}
+	}
+	return Job{}, "there is no agent " + agentName
+}
+
+// message is the job's, once, when the agent asks for messages.
+func (a *agent) message() object {
+	if a.job == nil || !a.job.Received.IsZero() {
+		return nil
+	}
+	a.job.Received = time.Now().UTC()
+	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name, "seconds": a.job.Seconds})
+	return object{"messageId": a.job.ID, "messageType": "PipelineAgentJobRequest", "body": string(body)}
+}
+
+// finish takes the result of a job: PATCH jobrequests/{requestId}, by the agent that ran it.
+func (c *call) finish(id string) {
+	var b struct{ Result string }
+	if !c.read(&b) {
+		return
+	}
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	if a := c.agent; a != nil && a.job != nil && strconv.Itoa(a.job.ID) == id {
+		a.job.Result, a.job.Finished = b.Result, time.Now().UTC()
+		a.job = nil
+		reply(c.w, http.StatusOK, object{"requestId": id, "result": b.Result})
+		return
+	}
+	c.refuse(http.StatusNotFound, "TaskAgentJobNotFoundException", "No such job request: "+id)
+}
+
+// assigned is the agent's assignedRequest.
+func (a *agent) assigned() object {
+	if a.job == nil {
+		return nil
+	}
+	return object{"requestId": a.job.ID, "queueTime": a.job.Queued, "assignTime": a.job.Queued, "jobName": a.job.Name}
+}

@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"net/http"
+	"time"
+)
+
+// sessions and messages are what an agent does with its own token: hold a session, wait for jobs.
+func (c *call) sessions(p *pool, id string) {
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	a := c.agent
+	if a == nil || !p.holds(a) {
+		c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied: sessions are for the agents of the pool.")
+		return
+	}
+	switch c.r.Method {
+	case http.MethodPost:
+		if a.online() {
+			c.refuse(http.StatusConflict, "TaskAgentSessionConflictException", "The agent "+a.name+" already has an active session.")
+			return
+		}
+		a.session, a.seen = guid(), time.Now()
+		reply(c.w, http.StatusOK, object{"sessionId": a.session, "ownerName": a.name})
+	case http.MethodDelete:
+		if a.session == id {
+			a.session = ""
+		}
+		c.w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (p *pool) holds(a *agent) bool {
+	for _, o := range p.agents {
+		if o == a {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *call) messages(p *pool) {
+	a := c.agent
+	c.sim.mu.Lock()
+	if a == nil || !p.holds(a) || a.session == "" || a.session != c.r.URL.Query().Get("sessionId") {
+		c.sim.mu.Unlock()
+		c.refuse(http.StatusUnauthorized, "TaskAgentSessionExpiredException", "The session is not valid.")
+		return
+	}
+	a.listening++
+	a.seen = time.Now()
+	c.sim.mu.Unlock()
+	end := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var message object
+	for waiting := true; waiting && message == nil; {
+		select {
+		case <-end:
+			waiting = false
+		case <-c.r.Context().Done():
+			waiting = false
+		case <-tick.C:
+			c.sim.mu.Lock()
+			message = a.message()
+			c.sim.mu.Unlock()
+		}
+	}
+	c.sim.mu.Lock()
+	a.listening--
+	a.seen = time.Now()
+	c.sim.mu.Unlock()
+	if message != nil {
+		reply(c.w, http.StatusOK, message)
+		return
+	}
+	c.w.WriteHeader(http.StatusAccepted)
+}
