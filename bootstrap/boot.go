@@ -9,7 +9,9 @@
 //	register    config.sh, in a folder laid fresh, registers the agent
 //	service     the agent's service is installed and started
 //	online      Azure DevOps shows the agent online
-//	ready
+//	ready       watched over: health, reload, an agent that is down
+//	draining    the VM goes: no new job, the running one is waited for, the agent is removed
+//	removed
 //
 // A journal on disk (state.json) says how far the VM is. Each phase first looks at what is already
 // there. The retry loop stands once, around Phase.Do, and knows only package fault.
@@ -19,6 +21,8 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -79,31 +83,25 @@ type Boot struct {
 	pat     secret.PAT     // held between credential and online; dropped whenever the boot waits
 	server  *devops.Client // with pat
 	begun   time.Time
+
+	drainUntil time.Time // until then a running job is waited for
 }
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
 // give up: it shows what failed and tries again slowly, so that mending the cause in Azure mends
 // the VM.
 func Run(ctx context.Context, o Options) error {
-	if err := secret.Harden(); err != nil {
-		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
-	}
-	live := health.NewLive()
-	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact), Live: live}
-	served := &health.Server{Live: live, Version: o.Version}
-	for _, name := range azure.CleanEnvironment() {
-		o.Log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
-	}
-	j, err := openJournal(o.StateDir, o.Log, live)
+	b, err := begin(o)
 	if err != nil {
-		report.Failed(health.Waiting, fault.From(err))
 		return err
 	}
-	report.Begun()
-	defer report.Stopping()
-	slow := slowly()
-	for {
-		b := &Boot{Options: o, journal: j, report: report, begun: time.Now()}
+	served := &health.Server{Live: b.report.Live, Version: o.Version}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	b.report.Begun()
+	defer b.report.Stopping()
+	for slow := slowly(); ; b = b.again() {
 		err := b.configure()
 		if !o.Once { // a daemon shows its health even if its configuration is refused
 			b.serveHealth(ctx, served)
@@ -123,15 +121,37 @@ func Run(ctx context.Context, o Options) error {
 		}
 		if err == nil {
 			slow.Reset()
-			err = b.watch(ctx)
+			b.watch(ctx, reload)
+		} else {
+			pauseOr(ctx, slow.NextBackOff(), reload)
 		}
 		if ctx.Err() != nil {
 			return b.leave(ctx)
 		}
-		if err != nil && !pause(ctx, slow.NextBackOff()) {
-			return b.leave(ctx)
-		}
 	}
+}
+
+// begin makes what all attempts of a process share.
+func begin(o Options) (*Boot, error) {
+	if err := secret.Harden(); err != nil {
+		return nil, fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
+	}
+	live := health.NewLive()
+	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact), Live: live}
+	for _, name := range azure.CleanEnvironment() {
+		o.Log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
+	}
+	j, err := openJournal(o.StateDir, o.Log, live)
+	if err != nil {
+		report.Failed(health.Waiting, fault.From(err))
+		return nil, err
+	}
+	return &Boot{Options: o, journal: j, report: report, begun: time.Now()}, nil
+}
+
+// again is the next attempt, which knows nothing of this one but the journal.
+func (b *Boot) again() *Boot {
+	return &Boot{Options: b.Options, journal: b.journal, report: b.report, begun: time.Now()}
 }
 
 // bringUp is one attempt, from start to ready.
@@ -143,21 +163,34 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	defer unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
-	wasReady := b.journal.Phase == health.Ready
-	if !wasReady {
+	was := b.journal.Phase
+	settled := was == health.Ready || was == health.Draining || was == health.Removed
+	if !settled {
 		b.journal.Attempt++
 	}
-	if err := b.through(ctx, phases[:1]); err != nil {
+	if err := b.through(ctx, phases[:1], settled); err != nil {
 		return err
 	}
-	if b.joined(ctx) {
+	switch stood := b.journal.Phase; { // another instance's standing is none: discover sees to that
+	case stood == health.Ready && b.joined(ctx):
 		b.report.Ready(b.journal.State, true)
 		return nil
-	}
-	if wasReady {
+	case stood == health.Draining: // cut off, or what was to be removed was left behind
+		n := notice{why: "left behind", goes: true}
+		if until := b.journal.DrainUntil; until != nil && time.Now().Before(*until) { // the daemon was restarted meanwhile
+			n.wait, n.by = true, until.Add(margin)
+		}
+		if err := b.depart(ctx, n); err != nil || !b.Once {
+			return err
+		}
+		b.journal.again()
+	case stood == health.Removed && !b.Once:
+		b.report.Removed(b.journal.State)
+		return nil
+	case settled:
 		b.journal.again()
 	}
-	if err := b.through(ctx, phases[1:]); err != nil {
+	if err := b.through(ctx, phases[1:], false); err != nil {
 		return err
 	}
 	if err := b.journal.ready(); err != nil {
@@ -221,7 +254,7 @@ func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
 // a reason to begin again.
 func (b *Boot) joined(ctx context.Context) bool {
 	s, err := b.Runner.Settings()
-	if err != nil || s == nil || b.journal.Phase != health.Ready || b.journal.Target != b.target() || s.AgentID != b.journal.Agent.ID || b.journal.Agent.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
+	if err != nil || s == nil || b.journal.Target != b.target() || s.AgentID != b.journal.Agent.ID || b.journal.Agent.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
 		return false
 	}
 	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {
@@ -246,17 +279,41 @@ func (b *Boot) standing(ctx context.Context, id int) (bool, error) {
 		return false, err
 	}
 	a, err := c.Agent(ctx, b.Place, b.Agent)
-	return a != nil && a.ID == id, err
+	if err != nil || a == nil || a.ID != id {
+		return false, err
+	}
+	if err := b.setTags(ctx, c, a); err != nil {
+		b.Log.WithError(err).Warn("the agent's tags could not be set right")
+	}
+	return true, nil
+}
+
+// setTags sets tags right that differ from the configuration, over REST: the registration stays.
+func (b *Boot) setTags(ctx context.Context, c *devops.Client, a *devops.Agent) error {
+	if a.Tagged(b.Tags) {
+		return nil
+	}
+	if err := c.SetTags(ctx, b.Place, a, b.Tags); err != nil {
+		return err
+	}
+	b.Log.WithFields(logrus.Fields{"agent": a.Name, "tags": b.Tags, "before": a.Tags}).Info("the tags are set right")
+	return nil
 }
 
 // failed records why an attempt failed. A configuration that is refused says nothing of a VM that is
-// ready: its agent goes on, and it stays ready with an error beside.
+// ready: its agent goes on, and it stays ready with an error beside. A VM that leaves or has left is
+// not made to join by a failure.
 func (b *Boot) failed(err error) error {
 	f := fault.From(err)
 	b.report.Failed(b.journal.at(), f)
 	record := b.journal.failed
-	if f.Class == fault.Config && b.journal.Phase == health.Ready {
+	switch b.journal.Phase {
+	case health.Draining, health.Removed:
 		record = b.journal.besides
+	case health.Ready:
+		if f.Class == fault.Config {
+			record = b.journal.besides
+		}
 	}
 	if e := record(f, b.Redactor.Redact); e != nil {
 		b.Log.WithError(e).Error("the failure could not be recorded")

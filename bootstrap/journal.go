@@ -85,9 +85,12 @@ func (j *journal) newInstance(id string) error {
 	return j.write()
 }
 
-// again begins an attempt on a VM that was ready and is no more.
+// again begins an attempt on a VM that was ready, or had left.
 func (j *journal) again() {
 	j.Attempt++
+	if j.Phase == health.Removed {
+		j.Agent, j.Target = health.Agent{}, health.Target{}
+	}
 	j.ReadyAt, j.Phases = nil, []health.Phase{}
 	j.Phase = health.Credential
 }
@@ -129,6 +132,12 @@ func (j *journal) ready() error {
 
 func failure(f *fault.Error, redact func(string) string) *health.Failure {
 	return &health.Failure{Code: f.Class.Code, Message: redact(f.Error()), Hint: redact(f.Advice), At: now()}
+}
+
+// removed records that the VM has left its target.
+func (j *journal) removed() error {
+	j.Phase, j.ReadyAt, j.Registering, j.DrainUntil = health.Removed, nil, nil, nil
+	return j.write()
 }
 
 // besides records an error that does not change where the VM stands.

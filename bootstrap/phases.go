@@ -165,7 +165,11 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	fields := logrus.Fields{"agent": b.Agent}
 	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent {
 		fields["id"] = there.ID
-		return fields, nil
+		return fields, b.setTags(ctx, c, there)
+	}
+	if known := b.journal.Agent; there == nil && known.ID != 0 && known.Name == b.Agent && b.journal.Target == b.target() && b.journal.Registering == nil && !b.Config.Agent.Reregister {
+		return nil, fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister is off", b.Agent, b.Place).
+			Hint("Set agent.reregister: true, or let this VM go.")
 	}
 	if err := b.leaveFormer(ctx); err != nil {
 		return nil, err
@@ -262,26 +266,17 @@ func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
 		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", policy)
 }
 
-// leaveFormer removes the agent this VM had in another target before the configuration changed: at
-// most one agent of a VM, ever.
+// leaveFormer takes the VM out of the target it was in before the configuration changed, when its job
+// has ended: at most one agent of a VM, ever.
 func (b *Boot) leaveFormer(ctx context.Context) error {
 	former := b.journal.Target
 	if b.journal.Agent.ID == 0 || former == b.target() && b.journal.Agent.Name == b.Agent {
 		return nil
 	}
-	c := devops.New(former.URL, former.URL, b.client, b.pat)
-	p, err := c.Find(ctx, devops.Target{Kind: former.Kind, Project: former.Project, Name: former.Name})
-	if err == nil {
-		var a *devops.Agent
-		if a, err = c.Agent(ctx, p, b.journal.Agent.Name); err == nil && a != nil && a.ID == b.journal.Agent.ID {
-			if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
-				return err
-			}
-			b.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID, "target": p.String()}).Info("the VM leaves its former target")
-			err = c.Delete(ctx, p, a)
-		}
+	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {
+		b.drainUntil = time.Now().Add(b.Config.Drain.Timeout)
 	}
-	if f := fault.From(err); err != nil && f.Class != fault.Target { // a target that is gone has no agent
+	if err := b.withdraw(ctx); err != nil {
 		return err
 	}
 	b.journal.Agent, b.journal.Target = health.Agent{}, health.Target{}

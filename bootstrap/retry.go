@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -13,10 +14,10 @@ import (
 
 var errDeadline = errors.New("the deadline has passed")
 
-// through takes the VM through phases, journalling each.
-func (b *Boot) through(ctx context.Context, phases []Phase) error {
+// through takes the VM through phases, journalling each. Nothing is recorded of phases that only
+// verify: there may be nothing to do.
+func (b *Boot) through(ctx context.Context, phases []Phase, verifying bool) error {
 	for _, p := range phases {
-		verifying := b.journal.Phase == health.Ready // nothing is recorded while there may be nothing to do
 		if err := b.journal.begin(p.Name, verifying); err != nil {
 			return err
 		}
@@ -57,6 +58,9 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 		retries++
 		counted(retries)
 		b.report.Waits(phase, last, retries, d)
+		if phase == health.Waiting { // the state is another run's to write
+			return
+		}
 		if err := b.journal.stumbled(last, b.Redactor.Redact); err != nil {
 			b.Log.WithError(err).Warn("the state could not be written")
 		}
@@ -99,6 +103,16 @@ func slowly() *backoff.ExponentialBackOff {
 	s := backoff.NewExponentialBackOff()
 	s.InitialInterval, s.Multiplier, s.MaxInterval, s.RandomizationFactor = time.Minute, 1.5, 15*time.Minute, 0.3
 	return s
+}
+
+// pauseOr waits until the time is over, ctx ends or a signal comes.
+func pauseOr(ctx context.Context, d time.Duration, signals <-chan os.Signal) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+	case <-signals:
+	}
 }
 
 // pause waits; false means that ctx ended first.

@@ -2,42 +2,119 @@ package bootstrap
 
 import (
 	"context"
+	"os"
 	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
 )
 
-// watch stays with a VM that is ready until ctx ends or the agent needs to be brought up again. An
-// agent that is a service of the OS is restarted by the service manager.
-func (b *Boot) watch(ctx context.Context) error {
-	if !b.Runner.Process {
-		<-ctx.Done()
-		return nil
+const (
+	lookProcess = 5 * time.Second  // at an agent that is a process of ours: it is ours to start again
+	lookService = 30 * time.Second // at a service: the service manager starts it again by itself
+	patience    = 2                // looks in a row that find the agent down before it is brought up anew
+)
+
+// watch stays with a VM that is ready, or has left, until ctx ends or another attempt is due: the
+// configuration changed, or the agent is down and needs more than its service manager. It holds no PAT.
+func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	heard := make(chan notice, 1)
+	if b.Config.Drain.Enabled && b.journal.Phase == health.Ready {
+		go b.listeners(ctx, heard)
 	}
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
-	for {
+	interval := lookService
+	if b.Runner.Process {
+		interval = lookProcess
+	}
+	look := time.NewTicker(interval)
+	defer look.Stop()
+	for down := 0; ; {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if running, _ := b.Runner.Running(""); !running {
-				b.Log.Warn("the agent has ended; it is started again")
-				if _, err := startService(ctx, b); err != nil {
-					return b.failed(err)
-				}
+			return
+		case n := <-heard:
+			if err := b.leaveNow(n); err == nil || b.journal.Phase == health.Draining {
+				continue // from now on there is nothing to watch but the end
 			}
+			return
+		case <-reload:
+			if b.accepts() {
+				return
+			}
+		case <-look.C:
+			s, _, err := health.ReadState(b.StateDir)
+			if err == nil && s.Phase != b.journal.Phase { // another command works on this VM, or has
+				b.report.Live.Set(s)
+				if s.Phase == health.Ready {
+					return
+				}
+				b.journal.State = s
+			}
+			if b.journal.Phase != health.Ready {
+				continue
+			}
+			if running, state := b.Runner.Running(b.journal.Agent.Service); running {
+				down = 0
+				b.report.Live.AgentDown(false)
+				continue
+			} else if down++; !b.Runner.Process && down < patience {
+				continue
+			} else {
+				b.report.Live.AgentDown(true)
+				b.Log.WithField("service", state).Warn("the agent is down: it is brought up again")
+			}
+			return
 		}
 	}
 }
 
+// listeners hear of the VM's end.
+func (b *Boot) listeners(ctx context.Context, heard chan<- notice) {
+	for _, l := range []listener{scheduledEvents{b.imds, b.VM.Name, b.Log}} {
+		l.listen(ctx, heard)
+	}
+}
+
+// leaveNow departs on a context of its own: whatever ends the daemon must not end this.
+func (b *Boot) leaveNow(n notice) error {
+	ctx := context.Background()
+	unlock, err := b.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.depart(ctx, n)
+}
+
+// accepts reads the configuration anew; one that is refused changes nothing.
+func (b *Boot) accepts() bool {
+	err := b.again().configure()
+	if err == nil {
+		b.Log.Info("the configuration is read again")
+		return true
+	}
+	f := fault.From(err)
+	b.Log.WithField("hint", f.Advice).Error("the new configuration is refused, the old one goes on: " + f.Error())
+	if e := b.journal.besides(f, b.Redactor.Redact); e != nil {
+		b.Log.WithError(e).Error("the failure could not be recorded")
+	}
+	return false
+}
+
 // leave ends what must not outlive the daemon. A stop is not a failure.
 func (b *Boot) leave(ctx context.Context) error {
-	if b.Runner.Process && !b.Once {
-		if err := b.Runner.Stop(); err != nil {
+	if b.Once {
+		return context.Cause(ctx)
+	}
+	if b.Config != nil && b.Config.Drain.OnShutdown && b.journal.Phase == health.Ready && shuttingDown() {
+		if err := b.leaveNow(notice{why: "shutdown", goes: true, wait: true}); err != nil {
 			return err
 		}
 	}
-	if b.Once {
-		return context.Cause(ctx)
+	if b.Runner.Process {
+		return b.Runner.Stop()
 	}
 	return nil
 }

@@ -6,6 +6,27 @@ import (
 	"strings"
 )
 
+// Working reports whether a job runs: each has a worker process (bin/Agent.Worker) of its own.
+func (h Home) Working() bool {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if n := e.Name(); n[0] < '0' || n[0] > '9' {
+			continue
+		}
+		line, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err != nil || !strings.HasSuffix(strings.SplitN(string(line), "\x00", 2)[0], "/Agent.Worker") {
+			continue
+		}
+		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && strings.HasPrefix(exe, h.path("bin")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 // startTime identifies a process beyond its number: field 22 of /proc/PID/stat (proc(5)); "" if
 // there is no such process or it is a zombie.
 func startTime(pid int) string {

@@ -53,6 +53,9 @@ func (r Runner) Start(serverURL string, s Settings, _ []string) (string, error) 
 // Trust is the part of the environment that makes the agent trust the configured certificates.
 func (h Home) Trust(caFile string) []string { return h.trust(Registration{CAFile: caFile}) }
 
+// Working reports whether a job runs; Windows is asked over Azure DevOps alone.
+func (h Home) Working() bool { return false }
+
 // Running reports whether the agent runs, and its state.
 func (r Runner) Running(name string) (bool, string) {
 	svc, err := manage(name)

@@ -19,7 +19,10 @@ const imdsHost = "169.254.169.254"
 
 // IMDS is the Instance Metadata Service
 // (learn.microsoft.com/azure/virtual-machines/instance-metadata-service).
-type IMDS struct{ client *http.Client }
+type IMDS struct {
+	client  *http.Client
+	patient *http.Client // for scheduled events, whose first answer takes up to two minutes
+}
 
 // NewIMDS makes a client that asks for the fixed address and reaches it at endpoint. It never goes
 // through a proxy.
@@ -32,14 +35,16 @@ func NewIMDS(endpoint string) *IMDS {
 		}
 	}
 	dialer := &net.Dialer{Timeout: 3 * time.Second}
-	t := &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, addr)
-		},
-		ResponseHeaderTimeout: 15 * time.Second,
-		IdleConnTimeout:       30 * time.Second,
+	within := func(headers time.Duration) *http.Client {
+		return client(&http.Transport{
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, network, addr)
+			},
+			ResponseHeaderTimeout: headers,
+			IdleConnTimeout:       30 * time.Second,
+		}, headers+5*time.Second)
 	}
-	return &IMDS{client(t, 20*time.Second)}
+	return &IMDS{within(15 * time.Second), within(150 * time.Second)}
 }
 
 // vmID is a GUID in practice; it goes into files by the line.
@@ -79,7 +84,7 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 			} `json:"osProfile"`
 		} `json:"compute"`
 	}
-	if err := i.get(ctx, "/metadata/instance?api-version=2021-12-13", &body); err != nil {
+	if err := i.get(ctx, i.client, "/metadata/instance?api-version=2021-12-13", &body); err != nil {
 		return Instance{}, err
 	}
 	c := body.Compute
@@ -109,14 +114,14 @@ func (v Instance) Index() string {
 	return ""
 }
 
-func (i *IMDS) get(ctx context.Context, path string, into any) error {
+func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into any) error {
 	const notAzure = "Is this an Azure VM? If it is, check that nothing (firewall, proxy, container network) blocks " + imdsHost + "."
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+imdsHost+path, nil)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Metadata", "true")
-	res, err := i.client.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Hint(notAzure)
 	}

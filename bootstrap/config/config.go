@@ -59,6 +59,7 @@ type Agent struct {
 	User             string        `koanf:"user"`
 	Service          string        `koanf:"service"`
 	Replace          string        `koanf:"replace"`
+	Reregister       bool          `koanf:"reregister"`
 	ConfigureTimeout time.Duration `koanf:"configureTimeout"`
 }
 
@@ -102,8 +103,9 @@ type Health struct {
 
 // Drain says how a running job is waited for before the VM goes.
 type Drain struct {
-	Enabled bool          `koanf:"enabled"`
-	Timeout time.Duration `koanf:"timeout"`
+	Enabled    bool          `koanf:"enabled"`
+	Timeout    time.Duration `koanf:"timeout"`
+	OnShutdown bool          `koanf:"onShutdown"`
 }
 
 // Sources switches the remote sources on.
@@ -134,6 +136,8 @@ var defaults = map[string]any{
 	"health.grace":                30 * time.Minute,
 	"drain.enabled":               true,
 	"drain.timeout":               15 * time.Minute,
+	"drain.onShutdown":            false,
+	"agent.reregister":            true,
 	"sources.userData":            false,
 	"sources.tags":                false,
 	"sources.trustRemote":         false,

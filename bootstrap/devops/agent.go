@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
 )
 
 // InstanceIDCapability is the capability by which an agent of ours names the VM it stands on
@@ -36,6 +40,19 @@ type agentBody struct {
 func (b agentBody) agent(resource int) *Agent {
 	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version,
 		Enabled: b.Enabled, Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
+}
+
+// Tagged reports whether the agent has these tags, in whatever order and case.
+func (a *Agent) Tagged(tags []string) bool {
+	fold := func(in []string) []string {
+		out := make([]string, 0, len(in))
+		for _, t := range in {
+			out = append(out, strings.ToLower(t))
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(fold(a.Tags), fold(tags))
 }
 
 func (p Place) agents() string {
@@ -99,15 +116,21 @@ func (c *Client) instanceOf(ctx context.Context, p Place, a *Agent) {
 // inPool is the path of an agent in the pool behind its target, where it is enabled, disabled and
 // shows what it runs.
 func (c *Client) inPool(ctx context.Context, p Place, a *Agent) (string, error) {
-	pool := struct {
-		ID int `json:"id"`
-	}{p.PoolID}
-	if pool.ID == 0 { // an environment does not tell by itself
+	id := p.PoolID
+	if p.Kind == Environment {
+		id = c.pools[p.ID]
+	}
+	if id == 0 {
+		var pool struct {
+			ID int `json:"id"`
+		}
 		if err := c.call(ctx, http.MethodGet, p.agents()+"/pool", nil, true, nil, &pool); err != nil {
 			return "", err
 		}
+		id = pool.ID
+		c.pools[p.ID] = id
 	}
-	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents/%d", pool.ID, a.ID), nil
+	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents/%d", id, a.ID), nil
 }
 
 // Enable lets an agent take new jobs, or keeps it from taking any.
@@ -163,5 +186,11 @@ func (c *Client) Delete(ctx context.Context, p Place, a *Agent) error {
 	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
 		return nil // gone already
 	}
-	return c.explain(err, "removing the agent "+a.Name, c.known(p.Target, "manage"))
+	return c.explain(err, "removing the agent "+a.Name, func(r *refusal) *fault.Error {
+		if r.Status == http.StatusConflict || strings.HasPrefix(r.Type, "TaskAgentJobStillRunning") {
+			return fault.New(fault.Service, "the agent %s still runs a job", a.Name).Passing().Retry(time.Second).
+				Hint("The server removes it when the job has ended.")
+		}
+		return c.known(p.Target, "manage")(r)
+	})
 }

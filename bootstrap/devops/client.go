@@ -28,7 +28,8 @@ type Client struct {
 	name     string // for messages: "organization contoso"
 	host     string
 	pipeline runtime.Pipeline
-	version  int // index into versions
+	version  int         // index into versions
+	pools    map[int]int // the pool behind an environment, which does not tell by itself
 }
 
 // versions of the REST API, newest first: Services and Server 2022.1, Server 2020, Server 2019,
@@ -40,7 +41,7 @@ var versions = []string{"7.1", "6.0", "5.1", "4.1"}
 func New(base, name string, client *http.Client, pat secret.PAT) *Client {
 	u, _ := url.Parse(base)
 	auth := basic{pat}
-	return &Client{base: strings.TrimRight(base, "/"), name: name, host: u.Host,
+	return &Client{base: strings.TrimRight(base, "/"), name: name, host: u.Host, pools: map[int]int{},
 		pipeline: runtime.NewPipeline("azp-bootstrap", "", runtime.PipelineOptions{PerRetry: []policy.Policy{auth}},
 			&policy.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}})}
 }

@@ -87,6 +87,20 @@ func (r *Reporter) Failed(phase string, f *fault.Error) {
 	r.status("failed (%s): %s", f.Class.Code, f)
 }
 
+// LeftBehind says that an agent stays in Azure DevOps although its VM goes.
+func (r *Reporter) LeftBehind(s State, f *fault.Error) {
+	r.Log.WithFields(logrus.Fields{"phase": Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
+		Error("LEFT BEHIND in Azure DevOps: " + f.Error())
+	r.Console.Line("%-10s LEFT BEHIND (%s): agent %s (ID %d) in %s: %s", Draining, f.Class.Code, s.Agent.Name, s.Agent.ID, s.Target.Name, f)
+	r.status("left behind (%s): %s", f.Class.Code, f)
+}
+
+// Removed says that the VM has left.
+func (r *Reporter) Removed(s State) {
+	r.Log.WithField("phase", Removed).Info("this VM has left Azure DevOps; azp-bootstrap run --once joins it again")
+	r.status("removed: agent %s", s.Agent.Name)
+}
+
 // Ready says that the VM has joined.
 func (r *Reporter) Ready(s State, verified bool) {
 	r.Live.Set(s)

@@ -48,6 +48,8 @@ type State struct {
 	// Registering is set while config.sh may be at work: what a crash leaves behind under this name
 	// is this VM's own.
 	Registering *Registering `json:"registering,omitempty"`
+	// DrainUntil is until when a running job is waited for, in the phase draining.
+	DrainUntil *time.Time `json:"drainUntil,omitempty"`
 }
 
 // Target is what the VM joins.

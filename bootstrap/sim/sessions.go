@@ -63,6 +63,7 @@ func (c *call) messages(p *pool) {
 		case <-tick.C:
 			c.sim.mu.Lock()
 			message = a.message()
+			waiting = p.holds(a) // removed meanwhile: the next poll is refused
 			c.sim.mu.Unlock()
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,6 +63,16 @@ func stopDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// kill-daemon: the daemons die without a word.
+func killDaemon(ts *testscript.TestScript, _ bool, _ []string) {
+	w := in(ts)
+	for _, d := range w.daemons {
+		ts.Check(d.Process.Kill())
+		_ = d.Wait()
+	}
+	w.daemons = nil
+}
+
 // health CODE VERDICT: /healthz comes to answer so.
 func healthIs(ts *testscript.TestScript, _ bool, args []string) {
 	last := ""
@@ -76,6 +87,24 @@ func healthIs(ts *testscript.TestScript, _ bool, args []string) {
 		return strconv.Itoa(res.StatusCode) == args[0] && strings.Contains(last, `"ApplicationHealthState":"`+args[1]+`"`)
 	})
 	ts.Logf("%s", last)
+}
+
+// await-grep PATTERN COMMAND...: the command's output comes to match.
+func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile(args[0])
+	last := ""
+	defer func() { ts.Logf("%s", last) }()
+	await(ts, "output that matches "+args[0], func() bool {
+		cmd := exec.Command(args[1], args[2:]...)
+		if own := filepath.Join(bin, args[1]); filepath.Base(args[1]) == args[1] && strings.HasPrefix(args[1], "azp-") {
+			cmd = exec.Command(own, args[2:]...)
+		}
+		cmd.Dir = in(ts).dir
+		cmd.Env = append(os.Environ(), "AZP_BOOTSTRAP_CONFIG="+ts.Getenv("AZP_BOOTSTRAP_CONFIG"), "AZP_BOOTSTRAP_STATE_DIR="+ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"))
+		out, _ := cmd.Output()
+		last = string(out)
+		return pattern.MatchString(last)
+	})
 }
 
 // get PATH: what the health endpoint answers, as stdout.

@@ -17,15 +17,13 @@ func (a *app) runCommand() *cobra.Command {
 instant and asked again: it goes on where it was, and on a VM that is ready it only verifies.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := a.logger()
+			o, err := a.options()
 			if err != nil {
 				return err
 			}
+			o.Once = once
 			return asService(cmd.Context(), func(ctx context.Context) error {
-				return bootstrap.Run(ctx, bootstrap.Options{
-					ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Once: once, Version: version,
-					Log: log, Redactor: &a.redactor,
-				})
+				return bootstrap.Run(ctx, o)
 			})
 		},
 	}

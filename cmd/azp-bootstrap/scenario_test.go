@@ -86,7 +86,7 @@ func scripts(t *testing.T, folder string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": azure, "apply": apply, "machine": machine, "prepare": prepare,
-			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "health": healthIs, "get": get, "stop-agent": stopAgent, "reap": reap,
+			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "kill-daemon": killDaemon, "health": healthIs, "get": get, "await-grep": awaitGrep, "stop-agent": stopAgent, "reap": reap,
 		},
 	})
 }
