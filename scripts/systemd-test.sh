@@ -117,9 +117,19 @@ UNIT
 
 count() { ip netns exec "$ns" "$build/azp-sim" agents --json --dir "$dir/azure" | jq "[.[] | select(.server==\"$1\" and .status==\"$2\")] | length"; }
 
+# takeAway URL: as soon as the agent is online it gets a job, and Azure announces the VM's end.
+takeAway() {
+    for _ in $(seq 600); do
+        [ "$(count "${1%/}" online)" -ne 1 ] || break
+        sleep 0.1
+    done
+    ip netns exec "$ns" "$build/azp-sim" job --dir "$dir/azure" --takes 8s web-000001 >/dev/null
+    ip netns exec "$ns" "$build/azp-sim" event --dir "$dir/azure" --in 5m Terminate >/dev/null
+}
+
 passed=0
 try() {
-    local name=$1 url=$2 target=$3
+    local name=$1 url=$2 target=$3 end=${4:-}
     echo "== $name: first boot"
     machine "$name" "$url" "$target"
     boot "$name" first-boot.sh
@@ -132,10 +142,22 @@ try() {
         exit 1
     fi
     [ "$(count "${url%/}" offline)" -eq 1 ] || { echo "FAILED: $name: not exactly one agent of this VM on the server (offline, as the VM is off)" >&2; exit 1; }
+    if [ "$end" = terminate ]; then
+        echo "== $name: terminated while a job runs"
+        takeAway "$url" &
+        local taken=$!
+        boot "$name" terminate.sh
+        wait "$taken"
+        [ "$(count "${url%/}" online)$(count "${url%/}" offline)" = 00 ] || { echo "FAILED: $name: the agent is still on the server" >&2; exit 1; }
+        if grep -rqF "$pat" "$dir/$name/upper" "$dir/$name/console.log"; then
+            echo "FAILED: $name: the PAT is on disk" >&2
+            exit 1
+        fi
+    fi
     passed=$((passed + 1))
     umount "$dir/$name/root"
 }
-try environment https://dev.azure.com/contoso 'environment: {project: Shop, name: production, tags: [web]}'
+try environment https://dev.azure.com/contoso 'environment: {project: Shop, name: production, tags: [web]}' terminate
 try deployment-group https://devops.corp/DefaultCollection/ 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}'
 try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}'
 echo "systemd-test: $passed machines passed, two boots each"

@@ -15,6 +15,9 @@ type ScheduledEvent struct {
 	Started   time.Time `json:"started,omitzero"` // when a VM acknowledged it
 }
 
+// underWay is how long an event that was acknowledged stays in the document. Azure takes minutes.
+const underWay = 5 * time.Second
+
 // scheduledEvents answers GET with the document and takes acknowledgements by POST. Every VM of a
 // scale set sees the events of all; here all VMs of the scenario are one scale set.
 func (s *Sim) scheduledEvents(w http.ResponseWriter, r *http.Request) {
@@ -48,6 +51,9 @@ func (s *Sim) scheduledEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	events := []object{}
 	for _, e := range s.events {
+		if !e.Started.IsZero() && time.Since(e.Started) > underWay {
+			continue // done: it leaves the document
+		}
 		status, notBefore := "Scheduled", e.NotBefore.UTC().Format(http.TimeFormat)
 		if !e.Started.IsZero() {
 			status, notBefore = "Started", ""

@@ -89,6 +89,10 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State,
 		if s, err = a.readState(); err != nil || s.Phase == health.Ready || s.Phase == health.Failed {
 			return s, nil, err
 		}
+		if s.Phase == health.Removed {
+			return s, fault.New(fault.State, "this VM has left Azure DevOps: there is nothing to wait for").
+				Hint("azp-bootstrap run --once joins it again."), nil
+		}
 		line.draw(s)
 		select {
 		case <-tick.C:
