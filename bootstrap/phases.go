@@ -97,7 +97,22 @@ func (b *Boot) secret(ctx context.Context) error {
 	}
 	b.pat = s.PAT
 	b.Redactor.Add(s.PAT)
+	b.noteSecret(s)
 	return nil
+}
+
+// noteSecret remembers what the vault says of the secret, and warns of its end ahead of time.
+func (b *Boot) noteSecret(s azure.Secret) {
+	b.journal.Secret = &health.Secret{Version: s.Version}
+	if s.Expires.IsZero() {
+		return
+	}
+	expires := s.Expires.UTC()
+	b.journal.Secret.Expires = &expires
+	if left := time.Until(expires); left < b.Config.Credential.WarnBefore {
+		b.Log.WithFields(logrus.Fields{"secret": b.Config.Credential.KeyVault.Secret, "expires": expires.Format(time.RFC3339), "days": int(left.Hours() / 24)}).
+			Warn("the PAT's secret expires soon: store a new PAT as a new version of it; the VMs take it by themselves")
+	}
 }
 
 // drop forgets the PAT.

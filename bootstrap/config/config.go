@@ -67,6 +67,8 @@ type Agent struct {
 type Credential struct {
 	KeyVault KeyVault `koanf:"keyVault"`
 	Identity Identity `koanf:"identity"`
+	// WarnBefore is how long before the secret's end it is warned of.
+	WarnBefore time.Duration `koanf:"warnBefore"`
 }
 
 // KeyVault names a secret; an empty version is the latest.
@@ -119,6 +121,7 @@ type Sources struct {
 var defaults = map[string]any{
 	"collection":                  "",
 	"credential.keyVault.version": "",
+	"credential.warnBefore":       14 * 24 * time.Hour,
 	"network.proxy":               "",
 	"network.noProxy":             "",
 	"network.caFile":              "",

@@ -26,6 +26,7 @@ type Live struct {
 	down     bool      // the agent does not run
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
+	working  func() bool
 }
 
 type retryKey struct{ phase, class string }
@@ -57,6 +58,13 @@ func (l *Live) AgentDown(down bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down = down
+}
+
+// Working says how to see whether a job runs; it is asked when somebody wants to know.
+func (l *Live) Working(ask func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.working = ask
 }
 
 // Retried counts a passing fault of a class in a phase.

@@ -25,6 +25,8 @@ var (
 	descReady   = describe("ready_timestamp_seconds", "When the VM last became ready; 0 = never.")
 	descUp      = describe("agent_up", "1 if the VM is ready and its agent runs.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
+	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
+	descJobs    = describe("jobs_running", "Jobs that the agent runs now.")
 	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
 )
 
@@ -68,6 +70,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descReady, ready)
 	gauge(descUp, one(s.Phase == Ready && m.live.asserted && !m.live.down))
 	gauge(descAttempt, float64(s.Attempt))
+	if s.Secret != nil && s.Secret.Expires != nil {
+		gauge(descSecret, float64(s.Secret.Expires.Unix()))
+	}
+	if m.live.working != nil {
+		gauge(descJobs, one(m.live.working())) // an agent runs one job at a time
+	}
 	if s.LastError != nil {
 		gauge(descFailure, 1, s.LastError.Code)
 	}

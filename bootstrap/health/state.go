@@ -45,6 +45,8 @@ type State struct {
 	ReadyAt    *time.Time `json:"readyAt,omitempty"`
 	Phases     []Phase    `json:"phases"`
 	LastError  *Failure   `json:"lastError,omitempty"`
+	// Secret is what the vault says of the secret that was read last, not what is in it.
+	Secret *Secret `json:"secret,omitempty"`
 	// Registering is set while config.sh may be at work: what a crash leaves behind under this name
 	// is this VM's own.
 	Registering *Registering `json:"registering,omitempty"`
@@ -66,6 +68,12 @@ type Agent struct {
 	ID      int    `json:"id"`
 	Version string `json:"version"`
 	Service string `json:"service"`
+}
+
+// Secret is a version of the vault's secret, and when it ends, if it does.
+type Secret struct {
+	Version string     `json:"version"`
+	Expires *time.Time `json:"expires,omitempty"`
 }
 
 // A Phase that was begun: when, how long it took (waiting included), how often it was asked again.

@@ -107,6 +107,13 @@ func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// await-metric TEXT: /metrics comes to hold this line.
+func awaitMetric(ts *testscript.TestScript, _ bool, args []string) {
+	await(ts, args[0], func() bool {
+		return strings.Contains("\n"+ts.ReadFile(fetched(ts, "/metrics")), "\n"+args[0]+"\n")
+	})
+}
+
 // get PATH: what the health endpoint answers, as stdout.
 func get(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("cat", fetched(ts, args[0])))

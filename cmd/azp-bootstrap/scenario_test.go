@@ -86,7 +86,7 @@ func scripts(t *testing.T, folder string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": azure, "apply": apply, "machine": machine, "prepare": prepare,
-			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "kill-daemon": killDaemon, "health": healthIs, "get": get, "await-grep": awaitGrep, "stop-agent": stopAgent, "reap": reap,
+			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "kill-daemon": killDaemon, "health": healthIs, "get": get, "await-grep": awaitGrep, "await-metric": awaitMetric, "stop-agent": stopAgent, "reap": reap,
 		},
 	})
 }
@@ -138,7 +138,7 @@ func (w *world) scenario(ts *testscript.TestScript, args []string) string {
 	ts.Check(yaml.Unmarshal(bytes.ReplaceAll(out, []byte("simulatedpersonalaccesstoken234567abcdefghijklmnopqr"), []byte(w.pat)), &all))
 	for _, file := range args {
 		own := map[string]any{}
-		ts.Check(yaml.Unmarshal([]byte(strings.ReplaceAll(ts.ReadFile(file), "@PAT@", w.pat)), &own))
+		ts.Check(yaml.Unmarshal([]byte(strings.NewReplacer("@PAT@", w.pat, "@SOON@", time.Now().AddDate(0, 0, 5).UTC().Format(time.RFC3339)).Replace(ts.ReadFile(file))), &own))
 		maps.Copy(all, own)
 	}
 	data, err := yaml.Marshal(all)
