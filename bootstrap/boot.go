@@ -131,22 +131,46 @@ func Run(ctx context.Context, o Options) error {
 	}
 }
 
+// protect keeps the PAT that this process will hold from others, and the environment from deciding where
+// tokens come from.
+func protect(log *logrus.Logger) error {
+	if err := secret.Harden(); err != nil {
+		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
+	}
+	for _, name := range azure.CleanEnvironment() {
+		log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
+	}
+	return nil
+}
+
 // begin makes what all attempts of a process share.
 func begin(o Options) (*Boot, error) {
-	if err := secret.Harden(); err != nil {
-		return nil, fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
+	if err := protect(o.Log); err != nil {
+		return nil, err
 	}
 	live := health.NewLive()
 	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact), Live: live}
-	for _, name := range azure.CleanEnvironment() {
-		o.Log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
-	}
 	j, err := openJournal(o.StateDir, o.Log, live)
 	if err != nil {
 		report.Failed(health.Waiting, fault.From(err))
 		return nil, err
 	}
 	return &Boot{Options: o, journal: j, report: report, begun: time.Now()}, nil
+}
+
+// newBoot is a Boot that only looks: it makes no state folder, reports to nobody, and a state that
+// cannot be read is none.
+func newBoot(o Options) (*Boot, error) {
+	if err := protect(o.Log); err != nil {
+		return nil, err
+	}
+	live := health.NewLive()
+	s, _, err := health.ReadState(o.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{State: s, dir: o.StateDir, log: o.Log, live: live, start: map[string]time.Time{}}
+	return &Boot{Options: o, journal: j, report: &health.Reporter{Log: o.Log, Live: live}, begun: time.Now()}, nil
 }
 
 // again is the next attempt, which knows nothing of this one but the journal.

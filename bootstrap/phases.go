@@ -25,17 +25,7 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	b.VM = vm
-	if b.Config, err = b.withRemote(); err != nil {
-		return nil, err
-	}
-	if err := b.Config.CheckCloud(vm.Cloud); err != nil {
-		return nil, err
-	}
-	b.Agent, b.Tags, err = b.Config.Names(config.Facts{
-		ComputerName: vm.ComputerName, VMID: vm.VMID, VMName: vm.Name, ScaleSet: vm.ScaleSet, Location: vm.Location,
-		Zone: vm.Zone, ResourceGroup: vm.ResourceGroup, SubscriptionID: vm.SubscriptionID, InstanceIndex: vm.Index(), Tags: vm.Tags,
-	})
-	if err != nil {
+	if err := b.knows(); err != nil {
 		return nil, err
 	}
 	before := b.journal.InstanceID
@@ -54,6 +44,22 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		}
 	}
 	return logrus.Fields{"vm": vm.Name, "instance": vm.VMID, "location": vm.Location, "agent": b.Agent}, nil
+}
+
+// knows completes the configuration by what IMDS says of the VM, and fills in its names.
+func (b *Boot) knows() (err error) {
+	vm := b.VM
+	if b.Config, err = b.withRemote(); err != nil {
+		return err
+	}
+	if err := b.Config.CheckCloud(vm.Cloud); err != nil {
+		return err
+	}
+	b.Agent, b.Tags, err = b.Config.Names(config.Facts{
+		ComputerName: vm.ComputerName, VMID: vm.VMID, VMName: vm.Name, ScaleSet: vm.ScaleSet, Location: vm.Location,
+		Zone: vm.Zone, ResourceGroup: vm.ResourceGroup, SubscriptionID: vm.SubscriptionID, InstanceIndex: vm.Index(), Tags: vm.Tags,
+	})
+	return err
 }
 
 func (b *Boot) withRemote() (*config.Config, error) {
@@ -196,6 +202,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	existing := 0
 	if there != nil {
 		existing = there.ID
+		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
 	}
 	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
 		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
@@ -270,7 +277,6 @@ func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
 		i != nil && i.Name == b.Agent && i.Existing == 0 && !there.Online && (there.InstanceID == "" || there.InstanceID == b.VM.VMID)
 	policy := b.Config.Agent.Replace
 	if ours || policy == "always" || policy == "offline" && !there.Online {
-		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online, "ours": ours}).Info("the agent of this name is taken over")
 		return true, nil
 	}
 	state := "offline"

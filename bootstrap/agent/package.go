@@ -164,6 +164,15 @@ func (h Home) Manifest() (m Manifest, err error) {
 	return m, nil
 }
 
+// Verify checks the package that prepare put in place against its sum.
+func (h Home) Verify() (Manifest, error) {
+	m, err := h.Manifest()
+	if err == nil {
+		err = verify(h.archive(m), m.SHA256)
+	}
+	return m, err
+}
+
 func (h Home) layout() (l layout) {
 	if data, err := os.ReadFile(h.layoutFile()); err == nil {
 		_ = json.Unmarshal(data, &l) // unreadable = not fresh

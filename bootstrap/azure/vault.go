@@ -49,7 +49,11 @@ type Secret struct {
 	PAT     secret.PAT
 	Version string
 	Expires time.Time // zero = never
+	Asked   time.Time // when, by the vault's clock
 }
+
+// OfSecret is the subject of faults that are about the secret itself rather than its vault.
+const OfSecret = "secret"
 
 // Secret reads a secret; version "" is the latest. young says that role assignments may not have
 // spread yet: then a refusal passes.
@@ -79,6 +83,7 @@ func (v *Vault) Secret(ctx context.Context, name, version string, young bool) (s
 			now = t
 		}
 	}
+	s.Asked = now
 	if a := got.Attributes; a != nil {
 		if a.Enabled != nil && !*a.Enabled {
 			return Secret{}, disabled(what)
@@ -86,25 +91,25 @@ func (v *Vault) Secret(ctx context.Context, name, version string, young bool) (s
 		if a.Expires != nil {
 			s.Expires = *a.Expires
 			if !now.Before(s.Expires) {
-				return Secret{}, fault.New(fault.Vault, "%s expired on %s", what, s.Expires.UTC().Format(time.RFC3339)).
+				return Secret{}, fault.New(fault.Vault, "%s expired on %s", what, s.Expires.UTC().Format(time.RFC3339)).About(OfSecret).
 					Hint("Store a new PAT as a new version of the secret; the VM takes it by itself.")
 			}
 		}
 		if a.NotBefore != nil && now.Before(*a.NotBefore) {
-			return Secret{}, fault.New(fault.Vault, "%s is not valid before %s", what, a.NotBefore.UTC().Format(time.RFC3339)).
+			return Secret{}, fault.New(fault.Vault, "%s is not valid before %s", what, a.NotBefore.UTC().Format(time.RFC3339)).About(OfSecret).
 				Hint("Wait until then, or correct the secret's activation date.")
 		}
 	}
 	s.PAT, err = secret.NewPAT(*got.Value)
 	if err != nil {
-		return Secret{}, fault.New(fault.Vault, "%s holds no PAT: %s", what, err).
+		return Secret{}, fault.New(fault.Vault, "%s holds no PAT: %s", what, err).About(OfSecret).
 			Hint("Store the token alone as the secret's value: az keyvault secret set --vault-name NAME --name %s --file FILE (not --value: argument lists are for everyone to read).", name)
 	}
 	return s, nil
 }
 
 func disabled(what string) error {
-	return fault.New(fault.Vault, "%s is disabled", what).
+	return fault.New(fault.Vault, "%s is disabled", what).About(OfSecret).
 		Hint("Enable it (az keyvault secret set-attributes --enabled true) or store a new version.")
 }
 
@@ -174,7 +179,7 @@ func (v *Vault) explainAnswer(what, name string, answer *azcore.ResponseError, y
 		}
 		return e
 	case status == http.StatusNotFound:
-		return new("there is no such secret").Hint("Check credential.keyVault.secret and version; create it with az keyvault secret set.")
+		return new("there is no such secret").About(OfSecret).Hint("Check credential.keyVault.secret and version; create it with az keyvault secret set.")
 	case status == http.StatusUnauthorized:
 		return new("the vault rejects the token of %s", v.id).Hint("The vault and the identity must be in the same Microsoft Entra tenant.")
 	}

@@ -55,6 +55,7 @@ type Error struct {
 	Wait    bool          // waiting may help
 	After   time.Duration // wait at least this long before asking again; 0 = no wish
 	Cause   error
+	Subject string // where one class covers several things: which; else empty
 }
 
 // New begins an error of class c. It is lasting until Passing says otherwise.
@@ -71,6 +72,12 @@ func (e *Error) Hint(format string, args ...any) *Error {
 // Because records what caused it; the cause's text is part of the message.
 func (e *Error) Because(err error) *Error {
 	e.Cause = err
+	return e
+}
+
+// About says which of the things that its class covers the error is about.
+func (e *Error) About(subject string) *Error {
+	e.Subject = subject
 	return e
 }
 

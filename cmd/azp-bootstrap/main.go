@@ -71,7 +71,7 @@ environment resource, a deployment group target or an agent of a pool, and confi
 
 At image time:  azp-bootstrap prepare, install
 At boot:        azp-bootstrap run (by its service)
-To look:        azp-bootstrap status, config show
+To look:        azp-bootstrap status, doctor, config show
 
 Exit codes: 0 done, 1 internal, 2 usage, 10 config, 11 imds, 12 identity, 13 vault, 14 pat,
 15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state; 130 interrupted.
@@ -92,7 +92,7 @@ Each has its page in docs/troubleshooting.md.`,
 	f.StringVar(&a.logLevel, "log-level", fromEnv("LOG_LEVEL", "info"), "error, warn, info, debug or trace")
 	f.StringVar(&a.logFormat, "log-format", fromEnv("LOG_FORMAT", "auto"), "auto, text, json or journal")
 	f.StringArrayVar(&a.set, "set", nil, "set one configuration value: `KEY=VALUE`; may be repeated")
-	root.AddCommand(a.runCommand(), a.installCommand(), a.uninstallCommand(), a.prepareCommand(), a.statusCommand(), a.deregisterCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.installCommand(), a.uninstallCommand(), a.prepareCommand(), a.statusCommand(), a.doctorCommand(), a.deregisterCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 
