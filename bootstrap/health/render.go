@@ -53,7 +53,7 @@ func (s State) Render(out io.Writer, color bool) {
 		row("ready", "%s, %s after the start", s.ReadyAt.Format(time.RFC3339), s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond))
 	}
 	if s.Secret != nil && s.Secret.Expires != nil {
-		left := s.Secret.Expires.Sub(time.Now())
+		left := time.Until(*s.Secret.Expires)
 		text := fmt.Sprintf("expires %s, in %d days", s.Secret.Expires.Format(time.RFC3339), int(left.Hours()/24))
 		if left < 0 {
 			text = "expired " + s.Secret.Expires.Format(time.RFC3339)

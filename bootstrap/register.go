@@ -1,0 +1,151 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+)
+
+// register makes the agent known to the server, once: what a crash left half done, on the server or
+// on disk, is recognized and mended.
+func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	c, err := b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there, err := c.Agent(ctx, b.Place, b.Agent)
+	if err != nil {
+		return nil, err
+	}
+	here, err := b.Runner.Settings()
+	if err != nil {
+		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
+	}
+	fields := logrus.Fields{"agent": b.Agent}
+	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent {
+		fields["id"] = there.ID
+		return fields, b.setTags(ctx, c, there)
+	}
+	if known := b.journal.Agent; there == nil && known.ID != 0 && known.Name == b.Agent && b.journal.Target == b.target() && b.journal.Registering == nil && !b.Config.Agent.Reregister {
+		return nil, fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister is off", b.Agent, b.Place).
+			Hint("Set agent.reregister: true, or let this VM go.")
+	}
+	if err := b.leaveFormer(ctx); err != nil {
+		return nil, err
+	}
+	replace, err := b.mayTake(there)
+	if err != nil {
+		return nil, err
+	}
+	existing := 0
+	if there != nil {
+		existing = there.ID
+		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
+	}
+	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
+		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
+	}
+	if err := b.journal.write(); err != nil {
+		return nil, err
+	}
+	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+		return nil, err
+	}
+	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
+		return nil, err
+	}
+	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.Runner.ConfigureRecord(), b.logOutput())
+	if errors.Is(err, agent.ErrKeptPAT) {
+		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
+			_ = c.Delete(ctx, b.Place, dead)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.journal.Target = b.target()
+	b.journal.Agent = health.Agent{Name: got.AgentName, ID: got.AgentID}
+	b.journal.Registering = nil
+	fields["id"] = got.AgentID
+	return fields, b.journal.write()
+}
+
+// maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.
+const maxOutput = 1000
+
+// logOutput logs what config.sh writes. One that floods must not fill the journal.
+func (b *Boot) logOutput() func(line string) {
+	lines := 0
+	log := b.Log.WithFields(logrus.Fields{"phase": health.Register, "from": agent.Script})
+	return func(line string) {
+		if line == "" {
+			return
+		}
+		switch lines++; {
+		case lines <= maxOutput:
+			log.Info(line)
+		case lines == maxOutput+1:
+			log.Warnf("%d lines were logged; the rest of the output is read, but not logged", maxOutput)
+		}
+	}
+}
+
+func (b *Boot) registration(replace bool) agent.Registration {
+	c, t := b.Config, b.Config.Target
+	r := agent.Registration{
+		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
+		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
+		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile,
+		InstanceID: b.VM.VMID, ScopeHint: b.wanted().ScopeHint(), Timeout: c.Agent.ConfigureTimeout,
+	}
+	if !c.Server.Hosted && t.Kind() != config.KindPool {
+		r.URL, r.Collection = c.Server.Root, c.Server.Collection
+	}
+	return r
+}
+
+// mayTake decides about an agent that stands under our name: ours (by its instance ID, or because
+// we were about to make it when we were cut off) is taken over; another's by agent.replace.
+func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
+	if there == nil {
+		return false, nil
+	}
+	i := b.journal.Registering
+	ours := there.InstanceID == b.VM.VMID || b.journal.Agent.ID == there.ID && b.journal.InstanceID == b.VM.VMID && b.journal.Target == b.target() ||
+		i != nil && i.Name == b.Agent && i.Existing == 0 && !there.Online && (there.InstanceID == "" || there.InstanceID == b.VM.VMID)
+	policy := b.Config.Agent.Replace
+	if ours || policy == "always" || policy == "offline" && !there.Online {
+		return true, nil
+	}
+	state := "offline"
+	if there.Online {
+		state = "online"
+	}
+	return false, fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", there.Name, b.Place, state, there.ID).
+		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", policy)
+}
+
+// leaveFormer takes the VM out of the target it was in before the configuration changed, when its job
+// has ended: at most one agent of a VM, ever.
+func (b *Boot) leaveFormer(ctx context.Context) error {
+	former := b.journal.Target
+	if b.journal.Agent.ID == 0 || former == b.target() && b.journal.Agent.Name == b.Agent {
+		return nil
+	}
+	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {
+		b.drainUntil = time.Now().Add(b.Config.Drain.Timeout)
+	}
+	if err := b.withdraw(ctx); err != nil {
+		return err
+	}
+	b.journal.Agent, b.journal.Target = health.Agent{}, health.Target{}
+	return b.journal.write()
+}
