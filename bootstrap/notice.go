@@ -57,10 +57,12 @@ func (s scheduledEvents) listen(ctx context.Context, heard chan<- notice) {
 				continue
 			}
 			if e.Type == "Terminate" || e.Type == "Preempt" {
-				heard <- notice{
-					why: e.Type, goes: true, wait: e.Type == "Terminate" && !e.Started, by: e.NotBefore,
-					acknowledge: func(ctx context.Context) error { return s.imds.Acknowledge(ctx, e.ID) },
+				n := notice{why: e.Type, goes: true, by: e.NotBefore}
+				if !e.Started { // else it is under way: no time is left, and nothing to answer
+					n.wait = e.Type == "Terminate"
+					n.acknowledge = func(ctx context.Context) error { return s.imds.Acknowledge(ctx, e.ID) }
 				}
+				heard <- n
 				return
 			}
 			if !logged[e.ID] {

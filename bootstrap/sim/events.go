@@ -37,8 +37,10 @@ func (s *Sim) scheduledEvents(w http.ResponseWriter, r *http.Request) {
 			found := false
 			for i := range s.events {
 				if e := &s.events[i]; e.ID == q.EventID {
-					e.Started, found = time.Now().UTC(), true
-					s.incarnation++
+					if found = true; e.Started.IsZero() {
+						e.Started = time.Now().UTC()
+						s.incarnation++
+					}
 				}
 			}
 			if !found {
