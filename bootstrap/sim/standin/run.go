@@ -123,7 +123,8 @@ func (c *connection) work(ctx context.Context, pool, body string) {
 	worker.Stdout, worker.Stderr = os.Stdout, os.Stderr
 	if err := worker.Run(); err != nil {
 		result = "failed"
-		if ctx.Err() != nil {
+		// A worker that the same Ctrl-C reached first was cancelled, too.
+		if ctx.Err() != nil || worker.ProcessState != nil && interrupted(worker.ProcessState) {
 			result = "canceled"
 		}
 	}
@@ -131,6 +132,11 @@ func (c *connection) work(ctx context.Context, pool, body string) {
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = c.call(end, http.MethodPatch, fmt.Sprintf("%s/jobrequests/%d", pool, job.RequestID), "4.1", object{"result": result}, nil)
+}
+
+func interrupted(p *os.ProcessState) bool {
+	status, ok := p.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGINT
 }
 
 // node stands for the node that runs AgentService.js: it keeps the listener alive.
