@@ -59,6 +59,16 @@ azp-bootstrap status --wait --timeout 30s >/dev/null || fail "not ready after th
 [ "$before" = "$(cat /var/lib/azp-bootstrap/state.json)" ] || fail "the restart changed the state"
 [ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the restart touched the agent's service"
 ok "a restart changes nothing"
+systemctl reload azp-bootstrap || fail "reload"
+for _ in $(seq 100); do
+    journalctl --no-pager -u azp-bootstrap | grep -q 'the configuration is read again' && break
+    sleep 0.1
+done
+journalctl --no-pager -u azp-bootstrap | grep -q 'the configuration is read again' || fail "the reload was not heard"
+[ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the reload touched the agent's service"
+ok "a reload without a change changes nothing"
+azp-bootstrap doctor >/var/lib/azp-test/doctor || fail "doctor: $(cat /var/lib/azp-test/doctor)"
+ok "the doctor finds nothing"
 
 systemctl kill --kill-whom=main --signal=SIGKILL "$unit"
 for _ in $(seq 300); do
