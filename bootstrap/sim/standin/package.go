@@ -113,7 +113,7 @@ func Main(args []string) (code int, handled bool) {
 	case "Agent.Worker":
 		if len(args) == 3 && args[1] == "spawnclient" {
 			if d, err := time.ParseDuration(args[2] + "s"); err == nil {
-				time.Sleep(d) // the job
+				<-time.After(d) // the job
 			}
 		}
 		return 0, true
