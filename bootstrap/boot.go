@@ -81,6 +81,7 @@ type Boot struct {
 	network azure.Network
 	client  *http.Client
 	pat     secret.PAT     // held between credential and online; dropped whenever the boot waits
+	given   secret.PAT     // by hand, in place of a vault's
 	server  *devops.Client // with pat
 	begun   time.Time
 

@@ -174,7 +174,7 @@ func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place
 		return nil, p, nil, err
 	}
 	if t.URL != b.Config.Server.Base {
-		c = devops.New(t.URL, t.URL, b.client, b.pat)
+		c = devops.New(t.URL, t.URL, b.client, b.opens())
 	}
 	if p, err = c.Find(ctx, devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name}); err == nil {
 		there, err = c.Agent(ctx, p, b.journal.Agent.Name)

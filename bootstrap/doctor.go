@@ -81,6 +81,12 @@ func (x *examination) say(name string, check func() (string, error)) bool {
 	return err == nil
 }
 
+func (x *examination) skip(name, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.found[name] = Check{Name: name, Outcome: Skipped, Detail: why}
+}
+
 func (x *examination) record(name, detail string, err error) {
 	c := Check{Name: name, Outcome: OK, Detail: detail}
 	if err != nil {
@@ -98,33 +104,9 @@ func (x *examination) azure(ctx context.Context) {
 	if !x.say("imds", func() (string, error) { return b.knowsItself(ctx) }) {
 		return
 	}
-	kv := b.Config.Credential.KeyVault
-	u, _ := url.Parse(kv.URL)
-	v, err := azure.NewVault(kv.URL, b.imds, azure.Identity(b.Config.Credential.Identity), b.client)
-	var s azure.Secret
-	if err == nil {
-		s, err = v.Secret(ctx, kv.Secret, kv.Version, false)
-	}
-	if f := fault.From(err); err != nil && f.Class == fault.Identity {
-		x.record("identity", "", err)
-		return
-	} else if err != nil && f.Subject != azure.OfSecret {
-		x.record("vault", "", err)
+	if !x.credential(ctx) {
 		return
 	}
-	x.record("identity", azure.Identity(b.Config.Credential.Identity).String(), nil)
-	x.record("vault", u.Hostname(), nil)
-	expires := "without an end"
-	if !s.Expires.IsZero() {
-		expires = "expires " + s.Expires.UTC().Format(time.RFC3339)
-	}
-	x.record("secret", fmt.Sprintf("%s, version %s, %s", kv.Secret, s.Version, expires), err)
-	if err != nil {
-		return
-	}
-	x.say("clock", func() (string, error) { return clockIsRight(time.Since(s.Asked)) })
-	b.pat = s.PAT
-	b.Redactor.Add(s.PAT)
 	c, err := b.devops(ctx)
 	if err != nil {
 		x.record("pat", "", err)
@@ -141,7 +123,7 @@ func (x *examination) azure(ctx context.Context) {
 		x.record("target", "", err)
 		return
 	}
-	x.record("scopes", "the PAT may do what can be asked for before registering", nil)
+	x.record("scopes", "what can be asked for before registering is allowed", nil)
 	x.say("target", func() (string, error) {
 		there, err := c.Agent(ctx, p, b.Agent)
 		if err != nil {
@@ -150,6 +132,47 @@ func (x *examination) azure(ctx context.Context) {
 		_, err = b.mayTake(there)
 		return fmt.Sprintf("%s; the name %s", p, b.Agent), err
 	})
+}
+
+// credential fetches the PAT from the vault, or the identity's own token.
+func (x *examination) credential(ctx context.Context) bool {
+	b := x.boot
+	if b.Config.Credential.Entra {
+		x.skip("vault", "not needed: credential.entra is on")
+		x.skip("secret", "not needed: credential.entra is on")
+		x.skip("clock", "not checked: the vault's would be compared")
+		return x.say("identity", func() (string, error) {
+			return azure.Identity(b.Config.Credential.Identity).String() + ", its own token for Azure DevOps", b.secret(ctx)
+		})
+	}
+	kv := b.Config.Credential.KeyVault
+	u, _ := url.Parse(kv.URL)
+	v, err := azure.NewVault(kv.URL, b.imds, azure.Identity(b.Config.Credential.Identity), b.client)
+	var s azure.Secret
+	if err == nil {
+		s, err = v.Secret(ctx, kv.Secret, kv.Version, false)
+	}
+	if f := fault.From(err); err != nil && f.Class == fault.Identity {
+		x.record("identity", "", err)
+		return false
+	} else if err != nil && f.Subject != azure.OfSecret {
+		x.record("vault", "", err)
+		return false
+	}
+	x.record("identity", azure.Identity(b.Config.Credential.Identity).String(), nil)
+	x.record("vault", u.Hostname(), nil)
+	expires := "without an end"
+	if !s.Expires.IsZero() {
+		expires = "expires " + s.Expires.UTC().Format(time.RFC3339)
+	}
+	x.record("secret", fmt.Sprintf("%s, version %s, %s", kv.Secret, s.Version, expires), err)
+	if err != nil {
+		return false
+	}
+	x.say("clock", func() (string, error) { return clockIsRight(time.Since(s.Asked)) })
+	b.pat = s.PAT
+	b.Redactor.Add(s.PAT)
+	return true
 }
 
 // knowsItself asks IMDS and fills the configuration in, as discover does, but touches nothing.

@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // discover asks IMDS which VM this is, and lets user data and tags complete the configuration. A
@@ -85,12 +86,22 @@ func (b *Boot) target() health.Target {
 // RBAC limitations": up to 10 minutes).
 const roleSpread = 10 * time.Minute
 
-// secret fetches the PAT, or gives the one that is held.
-func (b *Boot) secret(ctx context.Context) error {
+// secret fetches the PAT, or what stands in for one, unless it is held.
+func (b *Boot) secret(ctx context.Context) (err error) {
 	if b.pat.Reveal() != "" {
 		return nil
 	}
 	c := b.Config.Credential
+	if given := b.given.Reveal(); given != "" {
+		b.pat, err = secret.NewPAT(given)
+		b.Redactor.Add(b.pat)
+		return err
+	}
+	if c.Entra {
+		b.pat, err = azure.AccessToken(ctx, b.imds, azure.Identity(c.Identity), devops.Resource)
+		b.Redactor.Add(b.pat)
+		return err
+	}
 	v, err := azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client)
 	if err != nil {
 		return err
@@ -140,12 +151,21 @@ func (b *Boot) devops(ctx context.Context) (*devops.Client, error) {
 	if s.Hosted {
 		name = "organization " + s.Name
 	}
-	b.server = devops.New(s.Base, name, b.client, b.pat)
+	b.server = devops.New(s.Base, name, b.client, b.opens())
 	return b.server, nil
 }
 
-// credential fetches the PAT from Key Vault as the VM's managed identity.
+// opens is what this VM shows to Azure DevOps.
+func (b *Boot) opens() devops.Credential {
+	return devops.Credential{PAT: b.pat, Entra: b.Config.Credential.Entra && b.given.Reveal() == ""}
+}
+
+// credential fetches the PAT from Key Vault as the VM's managed identity, or that identity's own token
+// for Azure DevOps.
 func credential(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	if b.Config.Credential.Entra {
+		return logrus.Fields{"identity": azure.Identity(b.Config.Credential.Identity).String()}, b.secret(ctx)
+	}
 	kv := b.Config.Credential.KeyVault
 	u, _ := url.Parse(kv.URL)
 	return logrus.Fields{"vault": u.Hostname(), "secret": kv.Secret}, b.secret(ctx)

@@ -13,6 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // Identity names a managed identity; all empty = the system-assigned one.
@@ -87,6 +88,24 @@ func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 		answer = failed.RawResponse
 	}
 	return t, c.explain(err, answer)
+}
+
+// AccessToken asks IMDS for the identity's token for a resource.
+func AccessToken(ctx context.Context, imds *IMDS, id Identity, resource string) (secret.PAT, error) {
+	c, err := newCredential(imds, id)
+	if err != nil {
+		return secret.PAT{}, err
+	}
+	t, err := c.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}})
+	if err != nil {
+		return secret.PAT{}, err
+	}
+	pat, err := secret.NewPAT(t.Token)
+	if err != nil {
+		return secret.PAT{}, fault.New(fault.Identity, "what IMDS gave as the token of %s is none: %s", id, err).
+			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)
+	}
+	return pat, nil
 }
 
 func (c *credential) explain(err error, answer *http.Response) error {

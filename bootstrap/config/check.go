@@ -24,8 +24,8 @@ var (
 )
 
 // check looks at the merged configuration as a whole. targetAwaited: a source that is still to come
-// may name the target.
-func (c *Config) check(targetAwaited bool) Problems {
+// may name the target. patGiven: the caller has a PAT, so none need be configured.
+func (c *Config) check(targetAwaited, patGiven bool) Problems {
 	var ps Problems
 	bad := func(key, text, fix string) {
 		where := c.Values[key].Where
@@ -109,12 +109,50 @@ func (c *Config) check(targetAwaited bool) Problems {
 		bad("deadline", "is not more than zero", "Write for example 30m.")
 	}
 
-	c.checkCredential(bad)
+	switch {
+	case patGiven:
+	case c.Credential.Entra:
+		c.checkEntra(bad)
+	default:
+		c.checkVault(bad)
+	}
+	c.checkIdentity(bad)
 	c.checkNetwork(bad)
 	return ps
 }
 
-func (c *Config) checkCredential(bad func(key, text, fix string)) {
+func (c *Config) checkIdentity(bad func(key, text, fix string)) {
+	id := c.Credential.Identity
+	if id.ClientID != "" && !guid.MatchString(id.ClientID) {
+		bad("credential.identity.clientId", "not a client ID", "Write the GUID that `az identity show --query clientId` prints.")
+	}
+	if id.ObjectID != "" && !guid.MatchString(id.ObjectID) {
+		bad("credential.identity.objectId", "not an object ID", "Write the GUID that `az identity show --query principalId` prints.")
+	}
+	if id.ResourceID != "" && !strings.HasPrefix(strings.ToLower(id.ResourceID), "/subscriptions/") {
+		bad("credential.identity.resourceId", "not a resource ID", "Write the path that `az identity show --query id` prints: /subscriptions/….")
+	}
+}
+
+const orPAT = "Set credential.keyVault to a vault that holds a PAT, and delete credential.entra."
+
+// checkEntra: only Azure DevOps Services takes tokens of Microsoft Entra, and only the public cloud's
+// (learn.microsoft.com/azure/devops/integrate/get-started/authentication/service-principal-managed-identity).
+func (c *Config) checkEntra(bad func(key, text, fix string)) {
+	switch {
+	case c.Server.Base != "" && !c.Server.Hosted:
+		bad("credential.entra", "Azure DevOps Server and TFS take no tokens of Microsoft Entra", orPAT)
+	case c.Cloud == "usgovernment" || c.Cloud == "china":
+		bad("credential.entra", "Azure DevOps Services takes no tokens of the cloud "+c.Cloud, orPAT)
+	}
+	for _, key := range []string{"credential.keyVault.url", "credential.keyVault.secret"} {
+		if _, set := c.Values[key]; set {
+			bad(key, "a vault is named and credential.entra is on", "Keep one of the two: with credential.entra nothing is read from a vault.")
+		}
+	}
+}
+
+func (c *Config) checkVault(bad func(key, text, fix string)) {
 	kv := c.Credential.KeyVault
 	u, err := url.Parse(kv.URL)
 	const fix = "Write for example https://contoso.vault.azure.net."
@@ -141,24 +179,24 @@ func (c *Config) checkCredential(bad func(key, text, fix string)) {
 	if !secretVersion.MatchString(kv.Version) {
 		bad("credential.keyVault.version", "not a version of a secret", `Write the 32 hexadecimal digits that Key Vault shows, or "" for the latest.`)
 	}
-	id := c.Credential.Identity
-	if id.ClientID != "" && !guid.MatchString(id.ClientID) {
-		bad("credential.identity.clientId", "not a client ID", "Write the GUID that `az identity show --query clientId` prints.")
-	}
-	if id.ObjectID != "" && !guid.MatchString(id.ObjectID) {
-		bad("credential.identity.objectId", "not an object ID", "Write the GUID that `az identity show --query principalId` prints.")
-	}
-	if id.ResourceID != "" && !strings.HasPrefix(strings.ToLower(id.ResourceID), "/subscriptions/") {
-		bad("credential.identity.resourceId", "not a resource ID", "Write the path that `az identity show --query id` prints: /subscriptions/….")
-	}
 }
 
-// CheckCloud compares the vault's domain with the cloud the VM is in, as IMDS names it
+// CheckCloud compares the credential with the cloud the VM is in, as IMDS names it
 // (compute.azEnvironment).
 func (c *Config) CheckCloud(azEnvironment string) error {
 	cloud := map[string]string{"AzurePublicCloud": "public", "AzureUSGovernmentCloud": "usgovernment", "AzureChinaCloud": "china"}[azEnvironment]
+	if cloud == "" {
+		return nil
+	}
+	if c.Credential.Entra {
+		if cloud == "public" {
+			return nil
+		}
+		v := c.Values["credential.entra"]
+		return Problems{{v.Where, "credential.entra", "Azure DevOps Services takes no tokens of " + azEnvironment + ", which this VM is in", orPAT}}.Err()
+	}
 	u, err := url.Parse(c.Credential.KeyVault.URL)
-	if cloud == "" || c.Cloud != "auto" || err != nil {
+	if c.Cloud != "auto" || err != nil {
 		return nil
 	}
 	if text := vaultDomain(u.Hostname(), cloud); text != "" {

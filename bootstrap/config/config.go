@@ -63,8 +63,10 @@ type Agent struct {
 	ConfigureTimeout time.Duration `koanf:"configureTimeout"`
 }
 
-// Credential says where the PAT is and which managed identity may read it.
+// Credential says where the PAT is and which managed identity may read it; with Entra there is no PAT.
 type Credential struct {
+	// Entra: the managed identity's own Microsoft Entra token stands in for a PAT.
+	Entra    bool     `koanf:"entra"`
 	KeyVault KeyVault `koanf:"keyVault"`
 	Identity Identity `koanf:"identity"`
 	// WarnBefore is how long before the secret's end it is warned of.
@@ -120,6 +122,7 @@ type Sources struct {
 // defaults are the weakest source, by key.
 var defaults = map[string]any{
 	"collection":                  "",
+	"credential.entra":            false,
 	"credential.keyVault.version": "",
 	"credential.warnBefore":       14 * 24 * time.Hour,
 	"network.proxy":               "",

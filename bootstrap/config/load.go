@@ -20,6 +20,8 @@ import (
 
 // A Loader holds the local sources. Remote ones (user data, tags) are added when IMDS has answered.
 type Loader struct {
+	PATGiven bool // by hand: no credential need be configured
+
 	local []Layer // defaults, file, conf.d
 	top   []Layer // environment, flags: stronger than the remote ones
 }
@@ -106,7 +108,7 @@ func (l *Loader) Config(remote ...Layer) (*Config, error) {
 	}
 	// The target may still come from user data or tags, once IMDS answers.
 	awaited := len(remote) == 0 && (c.Sources.UserData || c.Sources.Tags)
-	if err := c.check(awaited).Err(); err != nil {
+	if err := c.check(awaited, l.PATGiven).Err(); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -22,11 +22,31 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// A Client speaks to one organization or collection with one PAT.
+// A Credential opens Azure DevOps: a PAT, or with Entra a managed identity's access token for
+// Resource.
+type Credential struct {
+	secret.PAT
+	Entra bool
+}
+
+// Resource is Azure DevOps Services in Microsoft Entra: what access tokens for it are asked for
+// (learn.microsoft.com/azure/devops/integrate/get-started/authentication/service-principal-managed-identity).
+const Resource = "499b84ac-1321-427f-aa17-267ca6975798"
+
+// kind names the kind of credential, for messages.
+func (c Credential) kind() string {
+	if c.Entra {
+		return "the managed identity's token"
+	}
+	return "the PAT"
+}
+
+// A Client speaks to one organization or collection with one credential.
 type Client struct {
 	base     string // without trailing slash
 	name     string // for messages: "organization contoso"
 	host     string
+	with     Credential
 	pipeline runtime.Pipeline
 	version  int         // index into versions
 	pools    map[int]int // the pool behind an environment, which does not tell by itself
@@ -36,20 +56,23 @@ type Client struct {
 // TFS 2018 (learn.microsoft.com/rest/api/azure/devops, "API and TFS version mapping").
 var versions = []string{"7.1", "6.0", "5.1", "4.1"}
 
-// New makes a client for the organization or collection at base. The PAT is used until the client is
-// dropped.
-func New(base, name string, client *http.Client, pat secret.PAT) *Client {
+// New makes a client for the organization or collection at base. The credential is used until the
+// client is dropped.
+func New(base, name string, client *http.Client, with Credential) *Client {
 	u, _ := url.Parse(base)
-	auth := basic{pat}
-	return &Client{base: strings.TrimRight(base, "/"), name: name, host: u.Host, pools: map[int]int{},
-		pipeline: runtime.NewPipeline("azp-bootstrap", "", runtime.PipelineOptions{PerRetry: []policy.Policy{auth}},
+	return &Client{base: strings.TrimRight(base, "/"), name: name, host: u.Host, with: with, pools: map[int]int{},
+		pipeline: runtime.NewPipeline("azp-bootstrap", "", runtime.PipelineOptions{PerRetry: []policy.Policy{authorization{with}}},
 			&policy.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}})}
 }
 
-type basic struct{ pat secret.PAT }
+type authorization struct{ with Credential }
 
-func (b basic) Do(r *policy.Request) (*http.Response, error) {
-	r.Raw().Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(":"+b.pat.Reveal())))
+func (a authorization) Do(r *policy.Request) (*http.Response, error) {
+	header := "Bearer " + a.with.Reveal()
+	if !a.with.Entra {
+		header = "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+a.with.Reveal()))
+	}
+	r.Raw().Header.Set("Authorization", header)
 	// Without this header Services answers a browser's redirect in place of a status.
 	r.Raw().Header.Set("X-TFS-FedAuthRedirect", "Suppress")
 	r.Raw().Header.Set("Accept", "application/json")
@@ -173,7 +196,7 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 		Hint("An answer this version does not know: please report it, with the log.")
 }
 
-// WhoAmI asks who the PAT is (GET _apis/connectionData) and so whether it is accepted at all.
+// WhoAmI asks whose the credential is (GET _apis/connectionData) and so whether it is accepted at all.
 func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 	var data struct {
 		AuthenticatedUser struct {
@@ -190,12 +213,16 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 		return "", fault.New(fault.Network, "%s: the answer names neither a user nor a server", c.name).
 			Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
 	}
-	return data.AuthenticatedUser.DisplayName, c.explain(err, "who is the PAT", func(r *refusal) *fault.Error {
+	return data.AuthenticatedUser.DisplayName, c.explain(err, "whose credential it is", func(r *refusal) *fault.Error {
 		switch {
 		case r.Status == http.StatusNotFound:
 			return fault.New(fault.Target, "the %s is not found at %s", c.name, c.base).
 				Hint("Correct url (and collection, on premises): open it in a browser.")
 		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
+			if c.with.Entra {
+				return fault.New(fault.PAT, "the %s rejects the managed identity's token", c.name).
+					Hint("Add the identity to the %s as a user (Organization settings, Users; access level Basic). Identity and organization must be of the same Microsoft Entra tenant.", c.name)
+			}
 			return fault.New(fault.PAT, "the %s rejects the PAT", c.name).
 				Hint("It is expired, revoked, mistyped or of another organization: create one for the %s and store it as a new version of the secret; the VM takes it by itself.", c.name)
 		}

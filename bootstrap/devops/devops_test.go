@@ -28,7 +28,7 @@ func server(t testing.TB, a answerer) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: a}, p)
+	return New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: a}, Credential{PAT: p})
 }
 
 const signIn = "<!DOCTYPE html><html>Sign In</html>"
@@ -167,4 +167,21 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestEntraTokensAreBearers(t *testing.T) {
+	p, err := secret.NewPAT("opaque-token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: answerer(func(r *http.Request) (int, string) {
+		if got := r.Header.Get("Authorization"); got != "Bearer opaque-token" {
+			t.Errorf("authorization is %q", got)
+		}
+		return 403, ""
+	})}, Credential{PAT: p, Entra: true})
+	_, err = c.WhoAmI(t.Context())
+	if f := fault.From(err); f.Class != fault.PAT || strings.Contains(f.Error()+f.Advice, "PAT") {
+		t.Errorf("%v (%s)", err, f.Advice)
+	}
 }

@@ -50,19 +50,22 @@ var scopes = map[string]string{
 	Environment:     "the scope Environment (read, manage), and Organization set to All accessible organizations",
 }
 
-// ScopeHint says what a PAT and its owner need for this kind of target.
-func (t Target) ScopeHint() string {
+// ScopeHint says what a credential, and whom it stands for, need for this kind of target.
+func (t Target) ScopeHint(entra bool) string {
 	role := map[string]string{
 		Pool:            "Administrator of the pool (pool, Security)",
 		DeploymentGroup: "Administrator of the deployment group (deployment group, Security)",
 		Environment:     "Administrator of the environment (environment, Security)",
 	}[t.Kind]
+	if entra { // such a token has no scopes: rights alone decide
+		return fmt.Sprintf("Make the managed identity %s. Until Azure DevOps knows it as a user, its name cannot be found there.", role)
+	}
 	return fmt.Sprintf("Give the PAT %s; its owner must be %s. Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], role)
 }
 
-// ScopeMissing is the fault of a PAT that is good, but not for this target.
-func ScopeMissing(t Target, what string) *fault.Error {
-	return fault.New(fault.Scope, "the PAT may not %s the %s", what, t).Hint("%s", t.ScopeHint())
+// scopeMissing is the fault of a credential that is good, but not for this target.
+func (c *Client) scopeMissing(t Target, what string) *fault.Error {
+	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).Hint("%s", t.ScopeHint(c.with.Entra))
 }
 
 // Find looks the target up and checks, as far as Azure DevOps tells, that the PAT may manage it.
@@ -103,7 +106,7 @@ func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 		return p, c.explain(err, "asking for the right to manage the "+t.String(), c.known(t, "manage"))
 	}
 	if found == nil {
-		return p, ScopeMissing(t, "manage")
+		return p, c.scopeMissing(t, "manage")
 	}
 	return p, nil
 }
@@ -131,7 +134,7 @@ func (c *Client) list(ctx context.Context, t Target, path string, query url.Valu
 	return nil, nil
 }
 
-// known explains the refusals that every request below a target can meet. The PAT itself is good at
+// known explains the refusals that every request below a target can meet. The credential is good at
 // this point: WhoAmI was answered.
 func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 	return func(r *refusal) *fault.Error {
@@ -143,7 +146,7 @@ func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 			return fault.New(fault.Target, "%s: there is no project %q", c.name, t.Project).
 				Hint("Correct target.%s.project; the PAT's owner must be a member of the project.", t.Kind)
 		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
-			return ScopeMissing(t, what)
+			return c.scopeMissing(t, what)
 		}
 		return nil
 	}

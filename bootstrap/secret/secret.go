@@ -11,10 +11,10 @@ import (
 
 const (
 	hidden   = "[redacted]"
-	maxToken = 2600 // bytes; PATs have 52 or 84, Microsoft Entra tokens up to about 2,500
+	maxToken = 4096 // bytes; PATs have 52 or 84, Microsoft Entra tokens about 2,500, more with many claims
 )
 
-// A PAT is an Azure DevOps personal access token. It cannot be printed, formatted, marshalled,
+// A PAT is an Azure DevOps personal access token, or a Microsoft Entra access token in its place. It cannot be printed, formatted, marshalled,
 // logged or compared; the one way to its value is Reveal, which is easy to find in a review.
 type PAT struct {
 	_     [0]func() // not comparable: == would invite timing leaks and map keys

@@ -69,7 +69,7 @@ func TestPATCannotBePrinted(t *testing.T) {
 }
 
 func TestNewPATRefuses(t *testing.T) {
-	for _, v := range []string{"", " \n", "two words", "caf\u00e9", "a\x00b", strings.Repeat("a", 3000)} {
+	for _, v := range []string{"", " \n", "two words", "caf\u00e9", "a\x00b", strings.Repeat("a", maxToken+1)} {
 		if _, err := NewPAT(v); err == nil {
 			t.Errorf("%q was taken", v)
 		} else if v != "" && len(strings.TrimSpace(v)) > 2 && strings.Contains(err.Error(), v) {

@@ -166,13 +166,16 @@ func (c *call) signIn() bool {
 			return true
 		}
 	}
-	user, pass, _ := c.r.BasicAuth()
-	_ = user
+	_, pass, basic := c.r.BasicAuth()
+	if t, ok := strings.CutPrefix(header, "Bearer "); ok && !basic {
+		pass = t
+	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
+	identity := c.identity(pass)
 	for i := range c.sim.scenario.PATs {
 		p := &c.sim.scenario.PATs[i]
-		if pass == "" || p.Value != pass {
+		if pass == "" || (!basic || p.Value != pass) && (identity == "" || p.ObjectID != identity) {
 			continue
 		}
 		if len(p.Organizations) > 0 && !slices.Contains(p.Organizations, c.name()) {
@@ -185,6 +188,10 @@ func (c *call) signIn() bool {
 		c.pat = p
 		return true
 	}
+	if identity != "" {
+		c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: The user '"+identity+"' is not authorized to access this resource.")
+		return false
+	}
 	if c.hosted() {
 		c.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		c.w.WriteHeader(http.StatusNonAuthoritativeInfo)
@@ -195,6 +202,19 @@ func (c *call) signIn() bool {
 	c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: Resource not available for anonymous access. Client authentication required.")
 	return false
 }
+
+// identity is the object ID of the managed identity that a token for Azure DevOps stands for; "" if it
+// is none, or for another resource. Servers on premises know no such tokens.
+func (c *call) identity(bearer string) string {
+	t, known := c.sim.tokens[bearer]
+	if !known || !c.hosted() || t.resource != devOpsResource || t.expires.Before(time.Now()) {
+		return ""
+	}
+	return t.objectID
+}
+
+// devOpsResource is Azure DevOps Services in Microsoft Entra.
+const devOpsResource = "499b84ac-1321-427f-aa17-267ca6975798"
 
 // may checks a scope; without it, access is denied as Azure DevOps words it.
 func (c *call) may(area string, manage bool) bool {

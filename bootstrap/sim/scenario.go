@@ -95,6 +95,7 @@ type Project struct {
 // environment, environment.read (without .read: read and manage).
 type PAT struct {
 	Value         string    `yaml:"value"`
+	ObjectID      string    `yaml:"objectId"` // a managed identity in place of a PAT: its tokens count, scopes are its rights
 	User          string    `yaml:"user"`
 	Scopes        []string  `yaml:"scopes"`
 	Organizations []string  `yaml:"organizations"` // empty = All accessible organizations

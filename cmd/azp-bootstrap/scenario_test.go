@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,6 +198,12 @@ func machine(ts *testscript.TestScript, _ bool, args []string) {
 	if os.Geteuid() == 0 {
 		user = "nobody"
 	}
+	credential := "credential:\n  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}\n"
+	for _, file := range args[3:] {
+		if strings.Contains(ts.ReadFile(file), "credential:") {
+			credential = ""
+		}
+	}
 	ts.Check(os.MkdirAll(filepath.Join(dir, "etc", "conf.d"), 0o755))
 	ts.Check(os.WriteFile(filepath.Join(dir, "etc", "config.yaml"), fmt.Appendf(nil, `url: %s
 target:
@@ -205,12 +212,10 @@ agent:
   dir: %s/agent
   user: %q
   service: process
-credential:
-  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}
-network: {proxy: %q, caFile: %q}
+%snetwork: {proxy: %q, caFile: %q}
 imds: {endpoint: %q}
 deadline: 30s
-`, server, target, dir, user, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
+`, server, target, dir, user, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
 	for i, file := range args[3:] {
 		text := os.Expand(ts.ReadFile(file), ts.Getenv)
 		ts.Check(os.WriteFile(filepath.Join(dir, "etc", "conf.d", fmt.Sprintf("%d.yaml", i)), []byte(text), 0o644))
@@ -279,6 +284,9 @@ func (w *world) forms() []string {
 	return []string{w.pat, base64.StdEncoding.EncodeToString([]byte(":" + w.pat)), base64.StdEncoding.EncodeToString([]byte(w.pat))}
 }
 
+// accessToken is the shape of a JWT, such as the managed identity's tokens.
+var accessToken = regexp.MustCompile(`eyJ[\w-]+\.eyJ[\w-]+\.`)
+
 // noleak: nothing that was written holds the PAT, but for Azure's own scenario.
 func noleak(ts *testscript.TestScript, _ bool, _ []string) {
 	w := in(ts)
@@ -289,6 +297,9 @@ func noleak(ts *testscript.TestScript, _ bool, _ []string) {
 		}
 		data, err := os.ReadFile(name)
 		w.clean(ts, name, string(data))
+		if accessToken.Match(data) {
+			ts.Fatalf("an access token is in %s", name)
+		}
 		seen++
 		return err
 	}))
