@@ -170,7 +170,7 @@ func newBoot(o Options) (*Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{State: s, dir: o.StateDir, log: o.Log, live: live, start: map[string]time.Time{}}
+	j := &journal{State: s, dir: o.StateDir, log: o.Log, live: live, start: map[string]time.Time{}, looks: true}
 	return &Boot{Options: o, journal: j, report: &health.Reporter{Log: o.Log, Live: live}, begun: time.Now()}, nil
 }
 
@@ -232,6 +232,7 @@ func (b *Boot) configure() (err error) {
 	if err != nil {
 		return err
 	}
+	b.loader.PATGiven = b.given.Reveal() != ""
 	if b.Config, err = b.loader.Config(); err != nil {
 		return err
 	}

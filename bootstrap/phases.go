@@ -106,7 +106,7 @@ func (b *Boot) secret(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	young := time.Since(b.begun) < roleSpread && (b.journal.Attempt <= 1 || time.Since(b.journal.StartedAt) < roleSpread)
+	young := !b.journal.looks && time.Since(b.begun) < roleSpread && (b.journal.Attempt <= 1 || time.Since(b.journal.StartedAt) < roleSpread)
 	s, err := v.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ type Agent struct {
 	Name       string //
 	Version    string
 	Online     bool
+	Since      time.Time // when it came online or went offline; zero if the server does not tell
 	Enabled    bool     // takes new jobs
 	Tags       []string // of a deployment target or VM resource
 	InstanceID string   // the VM it stands on, if it is one of ours and the server tells
@@ -33,12 +34,13 @@ type agentBody struct {
 	Name               string            `json:"name"`
 	Version            string            `json:"version"`
 	Status             string            `json:"status"`
+	StatusChangedOn    time.Time         `json:"statusChangedOn"`
 	Enabled            bool              `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
 }
 
 func (b agentBody) agent(resource int) *Agent {
-	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version,
+	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn,
 		Enabled: b.Enabled, Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
 }
 
@@ -106,16 +108,37 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 // environment's own answer lacks. The PAT may be refused there: then the VM stays unknown, and the
 // journal of this VM is the only witness.
 func (c *Client) instanceOf(ctx context.Context, p Place, a *Agent) {
-	path, err := c.inPool(ctx, p, a)
+	path, err := c.inPool(ctx, p, a.ID)
 	var b agentBody
 	if err == nil && c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &b) == nil {
 		a.InstanceID = b.agent(0).InstanceID
 	}
 }
 
+// All lists the agents of the pool behind a target, with their capabilities, in no order. That answer
+// comes whole, while the lists of deployment targets and VM resources come in pages; to remove one,
+// look it up by name.
+func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
+	path, err := c.inPool(ctx, p, 0)
+	var answer struct {
+		Value []agentBody `json:"value"`
+	}
+	if err == nil {
+		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &answer)
+	}
+	if err != nil {
+		return nil, c.explain(err, "listing the agents of the "+p.String(), c.known(p.Target, "read the agents of"))
+	}
+	all := make([]*Agent, 0, len(answer.Value))
+	for _, b := range answer.Value {
+		all = append(all, b.agent(0))
+	}
+	return all, nil
+}
+
 // inPool is the path of an agent in the pool behind its target, where it is enabled, disabled and
-// shows what it runs.
-func (c *Client) inPool(ctx context.Context, p Place, a *Agent) (string, error) {
+// shows what it runs; for ID 0, that of all of them.
+func (c *Client) inPool(ctx context.Context, p Place, agent int) (string, error) {
 	id := p.PoolID
 	if p.Kind == Environment {
 		id = c.pools[p.ID]
@@ -130,12 +153,16 @@ func (c *Client) inPool(ctx context.Context, p Place, a *Agent) (string, error) 
 		id = pool.ID
 		c.pools[p.ID] = id
 	}
-	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents/%d", id, a.ID), nil
+	path := fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", id)
+	if agent != 0 {
+		path += fmt.Sprintf("/%d", agent)
+	}
+	return path, nil
 }
 
 // Enable lets an agent take new jobs, or keeps it from taking any.
 func (c *Client) Enable(ctx context.Context, p Place, a *Agent, enabled bool) error {
-	path, err := c.inPool(ctx, p, a)
+	path, err := c.inPool(ctx, p, a.ID)
 	if err == nil {
 		err = c.call(ctx, http.MethodPatch, path, nil, false, map[string]any{"id": a.ID, "enabled": enabled}, nil)
 	}
@@ -147,7 +174,7 @@ func (c *Client) Enable(ctx context.Context, p Place, a *Agent, enabled bool) er
 
 // Busy reports whether the server has given the agent a job that is not finished.
 func (c *Client) Busy(ctx context.Context, p Place, a *Agent) (bool, error) {
-	path, err := c.inPool(ctx, p, a)
+	path, err := c.inPool(ctx, p, a.ID)
 	var b struct {
 		AssignedRequest *struct {
 			RequestID int64 `json:"requestId"`

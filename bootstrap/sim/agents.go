@@ -49,11 +49,14 @@ type agentBody struct {
 
 func (c *call) body(a *agent, capabilities bool) object {
 	status := "offline"
+	since := a.created
 	if a.online() {
 		status = "online"
+	} else if a.seen.After(since) {
+		since = a.seen
 	}
 	o := object{"id": a.id, "name": a.name, "version": a.version, "osDescription": "Linux", "enabled": !a.disabled, "status": status, "provisioningState": "Provisioned",
-		"accessPoint": "CodexAccessMapping", "maxParallelism": 1, "createdOn": a.created.UTC().Format(time.RFC3339Nano)}
+		"accessPoint": "CodexAccessMapping", "maxParallelism": 1, "createdOn": a.created.UTC().Format(time.RFC3339Nano), "statusChangedOn": since.UTC().Format(time.RFC3339Nano)}
 	if capabilities {
 		o["systemCapabilities"] = a.caps
 	}

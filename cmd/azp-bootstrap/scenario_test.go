@@ -99,7 +99,6 @@ type world struct {
 	sim      *exec.Cmd
 	machines []string
 	daemons  []*exec.Cmd
-	vms      map[string]string
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value("world").(*world) }
@@ -170,7 +169,9 @@ func azure(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("PROXYHOST", strings.TrimPrefix(where.Proxy, "http://"))
 	ts.Setenv("CA", where.CA)
 	ts.Setenv("IMDS", where.IMDS["web_1"])
-	w.vms = where.IMDS
+	for vm, address := range where.IMDS {
+		ts.Setenv("IMDS_"+vm, address)
+	}
 }
 
 // apply FILE...: the running Azure takes these parts of the scenario, and the default for the rest.
