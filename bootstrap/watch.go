@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 )
@@ -24,6 +25,11 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 	if b.Config.Drain.Enabled && b.journal.Phase == health.Ready {
 		go b.listeners(ctx, heard)
 	}
+	said := make(chan saying)
+	if b.journal.Phase == health.Ready {
+		go b.follow(ctx, b.journal.Agent.Service, said)
+	}
+	lost, missing := false, false
 	interval := lookService
 	if b.Runner.Process {
 		interval = lookProcess
@@ -43,6 +49,16 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 			if b.accepts() {
 				return
 			}
+		case s := <-said:
+			switch {
+			case s.word == agent.Missing:
+				missing = true // at the next look: it says so again and again
+			case s.word == agent.Lost && !lost:
+				b.report.Lost(b.journal.State, s.line)
+			case s.word == agent.Connected && lost:
+				b.report.Found(b.journal.State)
+			}
+			lost = s.word == agent.Lost
 		case <-look.C:
 			s, _, err := health.ReadState(b.StateDir)
 			if err == nil && s.Phase != b.journal.Phase { // another command works on this VM, or has
@@ -55,6 +71,10 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 			if b.journal.Phase != health.Ready {
 				continue
 			}
+			if missing {
+				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server knows it no more: Azure DevOps is asked")
+				return
+			}
 			if running, state := b.Runner.Running(b.journal.Agent.Service); running {
 				down = 0
 				b.report.Live.AgentDown(false)
@@ -65,6 +85,30 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 				b.report.Live.AgentDown(true)
 				b.Log.WithField("service", state).Warn("the agent is down: it is brought up again")
 			}
+			return
+		}
+	}
+}
+
+// A saying is a word of the agent's, with the line that it stands in.
+type saying struct {
+	word agent.Word
+	line string
+}
+
+// follow hands on what the agent says, whatever becomes of the way it is heard.
+func (b *Boot) follow(ctx context.Context, service string, said chan<- saying) {
+	hear := func(w agent.Word, line string) {
+		select {
+		case said <- saying{w, b.Redactor.Redact(line)}:
+		case <-ctx.Done():
+		}
+	}
+	for {
+		if err := b.Runner.Follow(ctx, service, hear); err != nil && ctx.Err() == nil {
+			b.Log.WithError(err).Debug("the agent's output cannot be followed")
+		}
+		if !pause(ctx, lookService) {
 			return
 		}
 	}

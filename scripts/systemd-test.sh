@@ -117,12 +117,20 @@ UNIT
 
 count() { ip netns exec "$ns" "$build/azp-sim" agents --json --dir "$dir/azure" | jq "[.[] | select(.server==\"$1\" and .status==\"$2\")] | length"; }
 
-# takeAway URL: as soon as the agent is online it gets a job, and Azure announces the VM's end.
-takeAway() {
-    for _ in $(seq 600); do
-        [ "$(count "${1%/}" online)" -ne 1 ] || break
+awaitOnline() {
+    for _ in $(seq 900); do
+        [ "$(count "${1%/}" online)" -ne 1 ] || return 0
         sleep 0.1
     done
+    return 1
+}
+
+# takeAway URL: somebody removes the agent by hand; as soon as it is online anew it gets a job, and Azure
+# announces the VM's end.
+takeAway() {
+    awaitOnline "$1"
+    ip netns exec "$ns" "$build/azp-sim" delete-agent --dir "$dir/azure" web-000001
+    awaitOnline "$1"
     ip netns exec "$ns" "$build/azp-sim" job --dir "$dir/azure" --takes 8s web-000001 >/dev/null
     ip netns exec "$ns" "$build/azp-sim" event --dir "$dir/azure" --in 5m Terminate >/dev/null
 }
@@ -143,7 +151,7 @@ try() {
     fi
     [ "$(count "${url%/}" offline)" -eq 1 ] || { echo "FAILED: $name: not exactly one agent of this VM on the server (offline, as the VM is off)" >&2; exit 1; }
     if [ "$end" = terminate ]; then
-        echo "== $name: terminated while a job runs"
+        echo "== $name: removed by hand, registered anew, then terminated while a job runs"
         takeAway "$url" &
         local taken=$!
         boot "$name" terminate.sh

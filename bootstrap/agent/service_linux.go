@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -145,6 +147,26 @@ func (h Home) uninstallService(name string) error {
 func serviceState(name string) string {
 	out, _ := exec.Command("systemctl", "is-active", name).Output() //nolint:gosec // our own name
 	return strings.TrimSpace(string(out))
+}
+
+// followService reads the unit's journal from now on. journalctl sleeps until something is written.
+// --merge: else --follow wants the entries of this boot, whose ID a container's hardened unit sees as the
+// host's.
+func followService(ctx context.Context, name string, hear func(line string)) error {
+	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines=0", "--output=cat", "--unit="+name) //nolint:gosec // our own name
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		hear(lines.Text())
+	}
+	return errors.Join(lines.Err(), cmd.Wait())
 }
 
 func serviceFault(name, what string, err error) error {

@@ -2,7 +2,17 @@
 
 package agent
 
-import "github.com/kardianos/service"
+import (
+	"context"
+
+	"github.com/kardianos/service"
+)
+
+// followService hears nothing: this service's output goes to files of the agent's own.
+func followService(ctx context.Context, _ string, _ func(line string)) error {
+	<-ctx.Done()
+	return nil
+}
 
 // stateOf is a service's state in systemd's words.
 func stateOf(s service.Service) string {

@@ -24,9 +24,9 @@ type Agent struct {
 	Version    string
 	Online     bool
 	Since      time.Time // when it came online or went offline; zero if the server does not tell
-	Enabled    bool     // takes new jobs
-	Tags       []string // of a deployment target or VM resource
-	InstanceID string   // the VM it stands on, if it is one of ours and the server tells
+	Enabled    bool      // takes new jobs
+	Tags       []string  // of a deployment target or VM resource
+	InstanceID string    // the VM it stands on, if it is one of ours and the server tells
 }
 
 type agentBody struct {

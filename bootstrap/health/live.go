@@ -24,6 +24,7 @@ type Live struct {
 	state    State
 	asserted bool      // this daemon has seen the agent online, or found it so
 	down     bool      // the agent does not run
+	lost     bool      // it runs, but says that it does not reach Azure DevOps
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
 	working  func() bool
@@ -50,7 +51,7 @@ func (l *Live) Set(s State) {
 func (l *Live) Assert() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asserted, l.down = true, false
+	l.asserted, l.down, l.lost = true, false, false
 }
 
 // AgentDown says whether the agent was found not running.
@@ -58,6 +59,14 @@ func (l *Live) AgentDown(down bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down = down
+}
+
+// AgentLost says whether the agent has lost Azure DevOps. That is no verdict: an outage of Azure DevOps
+// must not make automatic repair replace a whole scale set.
+func (l *Live) AgentLost(lost bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost = lost
 }
 
 // Working says how to see whether a job runs; it is asked when somebody wants to know.

@@ -22,8 +22,10 @@ var (
 	descPhase   = describe("phase", "1 for the phase the VM is in, 0 for the others.", "phase")
 	descSeconds = describe("phase_seconds", "How long each phase of the last boot took, waiting included.", "phase")
 	descRetries = describe("retries_total", "Passing faults that were waited out since the daemon started.", "phase", "class")
-	descReady   = describe("ready_timestamp_seconds", "When the VM last became ready; 0 = never.")
+	descReady   = describe("last_success_timestamp_seconds", "When the VM last became ready; 0 = never.")
 	descUp      = describe("agent_up", "1 if the VM is ready and its agent runs.")
+	descOnline  = describe("agent_connected", "1 if the agent runs and has not said that it lost Azure DevOps.")
+	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
 	descJobs    = describe("jobs_running", "Jobs that the agent runs now.")
@@ -69,6 +71,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descReady, ready)
 	gauge(descUp, one(s.Phase == Ready && m.live.asserted && !m.live.down))
+	gauge(descOnline, one(s.Phase == Ready && m.live.asserted && !m.live.down && !m.live.lost))
+	gauge(descDrain, one(s.Phase == Draining))
 	gauge(descAttempt, float64(s.Attempt))
 	if s.Secret != nil && s.Secret.Expires != nil {
 		gauge(descSecret, float64(s.Secret.Expires.Unix()))

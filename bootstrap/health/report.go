@@ -101,6 +101,20 @@ func (r *Reporter) Removed(s State) {
 	r.status("removed: agent %s", s.Agent.Name)
 }
 
+// Lost says that the agent has lost Azure DevOps, in its own words.
+func (r *Reporter) Lost(s State, line string) {
+	r.Live.AgentLost(true)
+	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Warn("the agent has lost Azure DevOps and tries again by itself: " + line)
+	r.status("ready: agent %s (ID %d), which has lost Azure DevOps and tries again", s.Agent.Name, s.Agent.ID)
+}
+
+// Found says that it has Azure DevOps back.
+func (r *Reporter) Found(s State) {
+	r.Live.AgentLost(false)
+	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Info("the agent is connected to Azure DevOps again")
+	r.ready(s)
+}
+
 // Ready says that the VM has joined.
 func (r *Reporter) Ready(s State, verified bool) {
 	r.Live.Set(s)
@@ -111,5 +125,9 @@ func (r *Reporter) Ready(s State, verified bool) {
 	}
 	r.Log.WithFields(logrus.Fields{"phase": Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).Info(how)
 	r.Console.Line("%-10s agent %s (ID %d) is online in %s", Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
+	r.ready(s)
+}
+
+func (r *Reporter) ready(s State) {
 	r.status("ready: agent %s (ID %d) in %s", s.Agent.Name, s.Agent.ID, s.Target.Name)
 }

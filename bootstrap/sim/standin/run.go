@@ -48,17 +48,21 @@ func runAgent() int {
 		base += "/" + escape(s.CollectionName)
 	}
 	pool := fmt.Sprintf("%s/_apis/distributedtask/pools/%d", base, s.PoolID)
+	lost := false
 	for {
-		err := c.listen(ctx, pool, s.AgentName)
+		err := c.listen(ctx, pool, s.AgentName, &lost)
 		if ctx.Err() != nil {
 			return 0
 		}
 		var a *answer
 		if errors.As(err, &a) && (a.status == http.StatusBadRequest || a.status == http.StatusForbidden || a.status == http.StatusNotFound) {
-			fmt.Fprintln(os.Stderr, "An error occurred:", err)
+			fmt.Fprintln(os.Stderr, "The agent no longer exists on the server. Please reconfigure the agent.")
 			return terminated
 		}
-		fmt.Fprintln(os.Stderr, "An error occurred:", err)
+		if !lost {
+			say("Agent connect error: %s. Retrying until reconnected.", strings.ReplaceAll(err.Error(), "\n", " "))
+			lost = true
+		}
 		select {
 		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():
@@ -67,7 +71,7 @@ func runAgent() int {
 	}
 }
 
-func (c *connection) listen(ctx context.Context, pool, name string) error {
+func (c *connection) listen(ctx context.Context, pool, name string, lost *bool) error {
 	var err error
 	if c.auth, err = ownToken(c.client); err != nil {
 		return err
@@ -85,6 +89,10 @@ func (c *connection) listen(ctx context.Context, pool, name string) error {
 		defer cancel()
 		_ = c.call(end, http.MethodDelete, pool+"/sessions/"+session.SessionID, "4.1", nil, nil)
 	}()
+	if *lost {
+		say("Agent reconnected.")
+		*lost = false
+	}
 	say("Listening for Jobs")
 	running := make(chan struct{}, 1) // one job at a time
 	for {

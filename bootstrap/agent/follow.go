@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// A Word is what the agent says of its connection to Azure DevOps.
+type Word string
+
+// The words.
+const (
+	Connected Word = "connected"
+	Lost      Word = "lost"    // and it tries again by itself
+	Missing   Word = "missing" // the server knows this agent no more
+)
+
+// words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs and Agent.cs;
+// the texts in src/Misc/layoutbin/en-US/strings.json). In another language it says nothing.
+var words = []struct {
+	pattern *regexp.Regexp
+	word    Word
+}{
+	{regexp.MustCompile(`^[-0-9 :]+Z: (Listening for Jobs|Agent reconnected\.)$`), Connected},
+	{regexp.MustCompile(`^[-0-9 :]+Z: Agent connect error: .*Retrying until reconnected\.$`), Lost},
+	{regexp.MustCompile(`^The agent no longer exists on the server\.`), Missing},
+}
+
+func wordOf(line string) Word {
+	for _, w := range words {
+		if w.pattern.MatchString(line) {
+			return w.word
+		}
+	}
+	return ""
+}
+
+// Follow reads what the agent writes from now on and hands its words on, until ctx ends. What jobs
+// start can write there as well: a word is a reason to look, never more.
+func (r Runner) Follow(ctx context.Context, service string, heard func(w Word, line string)) error {
+	hear := func(line string) {
+		line = strings.TrimSpace(line)
+		if w := wordOf(line); w != "" {
+			heard(w, line[:min(len(line), 300)])
+		}
+	}
+	if r.Process {
+		return followFile(ctx, filepath.Join(r.State, "agent.log"), hear)
+	}
+	return followService(ctx, service, hear)
+}
+
+const fileEvery = 5 * time.Second
+
+// followFile looks for new lines now and then; a line without an end waits for it.
+func followFile(ctx context.Context, name string, hear func(line string)) error {
+	f, err := os.Open(name) //nolint:gosec // in the state folder
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+		return err
+	}
+	tick := time.NewTicker(fileEvery)
+	defer tick.Stop()
+	lines := bufio.NewReader(f)
+	for part := ""; ; {
+		text, err := lines.ReadString('\n')
+		if part += text; err == nil {
+			hear(part)
+			part = ""
+			continue
+		}
+		if len(part) > 64<<10 {
+			part = ""
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,63 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestWordsOfTheListener(t *testing.T) {
+	for line, want := range map[string]Word{
+		"2026-11-24 03:00:00Z: Listening for Jobs": Connected,
+		"2026-11-24 03:00:00Z: Agent reconnected.": Connected,
+		"2026-11-24 03:00:00Z: Agent connect error: VS800075: The project does not exist. Retrying until reconnected.": Lost,
+		"The agent no longer exists on the server. Please reconfigure the agent.":                                      Missing,
+		"2026-11-24 03:00:00Z: Running job: deploy":                                                                    "",
+		"2026-11-24 03:00:00Z: Running job: Agent reconnected.":                                                        "",
+		"2026-11-24 03:00:00Z: Job Listening for Jobs completed with result: Succeeded":                                "",
+		"Scanning for tool capabilities.":                                                                              "",
+		"":                                                                                                             "",
+	} {
+		if got := wordOf(line); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+// What was written before is not news; a line without an end is not one yet.
+func TestFollowHearsOnlyWhatIsNew(t *testing.T) {
+	state := t.TempDir()
+	log := filepath.Join(state, "agent.log")
+	if err := os.WriteFile(log, []byte("The agent no longer exists on the server. Please reconfigure the agent.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	heard := make(chan Word)
+	go func() {
+		_ = Runner{Process: true, State: state}.Follow(ctx, "", func(w Word, _ string) { heard <- w })
+	}()
+	<-time.After(50 * time.Millisecond) // it is at the end of the file by now
+	f, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, text := range []string{"2026-11-24 03:00:00Z: Agent recon", "nected.\n"} {
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case w := <-heard:
+		if w != Connected {
+			t.Errorf("heard %q", w)
+		}
+	case <-ctx.Done():
+		t.Error("nothing was heard")
+	}
+}
