@@ -86,6 +86,8 @@ type Boot struct {
 	begun   time.Time
 
 	drainUntil time.Time // until then a running job is waited for
+	disabled   bool      // the agent takes no new job: nothing is asked of the server while one runs here
+	found      *found    // what registered found, for as long as the PAT is held
 }
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not

@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	margin   = 15 * time.Second // kept free before the VM goes, for deregistering after the wait
-	atLeast  = 20 * time.Second // for deregistering when there is hardly any time
-	afterEnd = 2 * time.Minute  // for deregistering when nobody sets a time
+	margin     = 15 * time.Second // kept free before the VM goes, for deregistering after the wait
+	atLeast    = 20 * time.Second // for deregistering when there is hardly any time
+	pollServer = 2 * time.Second  // for the end of a job that runs no longer, or not yet, on this VM
+
+	afterEnd = 2 * time.Minute // for deregistering when nobody sets a time
 )
 
 // leaving is the end of a VM's life in Azure DevOps, as a phase like those of its beginning: it can be
@@ -27,7 +29,7 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 	d := b.Config.Drain
 	now := time.Now()
 	end := now.Add(d.Timeout + afterEnd)
-	b.drainUntil = now
+	b.drainUntil, b.disabled = now, false
 	if n.wait && d.Enabled {
 		b.drainUntil = now.Add(d.Timeout)
 	}
@@ -91,7 +93,7 @@ func (b *Boot) leftBehind(ctx context.Context, err error) error {
 		b.Log.WithError(e).Error("the failure could not be recorded")
 	}
 	e := b.retry(ctx, health.Draining, func() error {
-		if b.Runner.Working() && time.Now().Before(b.drainUntil) {
+		if b.worksOn() {
 			return working(b.journal.Agent.Name)
 		}
 		return b.Runner.Remove(b.journal.Agent.Service)
@@ -101,6 +103,9 @@ func (b *Boot) leftBehind(ctx context.Context, err error) error {
 	}
 	return f
 }
+
+// worksOn reports whether a job runs on this VM that is waited for.
+func (b *Boot) worksOn() bool { return time.Now().Before(b.drainUntil) && b.Runner.Working() }
 
 func working(agent string) *fault.Error {
 	return fault.New(fault.Service, "the agent %s runs a job", agent).Passing().Retry(time.Second).
@@ -127,6 +132,10 @@ func (b *Boot) withdraw(ctx context.Context) error {
 	if ours.ID == 0 {
 		return b.Runner.Remove(ours.Service)
 	}
+	if b.disabled && b.worksOn() {
+		b.drop() // a fresh one is fetched when the job has ended
+		return working(ours.Name)
+	}
 	c, place, there, err := b.registered(ctx)
 	if err != nil {
 		return err
@@ -136,15 +145,17 @@ func (b *Boot) withdraw(ctx context.Context) error {
 			if err := c.Enable(ctx, place, there, false); err != nil {
 				return err
 			}
+			there.Enabled = false
 			b.Log.WithField("agent", there.Name).Info("the agent takes no new jobs")
 		}
+		b.disabled = true
 		if time.Now().Before(b.drainUntil) {
 			busy, err := c.Busy(ctx, place, there)
 			if err != nil {
 				return err
 			}
 			if busy || b.Runner.Working() {
-				return working(there.Name)
+				return working(there.Name).Retry(pollServer)
 			}
 		}
 	}
@@ -166,9 +177,24 @@ func (b *Boot) withdraw(ctx context.Context) error {
 	return nil
 }
 
+// found is the agent of the journal on its server.
+type found struct {
+	client *devops.Client
+	place  devops.Place
+	there  *devops.Agent
+}
+
 // registered looks for the agent of the journal where the journal says it is, which the configuration
-// may no longer name. there is nil if it stands no more.
+// may no longer name. there is nil if it stands no more. Asked again, it answers from memory.
 func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place, there *devops.Agent, err error) {
+	if f := b.found; f != nil {
+		return f.client, f.place, f.there, nil
+	}
+	defer func() {
+		if err == nil {
+			b.found = &found{c, p, there}
+		}
+	}()
 	t := b.journal.Target
 	if c, err = b.devops(ctx); err != nil {
 		return nil, p, nil, err

@@ -24,10 +24,16 @@ type listener interface {
 	listen(ctx context.Context, heard chan<- notice)
 }
 
+// events are where Azure announces what it is about to do: IMDS.
+type events interface {
+	Events(context.Context) (incarnation int, events []azure.Event, err error)
+	Acknowledge(ctx context.Context, id string) error
+}
+
 // scheduledEvents hears of Terminate and Preempt from IMDS. Reboot, Redeploy and Freeze are no end:
 // the VM comes back with its agent, so they are only logged.
 type scheduledEvents struct {
-	imds *azure.IMDS
+	imds events
 	vm   string // the VM's name: a scale set's VMs see their neighbours' events as well
 	log  *logrus.Logger
 }

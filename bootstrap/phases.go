@@ -134,7 +134,7 @@ func (b *Boot) noteSecret(s azure.Secret) {
 // drop forgets the PAT.
 func (b *Boot) drop() {
 	b.pat.Drop()
-	b.server = nil
+	b.server, b.found = nil, nil
 }
 
 // devops is the client with the PAT; it lives as long as the PAT is held, and with it what it has

@@ -270,6 +270,9 @@ func (h Home) Wipe() error {
 			return diskFault(err, h.path(n))
 		}
 	}
+	if _, err := os.Stat(h.keep()); errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody deleted the package: there is no layout to keep, and the VM may leave all the same
+	}
 	l := h.layout()
 	return h.setLayout(layout{SHA256: l.SHA256})
 }
