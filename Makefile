@@ -33,6 +33,14 @@ race: ## Unit tests, and scenarios with the programs built so, under the race de
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)
 	@scripts/systemd-test.sh $(BUILD)
 
+.PHONY: packages
+packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
+	@scripts/package.sh $(VERSION) dist amd64 arm64
+
+.PHONY: package-test
+package-test: ## Build the packages twice, install, upgrade and purge them in a Debian root (root; installs what it needs with apt)
+	@mkdir -p $(BUILD) && scripts/package-test.sh $(BUILD)
+
 .PHONY: peer-test
 peer-test: build ## Let azure-cli and azure-devops-node-api use the simulator (root; installs them with apt and npm)
 	@scripts/peer-test.sh $(BUILD)

@@ -10,27 +10,8 @@ build=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "systemd-test needs root: it makes a network namespace and boots a container." >&2; exit 1; }
 
-missing=()
-for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 jq:jq; do
-    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "Installing ${missing[*]} with apt"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-fi
-
-# shellcheck disable=SC1091 # the system's own
-suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
-packages=systemd,systemd-sysv,dbus,ca-certificates
-root=$build/cache/$suite-$(printf %s "$packages" | sha256sum | cut -c1-12)
-if [ ! -f "$root.done" ]; then
-    echo "Making a Debian $suite root with $packages (once; kept in $root)"
-    rm -rf "$root"
-    mkdir -p "$build/cache"
-    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root"
-    touch "$root.done"
-fi
+"$here/apt.sh" systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 jq:jq
+root=$("$here/systemd/root.sh" "$build")
 
 dir=$(mktemp -d)
 chmod 755 "$dir"

@@ -11,7 +11,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/dbus"
 	"github.com/coreos/go-systemd/v22/unit"
 	"github.com/kardianos/service"
 
@@ -143,10 +145,23 @@ func (h Home) uninstallService(name string) error {
 	return nil
 }
 
-// serviceState is systemd's word for it: active, activating, failed, inactive.
+// serviceState is systemd's word for it: active, activating, failed, inactive; "unknown" if systemd
+// cannot be asked. It is asked over D-Bus, every half minute for as long as the VM lives: a process for
+// each time would be most of what the daemon costs.
 func serviceState(name string) string {
-	out, _ := exec.Command("systemctl", "is-active", name).Output() //nolint:gosec // our own name
-	return strings.TrimSpace(string(out))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return "unknown"
+	}
+	defer c.Close()
+	p, err := c.GetUnitPropertyContext(ctx, name, "ActiveState")
+	if err != nil {
+		return "unknown"
+	}
+	state, _ := p.Value.Value().(string)
+	return state
 }
 
 // followService reads the unit's journal from now on. journalctl sleeps until something is written.

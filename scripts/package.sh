@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds azp-bootstrap_VERSION_ARCH.deb and the .rpm likewise into OUT, with SHA256SUMS and a bill of
+# materials (CycloneDX). The same commit gives the same bytes: all times are the commit's.
+#
+#   scripts/package.sh VERSION OUT ARCH...
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=$2
+arches=("${@:3}")
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
+
+# A version of a package begins with a number; git describe of a tree without tags does not.
+version=${1#v}
+case $version in
+[0-9]*.*) ;;
+*) version=0.0.0~git.$version ;;
+esac
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH VERSION=$version ARCH ROOT
+mkdir -p "$out"
+rm -f "$out"/azp-bootstrap[_-]* "$out/SHA256SUMS"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+umask 022
+for ARCH in "${arches[@]}"; do
+    echo "Building the packages for $ARCH, version $version"
+    ROOT=$work/$ARCH
+    mkdir -p "$ROOT"
+    CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$ROOT/azp-bootstrap" ./cmd/azp-bootstrap
+    go run -trimpath ./cmd/azp-bootstrap completion bash >"$ROOT/completion.bash"
+    touch -d "@$SOURCE_DATE_EPOCH" "$ROOT"/*
+    for kind in deb rpm; do
+        go run "$nfpm" package --config scripts/package/nfpm.yaml --packager "$kind" --target "$out/" | tail -n 1
+    done
+done
+echo "Writing the bill of materials"
+GOFLAGS=-mod=mod go run "$sbom" app -json -licenses -noserial -output "$out/azp-bootstrap_$version.cdx.json" -main cmd/azp-bootstrap . 2>/dev/null
+sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)\"/" "$out/azp-bootstrap_$version.cdx.json"
+(cd "$out" && sha256sum azp-bootstrap* >SHA256SUMS && cat SHA256SUMS)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Makes a small Debian root file system with systemd for containers, once for each list of packages, and
+# prints its folder.
+#
+#   scripts/systemd/root.sh BUILD
+set -euo pipefail
+build=$(cd "$1" && pwd)
+# shellcheck disable=SC1091 # the system's own
+suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
+packages=systemd,systemd-sysv,dbus,ca-certificates
+root=$build/cache/$suite-$(printf %s "$packages" | sha256sum | cut -c1-12)
+if [ ! -f "$root.done" ]; then
+    echo "Making a Debian $suite root with $packages (once; kept in $root)" >&2
+    rm -rf "$root"
+    mkdir -p "$build/cache"
+    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$root" >&2
+    touch "$root.done"
+fi
+echo "$root"
