@@ -33,6 +33,10 @@ race: ## Unit tests, and scenarios with the programs built so, under the race de
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)
 	@scripts/systemd-test.sh $(BUILD)
 
+.PHONY: vm-test
+vm-test: build ## Boot real virtual machines, with a terminate notice at the end: SUITE=quick|idle|full (root; installs QEMU with apt)
+	@scripts/vm-test.sh $(BUILD) $(or $(SUITE),quick)
+
 .PHONY: packages
 packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
 	@scripts/package.sh $(VERSION) dist amd64 arm64

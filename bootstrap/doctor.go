@@ -12,6 +12,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
 )
 
 // A Check is one line of the doctor's report.
@@ -195,8 +196,11 @@ func (b *Boot) packageInPlace() (string, error) {
 
 func (b *Boot) serviceRuns() (string, error) {
 	known := b.journal.Agent
-	if known.ID == 0 {
+	switch {
+	case known.ID == 0:
 		return "not registered yet", nil
+	case b.journal.Phase == health.Removed:
+		return "this VM has left Azure DevOps", nil
 	}
 	running, state := b.Runner.Running(known.Service)
 	if !running {

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Boots real virtual machines (QEMU; KVM where it works, else emulated) from an image with the daemon's
+# package in it. Only Azure is simulated, at its true addresses and names: IMDS at 169.254.169.254, the vault and
+# Azure DevOps behind TLS.
+#
+#   scripts/vm-test.sh BUILD quick|idle|full
+set -euo pipefail
+build=$(cd "$1" && pwd)
+suite=$2
+here=$(cd "$(dirname "$0")" && pwd)
+[ "$(id -u)" -eq 0 ] || { echo "vm-test needs root: it makes network namespaces and a disk image." >&2; exit 1; }
+"$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs
+
+dir=$(mktemp -d)
+chmod 755 "$dir"
+# shellcheck source=scripts/vm/lib.sh
+. "$here/vm/lib.sh"
+status=0
+trap 'status=$?; vm_cleanup; rm -rf "$dir"; exit "$status"' EXIT
+trap 'exit 130' INT TERM
+say() { printf '== %s\n' "$*"; }
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+keep() { # consoles are artifacts
+    mkdir -p "$build/vm-test"
+    cp "$1.console" "$build/vm-test/$(basename "$1")-$2.console"
+}
+base=$("$here/vm/root.sh" "$build")
+accel=$(accelerator)
+say "machines run with: $accel"
+
+# A PAT of this run's own, so that finding it anywhere means a leak.
+pat=$(tr -dc a-z2-7 </dev/urandom | head -c 52 || true)
+{
+    echo "vms:"
+    for n in 1 2 3 4 5; do # web_5 has the name of web_3
+        echo "  - {id: 5c7a1b1e-000$n-4d3a-9a00-00000000000$n, name: web_$n, computerName: web-00000${n/5/3}, scaleSet: web, location: westeurope, resourceGroup: shop, subscriptionId: 11111111-2222-3333-4444-555555555555,"
+        echo "     identities: [{kind: system, clientId: aaaaaaaa-0000-4000-8000-000000000001, objectId: bbbbbbbb-0000-4000-8000-000000000001}]}"
+    done
+    "$build/azp-sim" scenario | sed "1,/^vaults:/{/^vaults:/!d}" | sed "s/simulatedpersonalaccesstoken[a-z2-7]*/$pat/"
+} >"$dir/azure.yaml"
+azure
+
+package=vsts-agent-linux-x64-4.248.0.tar.gz
+sum=$("$build/azp-sim" agent-package "$dir/$package")
+"$here/vm/image.sh" "$build" "$dir" "$base" "$dir/$package" "$sum" "$([ "$suite" != full ] || echo next)"
+
+# disk NAME: a new disk from the image, and the user data that this VM is given.
+disk() {
+    qemu-img create -q -f qcow2 -F raw -b "$dir/image.raw" "$dir/$1"
+    mkdir -p "$dir/seed"
+    cat >"$dir/seed/user-data" <<'YAML'
+#cloud-config
+write_files:
+  - path: /etc/azp-bootstrap/conf.d/50-target.yaml
+    owner: root:root
+    permissions: "0644"
+    content: |
+      target:
+        environment: {project: Shop, name: production, tags: [written-by-cloud-init]}
+YAML
+    printf 'instance-id: %s\nlocal-hostname: %s\n' "$1" "$1" >"$dir/seed/meta-data"
+    genisoimage -quiet -V cidata -J -r -o "$dir/$1.seed" "$dir/seed/user-data" "$dir/seed/meta-data" 2>/dev/null
+}
+count() { sim agents --json | jq "[.[] | select(.status==\"$1\")] | length"; }
+awaitOnline() {
+    local _
+    for _ in $(seq 1500); do
+        [ "$(count online)" -lt "$1" ] || return 0
+        sleep 0.2
+    done
+    return 1
+}
+
+for vm in web_1 web_2 web_3 web_4 web_5; do place "$vm"; done
+if [ "$suite" = idle ]; then
+    # shellcheck source=scripts/vm/idle.sh
+    . "$here/vm/idle.sh"
+    say "vm-test ($suite): passed"
+    exit 0
+fi
+
+say "first boot"
+disk first
+power web_1 "$dir/first" first
+keep "$dir/first" first
+passed "$dir/first"
+[ "$(count offline)" = 1 ] || fail "not exactly one agent after the first boot"
+
+say "second boot: nothing is registered again"
+power web_1 "$dir/first" again
+keep "$dir/first" again
+passed "$dir/first"
+[ "$(count offline)" = 1 ] || fail "not exactly one agent after the second boot"
+
+say "Azure takes the VM away while a job runs"
+power web_1 "$dir/first" terminate &
+machine=$!
+awaitOnline 1 || fail "the agent does not come online"
+sim job --takes 8s web-000001 >/dev/null
+sim event --vm web_1 --in 5m Terminate >/dev/null
+wait "$machine"
+keep "$dir/first" terminate
+passed "$dir/first"
+[ "$(count online)$(count offline)" = 00 ] || fail "the agent is still on the server"
+sim jobs --json | jq -e '.[-1].result == "succeeded"' >/dev/null || fail "the job did not succeed"
+sim jobs --json >"$dir/jobs.json"
+jq -rs '(.[0] | map(select(.service=="devops" and .method=="DELETE")) | last | .at) as $gone
+    | (.[0] | map(select(.service=="imds" and .method=="POST")) | last | .at) as $answered
+    | (.[1] | last | .finished) as $ended
+    | if $ended < $gone and $gone < $answered then "  ok: job ended \($ended[11:19]), agent removed \($gone[11:19]), event acknowledged \($answered[11:19])" else error("order: job \($ended), agent \($gone), event \($answered)") end' \
+    <(jq -s . "$dir/azure/requests.jsonl") "$dir/jobs.json"
+
+if [ "$suite" = full ]; then
+    # shellcheck source=scripts/vm/full.sh
+    . "$here/vm/full.sh"
+    # shellcheck source=scripts/vm/idle.sh
+    . "$here/vm/idle.sh"
+fi
+say "vm-test ($suite): passed; the consoles are in $build/vm-test"

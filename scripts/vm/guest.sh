@@ -1,0 +1,121 @@
+#!/bin/bash
+# Runs inside the virtual machine when its boot is done, and does what the kernel's command line says in
+# azptest=. What it finds goes to /var/lib/azp-test and to the serial console.
+set -u
+mode=$(sed -n 's/.*azptest=\([a-z-]*\).*/\1/p' /proc/cmdline)
+mkdir -p /var/lib/azp-test
+exec >/var/lib/azp-test/log 2>&1
+rm -f /var/lib/azp-test/passed
+say() {
+    echo "  $*"
+    echo "azp-test: $*" >/dev/ttyS0
+}
+finish() {
+    journalctl --all -o export >/var/lib/azp-test/journal # searched from outside
+    sync
+}
+trap finish EXIT
+fail() {
+    say "FAILED: $1"
+    azp-bootstrap status
+    azp-bootstrap doctor
+    systemctl --no-pager status azp-bootstrap 'vsts.agent.*'
+    journalctl --no-pager -b -u azp-bootstrap -u 'vsts.agent.*' | tail -80
+    exit 1
+}
+await() { # SECONDS WHAT COMMAND...
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || fail "no $what"
+        sleep 0.5
+    done
+}
+state() { azp-bootstrap status --json; }
+asserted() { systemctl show -P StatusText azp-bootstrap | grep -q ready; }
+figures() {
+    systemctl is-system-running --wait >/dev/null
+    systemd-analyze time | head -1 | sed 's/^/  /'
+    local unit=azp-bootstrap.service
+    local from until
+    from=$(systemctl show -P ExecMainStartTimestampMonotonic $unit)
+    until=$(systemctl show -P ActiveEnterTimestampMonotonic $unit)
+    say "kernel start to azp-bootstrap's start $(awk "BEGIN{printf \"%.1f\", $from/1e6}") s; it held the boot up for $(awk "BEGIN{printf \"%.2f\", ($until-$from)/1e6}") s; kernel start to now $(cut -d' ' -f1 /proc/uptime) s"
+}
+case $mode in
+first | again | clone)
+    await 350 "agent online" asserted
+    say "online $(cut -d' ' -f1 /proc/uptime) s after the kernel's start: $(systemctl show -P StatusText azp-bootstrap)"
+    figures
+    azp-bootstrap status
+    [ "$(systemctl is-enabled azp-bootstrap)" = enabled ] || fail "the daemon is not enabled"
+    if ! grep -q cloud-init=disabled /proc/cmdline; then
+        cloud-init status --wait >/var/lib/azp-test/cloud-init || fail "cloud-init: $(cat /var/lib/azp-test/cloud-init; cloud-init status --long)"
+        say "cloud-init: $(tr -d '\n.' </var/lib/azp-test/cloud-init)"
+        azp-bootstrap config show | grep -q 'written-by-cloud-init' || fail "what cloud-init wrote is not in the configuration"
+    fi
+    azp-bootstrap doctor >/var/lib/azp-test/doctor || fail "doctor: $(cat /var/lib/azp-test/doctor)"
+    ! systemctl --failed --no-legend | grep . || fail "failed units"
+    if [ "$mode" = again ]; then
+        journalctl --no-pager -b -u azp-bootstrap | grep -q 'still joined: nothing to do' || fail "it did not find itself joined"
+        ! journalctl --no-pager -b -u azp-bootstrap | grep -q 'Successfully' || fail "it was registered again"
+    fi
+    ;;
+terminate)
+    await 300 "departure" grep -q '"phase": "removed"' /var/lib/azp-bootstrap/state.json
+    journalctl --no-pager -b -u azp-bootstrap | grep -q acknowledged || fail "the event was not acknowledged"
+    journalctl --no-pager -b -u 'vsts.agent.*' | grep -q 'Job deploy completed with result: Succeeded' || fail "the job did not end as usual"
+    [ ! -e /opt/azp-agent/.agent ] || fail "the registration is still on disk"
+    say "left: $(systemctl show -P StatusText azp-bootstrap)"
+    ;;
+idle)
+    await 150 "agent online" asserted
+    sleep 30
+    unit=/sys/fs/cgroup/system.slice/azp-bootstrap.service
+    pid=$(systemctl show -P MainPID azp-bootstrap)
+    seconds=$(sed -n 's/.*azpidle=\([0-9]*\).*/\1/p' /proc/cmdline)
+    look() {
+        read -r _ cpu <"$unit/cpu.stat"
+        wakes=$(awk '/^voluntary/ {n += $2} END {print n}' /proc/"$pid"/task/*/status)
+    }
+    look
+    cpu0=$cpu wakes0=$wakes
+    sleep "$seconds"
+    look
+    say "idle for $seconds s: $(awk "BEGIN{printf \"%.3f\", ($cpu-$cpu0)/1e6}") CPU s of the whole unit ($(awk "BEGIN{printf \"%.3f\", ($cpu-$cpu0)/1e4/$seconds}") % of a core), $(awk "BEGIN{printf \"%.1f\", ($wakes-$wakes0)/$seconds}") wake-ups a second, resident $(awk '/VmRSS/ {printf "%.1f", $2/1024}' /proc/"$pid"/status) MiB"
+    ;;
+refused)
+    taken() { grep -q '"code": "target"' /var/lib/azp-bootstrap/state.json; }
+    await 150 "refusal" taken
+    azp-bootstrap status | grep -q 'is taken in the environment .* by another agent, which is online' || fail "the reason is another"
+    say "refused: $(systemctl show -P StatusText azp-bootstrap | cut -c1-120)"
+    ;;
+clock)
+    wrong() { journalctl --no-pager -b -u azp-bootstrap | grep -qi 'certificate'; }
+    await 150 "trouble with the clock" wrong
+    say "the daemon, in $(date +%Y): $(systemctl show -P StatusText azp-bootstrap | cut -c1-200)"
+    date -s "@$(($(sed -n 's/.*azptime=\([0-9]*\).*/\1/p' /proc/cmdline) + $(cut -d. -f1 /proc/uptime)))" >/dev/null # as time synchronization does
+    await 150 "agent online" asserted
+    say "online in $(date +%Y): $(systemctl show -P StatusText azp-bootstrap)"
+    ;;
+packages)
+    await 150 "agent online" asserted
+    agent=$(cat /opt/azp-agent/.service)
+    began=$(systemctl show -P MainPID azp-bootstrap)
+    dpkg -i /root/next.deb || fail "the upgrade"
+    [ "$(systemctl show -P MainPID azp-bootstrap)" != "$began" ] || fail "the upgrade did not restart the daemon"
+    await 60 "agent online after the upgrade" asserted
+    journalctl --no-pager -b -u azp-bootstrap | grep -q 'still joined: nothing to do' || fail "the upgrade joined again"
+    grep -q pool: /etc/azp-bootstrap/config.yaml || fail "the upgrade lost the configuration"
+    dpkg -P azp-bootstrap || fail "the purge"
+    [ "$(systemctl is-active azp-bootstrap)" != active ] || fail "the purge left the daemon running"
+    ! ls -d /var/lib/azp-bootstrap /etc/azp-bootstrap 2>/dev/null || fail "the purge left state or configuration"
+    [ "$(systemctl is-active "$agent")" = active ] || fail "the purge took the agent along"
+    say "upgraded and purged; the agent runs on"
+    ;;
+hold) # until the power goes
+    sleep 600
+    ;;
+*) fail "azptest=$mode is unknown" ;;
+esac
+touch /var/lib/azp-test/passed
