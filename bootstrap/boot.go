@@ -241,6 +241,7 @@ func (b *Boot) configure() (err error) {
 	c := b.Config
 	b.Runner = agent.Runner{Home: agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}, Process: c.Agent.Service == "process", State: b.StateDir}
 	b.report.Live.Working(b.Runner.Working)
+	b.journal.Package = prepared(b.Runner.Home)
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint)
 	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile}.FromEnvironment()
 	b.client, err = b.network.Client()

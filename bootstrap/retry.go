@@ -95,6 +95,9 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 	return last
 }
 
+// downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
+const downloadLimit = 10 * time.Minute
+
 // pollLimit is below what counts as waiting for something that failed.
 const pollLimit = 5 * time.Second
 

@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -21,6 +22,7 @@ const (
 func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	debug.FreeOSMemory() // from here on little is needed, and what the PAT left in memory is not
 	heard := make(chan notice, 1)
 	if b.Config.Drain.Enabled && b.journal.Phase == health.Ready {
 		go b.listeners(ctx, heard)

@@ -48,6 +48,12 @@ type Manifest struct {
 	Version    string    `json:"version,omitempty"` // from the file's name, if it tells
 	PreparedAt time.Time `json:"preparedAt"`
 	User       string    `json:"user"`
+	// Source is where it came from: a URL, or the file's name.
+	Source string `json:"source,omitempty"`
+	// Dependencies says what became of the native libraries that the agent needs.
+	Dependencies string `json:"dependencies,omitempty"`
+	// By is the version of azp-bootstrap that prepared it.
+	By string `json:"by,omitempty"`
 }
 
 // layout says what the agent's folder is: fresh from the package and never used, or used on behalf
@@ -71,7 +77,7 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 	if err := h.ours(); err != nil {
 		return Manifest{}, err
 	}
-	if m, err := h.Manifest(); err == nil && m.SHA256 == sum && m.User == h.User && (h.fresh(sum) || h.inUse()) && verify(h.archive(m), sum) == nil {
+	if m, there := h.InPlace(sum); there {
 		report("the package is in place already: %s, SHA-256 verified", h.archive(m))
 		return m, nil
 	}
@@ -102,14 +108,25 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 		}
 		return Manifest{}, err
 	}
-	data, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
+	if err := h.Record(m); err != nil {
 		return Manifest{}, err
 	}
-	if err := maybe.WriteFile(h.manifestFile(), append(data, '\n'), 0o644); err != nil {
-		return Manifest{}, diskFault(err, h.manifestFile())
-	}
 	return m, h.keepOnly(m)
+}
+
+// InPlace reports whether the package of this sum is where prepare would put it, as it would.
+func (h Home) InPlace(sum string) (Manifest, bool) {
+	m, err := h.Manifest()
+	return m, err == nil && m.SHA256 == sum && m.User == h.User && (h.fresh(sum) || h.inUse()) && verify(h.archive(m), sum) == nil
+}
+
+// Record writes the manifest.
+func (h Home) Record(m Manifest) error {
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return diskFault(maybe.WriteFile(h.manifestFile(), append(data, '\n'), 0o644), h.manifestFile())
 }
 
 // keepOnly removes earlier packages, and what an interrupted prepare left.

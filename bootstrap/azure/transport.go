@@ -44,6 +44,28 @@ func (n Network) FromEnvironment() Network {
 // Client makes the HTTP client for Key Vault and Azure DevOps. It follows no redirect: a credential
 // must not follow one, and neither service sends any to a client that is authorized.
 func (n Network) Client() (*http.Client, error) {
+	t, err := n.transport()
+	if err != nil {
+		return nil, err
+	}
+	return client(t, 60*time.Second), nil
+}
+
+// Downloader makes a client for large files and no credentials: it follows redirects, to https only.
+func (n Network) Downloader() (*http.Client, error) {
+	t, err := n.transport()
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: t, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		if r.URL.Scheme != "https" || len(via) > 5 {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}, nil
+}
+
+func (n Network) transport() (*http.Transport, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
@@ -58,7 +80,7 @@ func (n Network) Client() (*http.Client, error) {
 		}
 	}
 	proxy := (&httpproxy.Config{HTTPProxy: n.Proxy, HTTPSProxy: n.Proxy, NoProxy: n.NoProxy}).ProxyFunc()
-	t := &http.Transport{
+	return &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -73,8 +95,7 @@ func (n Network) Client() (*http.Client, error) {
 			}
 			return &fault.ProxyError{Proxy: proxy.Host, Target: req.URL.Opaque + req.URL.Host, Status: res.StatusCode}
 		},
-	}
-	return client(t, 60*time.Second), nil
+	}, nil
 }
 
 func client(t *http.Transport, whole time.Duration) *http.Client {

@@ -240,28 +240,34 @@ func ShowValue(v any) string {
 	return fmt.Sprint(v)
 }
 
-// AgentHome reads agent.dir and agent.user alone, for image time, when the rest of the configuration
-// may come later. Without a file they are the defaults.
-func AgentHome(file string, flags []string) (dir, user string, err error) {
+// ImageTime is what image time needs of the configuration, the rest of which may come later.
+type ImageTime struct {
+	Dir, User string // of the agent
+	Network   Network
+}
+
+// ForImage reads what image time needs. Without a file it is the defaults.
+func ForImage(file string, flags []string) (t ImageTime, err error) {
 	l, err := Load(file, os.Environ(), flags)
 	if err != nil {
 		if _, statErr := os.Stat(file); !errors.Is(statErr, fs.ErrNotExist) {
-			return "", "", err
+			return t, err
 		}
 		l = &Loader{}
 	}
-	values := map[string]any{"agent.dir": defaults["agent.dir"], "agent.user": defaults["agent.user"]}
-	for _, layer := range append(append([]Layer{}, l.local...), l.top...) {
-		for k := range values {
-			if v, ok := layer.Values[k]; ok {
-				values[k] = v.Any
+	values := map[string]string{}
+	for _, key := range []string{"agent.dir", "agent.user", "network.proxy", "network.noProxy", "network.caFile"} {
+		values[key], _ = defaults[key].(string)
+		for _, layer := range append(append([]Layer{}, l.local...), l.top...) {
+			if v, ok := layer.Values[key]; ok {
+				values[key], _ = v.Any.(string)
 			}
 		}
 	}
-	dir, _ = values["agent.dir"].(string)
-	user, _ = values["agent.user"].(string)
-	if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
-		return "", "", Problems{{file, "agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent."}}.Err()
+	t.Dir, t.User = filepath.Clean(values["agent.dir"]), values["agent.user"]
+	t.Network = Network{Proxy: values["network.proxy"], NoProxy: values["network.noProxy"], CAFile: values["network.caFile"]}
+	if !filepath.IsAbs(t.Dir) || t.Dir == "/" {
+		return t, Problems{{file, "agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent."}}.Err()
 	}
-	return filepath.Clean(dir), user, nil
+	return t, nil
 }

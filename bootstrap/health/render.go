@@ -46,6 +46,9 @@ func (s State) Render(out io.Writer, color bool) {
 	if s.Agent.Service != "" {
 		row("service", "%s", s.Agent.Service)
 	}
+	if s.Package != nil {
+		row("package", "%s, prepared %s", s.Package.File, s.Package.PreparedAt.Format(time.RFC3339))
+	}
 	if s.InstanceID != "" {
 		row("instance", "%s", s.InstanceID)
 	}

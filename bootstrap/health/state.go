@@ -50,6 +50,8 @@ type State struct {
 	// Registering is set while config.sh may be at work: what a crash leaves behind under this name
 	// is this VM's own.
 	Registering *Registering `json:"registering,omitempty"`
+	// Package is the agent package that image time put in place.
+	Package *Package `json:"package,omitempty"`
 	// DrainUntil is until when a running job is waited for, in the phase draining.
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
 }
@@ -68,6 +70,13 @@ type Agent struct {
 	ID      int    `json:"id"`
 	Version string `json:"version"`
 	Service string `json:"service"`
+}
+
+// Package is what the manifest of image time says of the agent package.
+type Package struct {
+	File       string    `json:"file"`
+	SHA256     string    `json:"sha256"`
+	PreparedAt time.Time `json:"preparedAt"`
 }
 
 // Secret is a version of the vault's secret, and when it ends, if it does.

@@ -118,6 +118,10 @@ func (s *Sim) front(w http.ResponseWriter, r *http.Request) {
 		s.serve("vault", "", w, r, func(w http.ResponseWriter, r *http.Request) { s.answerVault(*v, w, r) })
 		return
 	}
+	if host == downloadHost {
+		s.serve("download", "", w, r, http.StripPrefix("/agent/", http.FileServer(http.Dir(s.packages))).ServeHTTP)
+		return
+	}
 	s.serve("devops", "", w, r, func(w http.ResponseWriter, r *http.Request) {
 		switch host {
 		case tokenHost:
@@ -131,9 +135,12 @@ func (s *Sim) front(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// downloadHost has the agent's packages: those in the folder packages of the simulator's own.
+const downloadHost = "download.agent.dev.azure.com"
+
 func (s *Sim) known(host string) bool {
 	name := strings.TrimSuffix(host, ":443")
-	if name == tokenHost || name == "management.azure.com" || s.vault(name) != nil {
+	if name == tokenHost || name == downloadHost || name == "management.azure.com" || s.vault(name) != nil {
 		return true
 	}
 	for _, v := range s.servers {

@@ -110,7 +110,7 @@ type Proxy struct {
 
 // A Fault answers in place of a service.
 type Fault struct {
-	Service    string            `yaml:"service"` // imds, identity, vault, devops, proxy
+	Service    string            `yaml:"service"` // imds, identity, vault, devops, download, proxy
 	Method     string            `yaml:"method"`
 	Path       string            `yaml:"path"` // regular expression over host and path
 	Status     int               `yaml:"status"`
@@ -152,7 +152,7 @@ func (s *Scenario) check() error {
 		if f.match, err = regexp.Compile(f.Path); err != nil {
 			return fmt.Errorf("fault %d: %w", i+1, err)
 		}
-		if !strings.Contains(" imds identity vault devops proxy ", " "+f.Service+" ") {
+		if !strings.Contains(" imds identity vault devops download proxy ", " "+f.Service+" ") {
 			return fmt.Errorf("fault %d: unknown service %q", i+1, f.Service)
 		}
 	}

@@ -20,6 +20,7 @@ type Sim struct {
 	log      []Request
 	file     *os.File
 	ca       *authority
+	packages string // folder of agent packages
 
 	events      []ScheduledEvent
 	incarnation int
@@ -53,7 +54,7 @@ func New(s *Scenario, dir string) (*Sim, error) {
 	if err != nil {
 		return nil, err
 	}
-	sim := &Sim{scenario: s, tokens: map[string]token{}, file: f, ca: ca}
+	sim := &Sim{scenario: s, tokens: map[string]token{}, file: f, ca: ca, packages: filepath.Join(dir, "packages")}
 	for i := range s.Servers {
 		sim.servers = append(sim.servers, newServer(sim, s.Servers[i]))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 )
@@ -68,7 +69,7 @@ func show(out io.Writer, s health.State, asJSON bool) error {
 }
 
 func (a *app) readState() (health.State, error) {
-	s, damaged, err := health.ReadState(a.stateDir)
+	s, damaged, err := bootstrap.Status(bootstrap.Options{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir})
 	if damaged != nil {
 		return s, fault.New(fault.State, "%s is damaged", health.StateFile(a.stateDir)).Because(damaged).
 			Hint("The next run sets it aside and finds out anew where the VM stands: systemctl restart azp-bootstrap.")

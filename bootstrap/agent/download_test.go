@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+func TestDownloadLeavesNothingHalfMade(t *testing.T) {
+	whole := strings.Repeat("package", 100_000)
+	sum := sha256.Sum256([]byte(whole))
+	pin := Pin{"linux-x64", "4.248.0", hex.EncodeToString(sum[:])}
+	for _, c := range []struct {
+		name  string
+		serve func(http.ResponseWriter)
+		class fault.Class // none = it is taken
+		wait  bool
+	}{
+		{"whole", func(w http.ResponseWriter) { _, _ = w.Write([]byte(whole)) }, fault.Class{}, false},
+		{"cut short", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "700000")
+			_, _ = w.Write([]byte(whole[:1000]))
+		}, fault.Network, true},
+		{"cut short, of unknown length", func(w http.ResponseWriter) { _, _ = w.Write([]byte(whole[:1000])) }, fault.Agent, false},
+		{"something else", func(w http.ResponseWriter) { _, _ = w.Write([]byte("<html>Sign in to the network")) }, fault.Agent, false},
+		{"not there", func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }, fault.Agent, false},
+		{"busy", func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }, fault.Agent, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/agent/4.248.0/vsts-agent-linux-x64-4.248.0.tar.gz" {
+					t.Errorf("asked for %s", r.URL.Path)
+				}
+				c.serve(w)
+			}))
+			defer s.Close()
+			h := Home{Dir: filepath.Join(t.TempDir(), "agent")}
+			file, err := h.Download(t.Context(), s.Client(), s.URL+"/agent/", pin, func(int64, int64) {})
+			if err == nil {
+				if data, _ := os.ReadFile(file); string(data) != whole || c.class != (fault.Class{}) {
+					t.Errorf("%d bytes were taken", len(data))
+				}
+				h.Discard(file)
+			} else if f := fault.From(err); f.Class != c.class || f.Wait != c.wait || f.Advice == "" {
+				t.Errorf("class %s, passing %v, %q: %v", f.Class.Code, f.Wait, f.Advice, err)
+			}
+			left(t, h)
+		})
+	}
+}
+
+func left(t *testing.T, h Home) {
+	t.Helper()
+	_ = filepath.WalkDir(h.keep(), func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("%s is left", name)
+		}
+		return err
+	})
+}
+
+func TestPrepareOnAFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	disk := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk).CombinedOutput(); err != nil {
+		t.Skipf("no small disk here: %s", out)
+	}
+	defer func() { _ = exec.Command("umount", disk).Run() }()
+	file := filepath.Join(t.TempDir(), "vsts-agent-linux-x64-4.248.0.tar.gz")
+	content := []byte(strings.Repeat("package", 100_000))
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(content)
+	h := Home{Dir: filepath.Join(disk, "agent"), User: "nobody"}
+	_, err := h.Prepare(file, hex.EncodeToString(sum[:]), func(string, ...any) {})
+	if f := fault.From(err); f == nil || f.Class != fault.Agent || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("%v", err)
+	}
+	left(t, h)
+
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }))
+	defer s.Close()
+	_, err = h.Download(t.Context(), s.Client(), s.URL, Pin{"linux-x64", "4.248.0", hex.EncodeToString(sum[:])}, func(int64, int64) {})
+	if f := fault.From(err); f == nil || f.Class != fault.Agent || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("%v", err)
+	}
+	left(t, h)
+}

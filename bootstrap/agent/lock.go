@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"bufio"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// A Pin names the agent's package for one platform: its version and its SHA-256.
+type Pin struct{ Platform, Version, SHA256 string }
+
+// Platforms are those that packages are published for (releaseNote.md of the agent's repository).
+var Platforms = []string{"linux-x64", "linux-arm64", "linux-arm", "linux-musl-x64", "linux-musl-arm64", "osx-x64", "osx-arm64", "win-x64", "win-x86", "win-arm64"}
+
+// Platform is this machine's, in the agent's words.
+func Platform() string {
+	system := map[string]string{"linux": "linux", "darwin": "osx", "windows": "win"}[runtime.GOOS]
+	if libraries, _ := os.ReadDir("/lib"); runtime.GOOS == "linux" && slices.ContainsFunc(libraries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ld-musl-") }) {
+		system = "linux-musl"
+	}
+	return system + "-" + map[string]string{"amd64": "x64", "386": "x86", "arm64": "arm64", "arm": "arm"}[runtime.GOARCH]
+}
+
+// File is the package's name.
+func (p Pin) File() string {
+	if strings.HasPrefix(p.Platform, "win-") {
+		return "vsts-agent-" + p.Platform + "-" + p.Version + ".zip"
+	}
+	return "vsts-agent-" + p.Platform + "-" + p.Version + ".tar.gz"
+}
+
+var agentVersion = regexp.MustCompile(`^[0-9]{1,4}(\.[0-9]{1,6}){2}$`)
+
+// ReadLock finds the pin for a platform in a lock file: one line for each platform, "PLATFORM VERSION
+// SHA256"; # begins a comment. The whole file is checked, so that a review finds it right or refused.
+func ReadLock(file, platform string) (Pin, error) {
+	f, err := os.Open(file) //nolint:gosec // the operator names it
+	if err != nil {
+		return Pin{}, fault.New(fault.Agent, "the lock file").Because(err).Hint("Name it with --lock; scripts/pin-agent.sh VERSION writes one.")
+	}
+	defer f.Close() //nolint:errcheck // only read
+	found := Pin{}
+	seen := map[string]bool{}
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		fields := strings.Fields(text)
+		if len(fields) == 0 {
+			continue
+		}
+		bad := func(why string) (Pin, error) {
+			return Pin{}, fault.New(fault.Agent, "%s:%d: %s", file, n, why).Hint("Write one line for each platform: linux-x64 4.248.0 SHA256. scripts/pin-agent.sh VERSION writes them.")
+		}
+		switch {
+		case len(fields) != 3:
+			return bad("not PLATFORM VERSION SHA256")
+		case !slices.Contains(Platforms, fields[0]):
+			return bad("unknown platform " + fields[0])
+		case seen[fields[0]]:
+			return bad("the platform " + fields[0] + " stands twice")
+		case !agentVersion.MatchString(fields[1]):
+			return bad("not a version: " + fields[1])
+		case !isSum(fields[2]):
+			return bad("not a SHA-256 sum: " + fields[2])
+		}
+		seen[fields[0]] = true
+		if fields[0] == platform {
+			found = Pin{fields[0], fields[1], strings.ToLower(fields[2])}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return Pin{}, fault.New(fault.Agent, "the lock file %s", file).Because(err).Hint("It is not a text file of short lines.")
+	}
+	if found.Platform == "" {
+		return Pin{}, fault.New(fault.Agent, "%s pins no package for %s", file, platform).
+			Hint("Pin one: scripts/pin-agent.sh VERSION, compare the sums with the agent's release page, and commit the file.")
+	}
+	return found, nil
+}
