@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"os"
 	"strings"
 
@@ -74,6 +75,10 @@ func fromPairs(name string, pairs []string) (Layer, Problems) {
 	}
 	return l, ps
 }
+
+// WritableByOthers says who besides root and the caller may write a file, and what mends it; "" if
+// nobody. On Windows the folders' access lists decide; nothing is said here.
+func WritableByOthers(fi fs.FileInfo) (who, fix string) { return writableByOthers(fi) }
 
 // checkOwner refuses what others could have written.
 func checkOwner(path string) Problems {

@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 identity, fetches a personal access token (PAT) from Key Vault, checks it, registers the VM as an
 environment resource, a deployment group target or an agent of a pool, and confirms that it is online.
 
-At image time:  azp-bootstrap prepare, install
+At image time:  azp-bootstrap prepare, install, seal
 At boot:        azp-bootstrap run (by its service)
 To look:        azp-bootstrap status, doctor, config show
 
@@ -92,7 +92,7 @@ Each has its page in docs/troubleshooting.md.`,
 	f.StringVar(&a.logLevel, "log-level", fromEnv("LOG_LEVEL", "info"), "error, warn, info, debug or trace")
 	f.StringVar(&a.logFormat, "log-format", fromEnv("LOG_FORMAT", "auto"), "auto, text, json or journal")
 	f.StringArrayVar(&a.set, "set", nil, "set one configuration value: `KEY=VALUE`; may be repeated")
-	root.AddCommand(a.runCommand(), a.installCommand(), a.uninstallCommand(), a.prepareCommand(), a.statusCommand(), a.doctorCommand(), a.deregisterCommand(), a.sweepCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.installCommand(), a.uninstallCommand(), a.prepareCommand(), a.sealCommand(), a.statusCommand(), a.doctorCommand(), a.deregisterCommand(), a.sweepCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// registrationFiles are what configuring the agent leaves in its folder.
+var registrationFiles = []string{".agent", ".agent_migrated", ".credentials", ".credentials_migrated", ".credentials_rsaparams", ".service", ".proxycredentials"}
+
+// Registered names the file that shows that this folder's agent is registered; "" if it is not.
+func (h Home) Registered() string {
+	for _, n := range registrationFiles {
+		if _, err := os.Lstat(h.path(n)); err == nil {
+			return h.path(n)
+		}
+	}
+	return ""
+}
+
+// Renew makes a folder that was used fresh again, from the verified package. There may be none.
+func (h Home) Renew() error {
+	m, err := h.Manifest()
+	if err != nil || h.fresh(m.SHA256) && len(h.leftovers()) == 0 {
+		return nil // Lint reports what is missing
+	}
+	return h.layFresh(m)
+}
+
+// leftovers are files that no package brings.
+func (h Home) leftovers() (names []string) {
+	for _, n := range append([]string{"_diag", "_work", ".path", ".env"}, registrationFiles...) {
+		if _, err := os.Lstat(h.path(n)); err == nil {
+			names = append(names, h.path(n))
+		}
+	}
+	return names
+}
+
+// Lint looks for what must not be in an image: each finding is a file and what is wrong with it.
+func (h Home) Lint(report func(file, wrong, fix string)) {
+	if _, err := os.Stat(h.keep()); errors.Is(err, fs.ErrNotExist) {
+		report(h.keep(), "there is no agent package", "azp-bootstrap prepare puts one in place.")
+		return
+	}
+	for _, name := range h.leftovers() {
+		report(name, "left by an agent that was configured here", "azp-bootstrap seal removes it.")
+	}
+	m, err := h.Verify()
+	if err != nil {
+		f := fault.From(err)
+		report(h.keep(), f.Error(), f.Advice)
+		return
+	}
+	if !h.fresh(m.SHA256) {
+		report(h.Dir, "not fresh from the package: the agent was configured here", "azp-bootstrap seal lays it anew.")
+	}
+}
+
+// RemoveUnits removes the units of agents below a systemd folder.
+func RemoveUnits(dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && !d.IsDir() && IsUnit(d.Name()) {
+			err = os.Remove(name)
+		}
+		return err
+	})
+}
+
+// IsUnit reports whether a file has the name of an agent's unit.
+func IsUnit(name string) bool {
+	return strings.HasPrefix(name, "vsts.agent.") && strings.HasSuffix(name, ".service")
+}

@@ -1,0 +1,86 @@
+//go:build unix
+
+package bootstrap
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// hostName is the name of the host that the image was built on, where it tells one host from another.
+func (i *image) hostName() string {
+	name := ""
+	if i.live() {
+		name, _ = os.Hostname()
+	} else if data, err := os.ReadFile(i.at("/etc/hostname")); err == nil {
+		name = strings.TrimSpace(string(data))
+	}
+	if name = strings.SplitN(name, ".", 2)[0]; len(name) < 4 || name == "localhost" || name == "debian" || name == "ubuntu" {
+		return ""
+	}
+	return name
+}
+
+// cleanLogs removes the journal and empties logs that name the host.
+func (i *image) cleanLogs() error {
+	i.Say("logs that name this host are emptied")
+	if i.live() {
+		_ = exec.Command("journalctl", "--rotate").Run() // what is being written goes with the rest
+	}
+	return i.logs(func(name, _ string) error {
+		i.removed++
+		if strings.Contains(name, ".journal") || strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".xz") {
+			return os.Remove(name)
+		}
+		return os.Truncate(name, 0)
+	})
+}
+
+// deep are traces of the host that waagent -deprovision would remove, and cloud-init's of its first boot.
+var deep = []string{
+	"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/dhcp/*.lease*", "/var/lib/NetworkManager/*.lease",
+	"/var/lib/cloud/instance", "/var/lib/cloud/instances/*", "/var/lib/cloud/data/*", "/var/lib/cloud/sem/*", "/var/lib/waagent/*.xml",
+}
+
+const (
+	machineID     = "/etc/machine-id"
+	dbusMachineID = "/var/lib/dbus/machine-id"
+)
+
+func (i *image) cleanDeep() error {
+	i.Say("SSH host keys, the machine's ID and cloud-init's traces are removed")
+	for _, pattern := range deep {
+		names, _ := filepath.Glob(i.at(pattern))
+		for _, name := range names {
+			if err := i.remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	// An empty machine-id is filled in by the first boot (machine-id(5)); a missing one would not be
+	// where /etc is read-only at that time.
+	if fi, err := os.Lstat(i.at(machineID)); err == nil && fi.Size() > 0 {
+		i.removed++
+		if err := os.Truncate(i.at(machineID), 0); err != nil {
+			return err
+		}
+	}
+	if fi, err := os.Lstat(i.at(dbusMachineID)); err == nil && fi.Mode().IsRegular() {
+		return i.remove(i.at(dbusMachineID))
+	}
+	return nil
+}
+
+func (i *image) lintDeep() {
+	for _, pattern := range deep {
+		names, _ := filepath.Glob(i.at(pattern))
+		for _, name := range names {
+			i.note(name, "belongs to the host that the image was built on", "azp-bootstrap seal --deep removes it, or waagent -deprovision.")
+		}
+	}
+	if data, err := os.ReadFile(i.at(machineID)); err == nil && strings.TrimSpace(string(data)) != "" && strings.TrimSpace(string(data)) != "uninitialized" {
+		i.note(i.at(machineID), "every clone would have the same machine's ID", "azp-bootstrap seal --deep empties it.")
+	}
+}
