@@ -37,6 +37,14 @@ systemd-test: build ## Boot Debian under systemd-nspawn and join it, at producti
 vm-test: build ## Boot real virtual machines, with a terminate notice at the end: SUITE=quick|idle|full (root; installs QEMU with apt)
 	@scripts/vm-test.sh $(BUILD) $(or $(SUITE),quick)
 
+.PHONY: image
+image: build ## Build an image with Packer and QEMU into build/image: PACKAGE=FILE LOCK=FILE for a real agent (root; installs both with apt)
+	@scripts/image.sh $(BUILD)
+
+.PHONY: packer-validate
+packer-validate: ## Validate the Packer templates
+	@scripts/packer-validate.sh
+
 .PHONY: packages
 packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
 	@scripts/package.sh $(VERSION) dist amd64 arm64

@@ -46,6 +46,11 @@ ssh_genkeytypes: [ed25519]
 manage_etc_hosts: false
 YAML
 
+# The examples of the documentation, checked by the cloud-init of this image.
+cp "$here/../docs/deploy/cloud-init.yaml" "$root/tmp/"
+inside cloud-init schema --config-file /tmp/cloud-init.yaml
+rm "$root/tmp/cloud-init.yaml"
+
 # The test, which powers the machine off.
 install -m 755 "$here/vm/guest.sh" "$root/usr/local/sbin/azp-test"
 cat >"$root/etc/systemd/system/azp-test.service" <<'UNIT'

@@ -1,0 +1,120 @@
+# A scale set whose VMs join Azure Pipelines by themselves. See README.md here.
+terraform {
+  required_providers {
+    azurerm = {
+      source  = "hashicorp/azurerm"
+      version = "~> 4.0"
+    }
+  }
+}
+
+provider "azurerm" {
+  features {}
+}
+
+variable "resource_group" { type = string }
+variable "location" { type = string }
+variable "image_id" { type = string } # of a gallery image version, or of the definition for the latest
+variable "subnet_id" { type = string }
+variable "vault_name" { type = string } # of a vault in this resource group that holds the secret
+variable "ssh_key" { type = string }
+
+variable "name" {
+  type    = string
+  default = "web"
+}
+
+variable "secret_name" {
+  type    = string
+  default = "azp-pat"
+}
+
+resource "azurerm_user_assigned_identity" "agents" {
+  name                = "${var.name}-agents"
+  resource_group_name = var.resource_group
+  location            = var.location
+}
+
+data "azurerm_key_vault" "vault" {
+  name                = var.vault_name
+  resource_group_name = var.resource_group
+}
+
+# On this one secret. Its value is not read here: it would stand in Terraform's state.
+resource "azurerm_role_assignment" "may_read" {
+  scope                = "${data.azurerm_key_vault.vault.id}/secrets/${var.secret_name}"
+  role_definition_name = "Key Vault Secrets User"
+  principal_id         = azurerm_user_assigned_identity.agents.principal_id
+  principal_type       = "ServicePrincipal"
+}
+
+resource "azurerm_linux_virtual_machine_scale_set" "agents" {
+  name                = var.name
+  resource_group_name = var.resource_group
+  location            = var.location
+  sku                 = "Standard_D2s_v5"
+  instances           = 2
+  source_image_id     = var.image_id
+  overprovision       = false # a VM that is made only to be deleted would register for nothing
+  secure_boot_enabled = true
+  vtpm_enabled        = true
+  admin_username      = "azureuser"
+  depends_on          = [azurerm_role_assignment.may_read]
+
+  # What this scale set joins (sources.userData must be on in the image's configuration).
+  user_data = base64encode(yamlencode({
+    "azp-bootstrap" = { target = { environment = { project = "Shop", name = "production", tags = ["web"] } } }
+  }))
+
+  admin_ssh_key {
+    username   = "azureuser"
+    public_key = var.ssh_key
+  }
+
+  identity {
+    type         = "UserAssigned"
+    identity_ids = [azurerm_user_assigned_identity.agents.id]
+  }
+
+  os_disk {
+    caching              = "ReadWrite"
+    storage_account_type = "Premium_LRS"
+  }
+
+  network_interface {
+    name    = "nic"
+    primary = true
+    ip_configuration {
+      name      = "ip"
+      primary   = true
+      subnet_id = var.subnet_id
+    }
+  }
+
+  # A running job is waited for up to this, less 15 s, and up to drain.timeout.
+  termination_notification {
+    enabled = true
+    timeout = "PT15M"
+  }
+
+  automatic_instance_repair {
+    enabled      = true
+    grace_period = "PT30M" # as health.grace
+    action       = "Replace"
+  }
+
+  boot_diagnostics {} # the serial console shows each phase, and what failed
+
+  extension {
+    name                       = "health"
+    publisher                  = "Microsoft.ManagedServices"
+    type                       = "ApplicationHealthLinux"
+    type_handler_version       = "2.0" # rich states
+    auto_upgrade_minor_version = true
+    settings                   = jsonencode({ protocol = "http", port = 8484, requestPath = "/healthz", gracePeriod = 1800 })
+  }
+}
+
+output "client_id" {
+  value = azurerm_user_assigned_identity.agents.client_id # credential.identity.clientId
+}

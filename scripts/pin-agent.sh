@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Pins a version of the Azure Pipelines agent: downloads its packages, and writes their SHA-256 sums into the
+# lock file, one line for each platform. Compare them with the agent's release page
+# (github.com/microsoft/azure-pipelines-agent/releases) before you commit: that page is the second witness.
+#
+#   scripts/pin-agent.sh VERSION [LOCK [PLATFORM...]]      SOURCE=https://… for a mirror
+set -euo pipefail
+version=$1
+lock=${2:-packer/agent.lock}
+source=${SOURCE:-https://download.agent.dev.azure.com/agent}
+platforms=("${@:3}")
+[ ${#platforms[@]} -gt 0 ] || platforms=(linux-x64 linux-arm64 linux-musl-x64 osx-x64 osx-arm64 win-x64)
+new=$(mktemp)
+trap 'rm -f "$new" "$new.package"' EXIT
+[ ! -f "$lock" ] || sed -n '/^#/p' "$lock" | grep -v '^# Nothing is pinned' >"$new" || true
+for platform in "${platforms[@]}"; do
+    ending=tar.gz
+    case $platform in win-*) ending=zip ;; esac
+    file=vsts-agent-$platform-$version.$ending
+    echo "downloading $file" >&2
+    curl -fsSL --proto '=https' --retry 3 -o "$new.package" "$source/$version/$file"
+    echo "$platform $version $(sha256sum <"$new.package" | cut -d' ' -f1)" | tee -a "$new"
+done
+cp "$new" "$lock"
+echo "written to $lock: compare the sums with https://github.com/microsoft/azure-pipelines-agent/releases/tag/v$version" >&2
