@@ -104,6 +104,7 @@ func Run(ctx context.Context, o Options) error {
 	defer signal.Stop(reload)
 	b.report.Begun()
 	defer b.report.Stopping()
+	falls := brake{backoff: slowly()}
 	for slow := slowly(); ; b = b.again() {
 		err := b.configure()
 		if !o.Once { // a daemon shows its health even if its configuration is refused
@@ -124,7 +125,7 @@ func Run(ctx context.Context, o Options) error {
 		}
 		if err == nil {
 			slow.Reset()
-			b.watch(ctx, reload)
+			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore) })
 		} else {
 			pauseOr(ctx, slow.NextBackOff(), reload)
 		}

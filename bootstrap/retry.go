@@ -108,6 +108,26 @@ func slowly() *backoff.ExponentialBackOff {
 	return s
 }
 
+// A brake slows down bringing up an agent that falls over and over: the first time it is brought up at
+// once, then after a minute, later after up to 15. One that stood for long is new to it.
+type brake struct {
+	backoff   *backoff.ExponentialBackOff
+	notBefore time.Time
+}
+
+const stoodLong = 15 * time.Minute
+
+func (f *brake) watched(watch func(notBefore time.Time) (fell bool)) {
+	begun := time.Now()
+	fell := watch(f.notBefore)
+	if time.Since(begun) > stoodLong {
+		f.backoff.Reset()
+	}
+	if fell {
+		f.notBefore = time.Now().Add(f.backoff.NextBackOff())
+	}
+}
+
 // pauseOr waits until the time is over, ctx ends or a signal comes.
 func pauseOr(ctx context.Context, d time.Duration, signals <-chan os.Signal) {
 	ctx, cancel := context.WithTimeout(ctx, d)

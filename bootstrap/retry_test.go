@@ -113,3 +113,26 @@ func TestLock(t *testing.T) {
 	}
 	_ = f.Close()
 }
+
+// An agent that falls over and over is brought up ever more slowly; one that stood for long is new to it.
+func TestBrakeSlowsDownAnAgentThatFalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := brake{backoff: slowly()}
+		var waits []time.Duration
+		for _, stood := range []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Hour, time.Second} {
+			f.watched(func(notBefore time.Time) bool {
+				begin := time.Now()
+				time.Sleep(max(stood, time.Until(notBefore)))
+				waits = append(waits, time.Since(begin))
+				return true
+			})
+		}
+		if waits[0] != time.Second || waits[1] < 40*time.Second || waits[3] < waits[1] || waits[5] > 90*time.Second {
+			t.Errorf("brought up after %v", waits)
+		}
+		f.watched(func(time.Time) bool { return false }) // a reload is no fall
+		if time.Until(f.notBefore) > 90*time.Second {
+			t.Errorf("a reload counts as a fall: not before %s", time.Until(f.notBefore))
+		}
+	})
+}

@@ -18,8 +18,9 @@ const (
 )
 
 // watch stays with a VM that is ready, or has left, until ctx ends or another attempt is due: the
-// configuration changed, or the agent is down and needs more than its service manager. It holds no PAT.
-func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
+// configuration changed, or the agent is down and needs more than its service manager: then fell is true,
+// but not before notBefore. It holds no PAT.
+func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore time.Time) (fell bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	debug.FreeOSMemory() // from here on little is needed, and what the PAT left in memory is not
@@ -41,15 +42,15 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 	for down := 0; ; {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case n := <-heard:
 			if err := b.leaveNow(n); err == nil || b.journal.Phase == health.Draining {
 				continue // from now on there is nothing to watch but the end
 			}
-			return
+			return false
 		case <-reload:
 			if b.accepts() {
-				return
+				return false
 			}
 		case s := <-said:
 			switch {
@@ -66,16 +67,17 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 			if err == nil && s.Phase != b.journal.Phase { // another command works on this VM, or has
 				b.report.Live.Set(s)
 				if s.Phase == health.Ready {
-					return
+					return false
 				}
 				b.journal.State = s
 			}
 			if b.journal.Phase != health.Ready {
 				continue
 			}
-			if missing {
+			early := time.Now().Before(notBefore)
+			if missing && !early {
 				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server knows it no more: Azure DevOps is asked")
-				return
+				return true
 			}
 			if running, state := b.Runner.Running(b.journal.Agent.Service); running {
 				down = 0
@@ -83,11 +85,10 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal) {
 				continue
 			} else if down++; !b.Runner.Process && down < patience {
 				continue
-			} else {
-				b.report.Live.AgentDown(true)
+			} else if b.report.Live.AgentDown(true); !early {
 				b.Log.WithField("service", state).Warn("the agent is down: it is brought up again")
+				return true
 			}
-			return
 		}
 	}
 }
