@@ -27,7 +27,9 @@ func (i *image) hostName() string {
 func (i *image) cleanLogs() error {
 	i.Say("logs that name this host are emptied")
 	if i.live() {
-		_ = exec.Command("journalctl", "--rotate").Run() // what is being written goes with the rest
+		// From here on the journal is kept in memory (journalctl(1)): what the shutdown says of this
+		// host must not be on the disk either. Without systemd there is none.
+		_ = exec.Command("journalctl", "--relinquish-var").Run()
 	}
 	return i.logs(func(name, _ string) error {
 		i.removed++
@@ -51,6 +53,10 @@ const (
 
 func (i *image) cleanDeep() error {
 	i.Say("SSH host keys, the machine's ID and cloud-init's traces are removed")
+	if i.live() {
+		// It writes a seed when it stops: now, rather than at the shutdown that follows.
+		_ = exec.Command("systemctl", "stop", "systemd-random-seed.service").Run()
+	}
 	for _, pattern := range deep {
 		names, _ := filepath.Glob(i.at(pattern))
 		for _, name := range names {

@@ -56,5 +56,14 @@ PACKER_CACHE_DIR=$dir/cache packer build -color=false \
     -var "base_image=$dir/base.qcow2" -var "kernel=$base/vmlinuz" -var "initrd=$base/initrd" -var "accelerator=$accelerator" \
     -var "seed=$dir/seed" -var "ssh_key=$dir/seed.key" -var "package=$(echo "$dir"/dist/*.deb)" -var "agent_package=$PACKAGE" -var "lock=$LOCK" \
     -var "output=$build/image" packer/local.pkr.hcl
+echo "== looking into the image"
+qemu-img convert -O raw "$build/image/azp-bootstrap.qcow2" "$dir/image.raw"
+mkdir "$dir/mnt"
+if mount -o loop,ro "$dir/image.raw" "$dir/mnt"; then
+    "$build/azp-bootstrap" seal --deep --check --root "$dir/mnt" || { umount "$dir/mnt"; exit 1; }
+    umount "$dir/mnt"
+else
+    echo "no loop devices here: not looked into" >&2
+fi
 cp "$base/vmlinuz" "$base/initrd" "$build/image/"
 ls -l "$build/image"

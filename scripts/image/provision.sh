@@ -3,6 +3,10 @@
 # the agent that the lock file pins. Packer puts the files into /tmp.
 set -euo pipefail
 cd /tmp
+# SSH answers before the first boot is done; what cloud-init writes later would miss the sealing.
+if command -v cloud-init >/dev/null; then
+    cloud-init status --wait || true
+fi
 if command -v dpkg >/dev/null; then
     dpkg -i ./azp-bootstrap_*.deb
 else

@@ -117,3 +117,13 @@ power web_2 "$dir/packages" packages
 keep "$dir/packages" packages
 passed "$dir/packages"
 sim delete-agent web-000002
+
+say "a VM that is shut down leaves, where drain.onShutdown is set; one that reboots does not"
+disk shutdown
+power web_2 "$dir/shutdown" reboot
+keep "$dir/shutdown" reboot
+[ "$(count offline)" = 1 ] || fail "a reboot took the agent along"
+power web_2 "$dir/shutdown" shutdown
+keep "$dir/shutdown" shutdown
+passed "$dir/shutdown"
+[ "$(count offline)" = 0 ] || fail "the agent was left behind at the shutdown"

@@ -44,7 +44,7 @@ figures() {
 }
 case $mode in
 first | again | clone)
-    await 350 "agent online" asserted
+    await 700 "agent online" asserted
     say "online $(cut -d' ' -f1 /proc/uptime) s after the kernel's start: $(systemctl show -P StatusText azp-bootstrap)"
     figures
     azp-bootstrap status
@@ -69,7 +69,7 @@ terminate)
     say "left: $(systemctl show -P StatusText azp-bootstrap)"
     ;;
 idle)
-    await 150 "agent online" asserted
+    await 400 "agent online" asserted
     sleep 30
     unit=/sys/fs/cgroup/system.slice/azp-bootstrap.service
     pid=$(systemctl show -P MainPID azp-bootstrap)
@@ -95,11 +95,11 @@ clock)
     await 150 "trouble with the clock" wrong
     say "the daemon, in $(date +%Y): $(systemctl show -P StatusText azp-bootstrap | cut -c1-200)"
     date -s "@$(($(sed -n 's/.*azptime=\([0-9]*\).*/\1/p' /proc/cmdline) + $(cut -d. -f1 /proc/uptime)))" >/dev/null # as time synchronization does
-    await 150 "agent online" asserted
+    await 400 "agent online" asserted
     say "online in $(date +%Y): $(systemctl show -P StatusText azp-bootstrap)"
     ;;
 packages)
-    await 150 "agent online" asserted
+    await 400 "agent online" asserted
     agent=$(cat /opt/azp-agent/.service)
     began=$(systemctl show -P MainPID azp-bootstrap)
     dpkg -i /root/next.deb || fail "the upgrade"
@@ -113,9 +113,22 @@ packages)
     [ "$(systemctl is-active "$agent")" = active ] || fail "the purge took the agent along"
     say "upgraded and purged; the agent runs on"
     ;;
+reboot | shutdown) # with drain.onShutdown; -no-reboot lets QEMU end at a reboot as well
+    printf 'drain: {onShutdown: true}\n' >/etc/azp-bootstrap/conf.d/60-drain.yaml
+    await 700 "agent online" asserted
+    systemctl reload azp-bootstrap
+    reloaded() { journalctl --no-pager -b -u azp-bootstrap | grep -q 'the configuration is read again'; }
+    await 60 "reload" reloaded
+    await 60 "agent online after the reload" asserted
+    ;;
 hold) # until the power goes
     sleep 600
     ;;
 *) fail "azptest=$mode is unknown" ;;
 esac
 touch /var/lib/azp-test/passed
+if [ "$mode" = reboot ]; then
+    finish
+    systemctl --no-block reboot
+    sleep 60
+fi

@@ -73,7 +73,7 @@ power() {
     local seed=()
     [ ! -f "$disk.seed" ] || seed=(-drive "file=$disk.seed,if=virtio,format=raw,readonly=on")
     # shellcheck disable=SC2086,SC2154 # words; accel is set by the caller from accelerator
-    ip netns exec "azp-$$-$vm" timeout "${limit:-400}" qemu-system-x86_64 $accel -smp 2 -m 1024 -display none -monitor none -no-reboot \
+    ip netns exec "azp-$$-$vm" timeout "${limit:-900}" qemu-system-x86_64 $accel -smp 2 -m 1024 -display none -monitor none -no-reboot \
         -serial "file:$disk.console" -kernel "$base/vmlinuz" -initrd "$base/initrd" \
         -append "root=/dev/vda rw console=ttyS0 net.ifnames=0 azptest=$mode ${append:-}" \
         -drive "file=$disk,if=virtio,format=qcow2,cache=unsafe" "${seed[@]}" \
