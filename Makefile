@@ -34,8 +34,8 @@ systemd-test: build ## Boot Debian under systemd-nspawn and join it, at producti
 	@scripts/systemd-test.sh $(BUILD)
 
 .PHONY: vm-test
-vm-test: build ## Boot real virtual machines, with a terminate notice at the end: SUITE=quick|idle|full (root; installs QEMU with apt)
-	@scripts/vm-test.sh $(BUILD) $(or $(SUITE),quick)
+vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late idle" or full, by default quick (root; installs QEMU with apt)
+	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
 
 .PHONY: image
 image: build ## Build an image with Packer and QEMU into build/image: PACKAGE=FILE LOCK=FILE for a real agent (root; installs both with apt)

@@ -3,10 +3,11 @@
 # package in it. Only Azure is simulated, at its true addresses and names: IMDS at 169.254.169.254, the vault and
 # Azure DevOps behind TLS.
 #
-#   scripts/vm-test.sh BUILD quick|idle|full
+#   scripts/vm-test.sh BUILD PART...     quick, clones, cuts, late, idle; full is all of them
 set -euo pipefail
 build=$(cd "$1" && pwd)
-suite=$2
+parts=" ${*:2} "
+case $parts in *" full "*) parts=" quick clones cuts late idle " ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "vm-test needs root: it makes network namespaces and a disk image." >&2; exit 1; }
 "$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs
@@ -23,6 +24,7 @@ fail() {
     echo "FAILED: $*" >&2
     exit 1
 }
+has() { case $parts in *" $1 "*) return 0 ;; *) return 1 ;; esac }
 keep() { # consoles are artifacts
     mkdir -p "$build/vm-test"
     cp "$1.console" "$build/vm-test/$(basename "$1")-$2.console"
@@ -45,7 +47,7 @@ azure
 
 package=vsts-agent-linux-x64-4.248.0.tar.gz
 sum=$("$build/azp-sim" agent-package "$dir/$package")
-"$here/vm/image.sh" "$build" "$dir" "$base" "$dir/$package" "$sum" "$([ "$suite" != full ] || echo next)"
+"$here/vm/image.sh" "$build" "$dir" "$base" "$dir/$package" "$sum" "$(! has late || echo next)"
 
 # disk NAME: a new disk from the image, and the user data that this VM is given.
 disk() {
@@ -75,48 +77,11 @@ awaitOnline() {
 }
 
 for vm in web_1 web_2 web_3 web_4 web_5; do place "$vm"; done
-if [ "$suite" = idle ]; then
-    # shellcheck source=scripts/vm/idle.sh
-    . "$here/vm/idle.sh"
-    say "vm-test ($suite): passed"
-    exit 0
-fi
 
-say "first boot"
-disk first
-power web_1 "$dir/first" first
-keep "$dir/first" first
-passed "$dir/first"
-[ "$(count offline)" = 1 ] || fail "not exactly one agent after the first boot"
-
-say "second boot: nothing is registered again"
-power web_1 "$dir/first" again
-keep "$dir/first" again
-passed "$dir/first"
-[ "$(count offline)" = 1 ] || fail "not exactly one agent after the second boot"
-
-say "Azure takes the VM away while a job runs"
-power web_1 "$dir/first" terminate &
-machine=$!
-awaitOnline 1 || fail "the agent does not come online"
-sim job --takes 8s web-000001 >/dev/null
-sim event --vm web_1 --in 5m Terminate >/dev/null
-wait "$machine"
-keep "$dir/first" terminate
-passed "$dir/first"
-[ "$(count online)$(count offline)" = 00 ] || fail "the agent is still on the server"
-sim jobs --json | jq -e '.[-1].result == "succeeded"' >/dev/null || fail "the job did not succeed"
-sim jobs --json >"$dir/jobs.json"
-jq -rs '(.[0] | map(select(.service=="devops" and .method=="DELETE")) | last | .at) as $gone
-    | (.[0] | map(select(.service=="imds" and .method=="POST")) | last | .at) as $answered
-    | (.[1] | last | .finished) as $ended
-    | if $ended < $gone and $gone < $answered then "  ok: job ended \($ended[11:19]), agent removed \($gone[11:19]), event acknowledged \($answered[11:19])" else error("order: job \($ended), agent \($gone), event \($answered)") end' \
-    <(jq -s . "$dir/azure/requests.jsonl") "$dir/jobs.json"
-
-if [ "$suite" = full ]; then
-    # shellcheck source=scripts/vm/full.sh
-    . "$here/vm/full.sh"
-    # shellcheck source=scripts/vm/idle.sh
-    . "$here/vm/idle.sh"
-fi
-say "vm-test ($suite): passed; the consoles are in $build/vm-test"
+passed=0
+for part in $parts; do
+    # shellcheck source=/dev/null
+    . "$here/vm/$part.sh"
+    passed=$((passed + 1))
+done
+say "vm-test:$parts($passed parts) passed; the consoles are in $build/vm-test"

@@ -85,7 +85,7 @@ idle)
     say "idle for $seconds s: $(awk "BEGIN{printf \"%.3f\", ($cpu-$cpu0)/1e6}") CPU s of the whole unit ($(awk "BEGIN{printf \"%.3f\", ($cpu-$cpu0)/1e4/$seconds}") % of a core), $(awk "BEGIN{printf \"%.1f\", ($wakes-$wakes0)/$seconds}") wake-ups a second, resident $(awk '/VmRSS/ {printf "%.1f", $2/1024}' /proc/"$pid"/status) MiB"
     ;;
 refused)
-    taken() { grep -q '"code": "target"' /var/lib/azp-bootstrap/state.json; }
+    taken() { grep -qs '"code": "target"' /var/lib/azp-bootstrap/state.json; }
     await 150 "refusal" taken
     azp-bootstrap status | grep -q 'is taken in the environment .* by another agent, which is online' || fail "the reason is another"
     say "refused: $(systemctl show -P StatusText azp-bootstrap | cut -c1-120)"

@@ -80,6 +80,9 @@ power() {
         -netdev user,id=n0 -device virtio-net-pci,netdev=n0,romfile= "$@"
 }
 
+# powerCut DISK: the power of the machine that runs on this disk.
+powerCut() { pkill -KILL -f "qemu-system.*file=$1,"; }
+
 # passed DISK: what the guest found, from its disk.
 passed() {
     qemu-img convert -O raw "$1" "$1.raw"
