@@ -20,7 +20,8 @@ func (a *app) sealCommand() *cobra.Command {
 		Short: "Image time, last step: remove all that belongs to this host, then check the image",
 		Long: `seal is the last step of an image build: it removes the state, the agent's registration and service, the
 journal and logs that name this host, so that every clone boots as new; with --deep also SSH host keys,
-the machine's ID and cloud-init's traces (for builds without waagent -deprovision). Then it checks the
+the machine's ID and cloud-init's traces (for builds without waagent -deprovision; something must make
+the host keys anew at the first boot, as cloud-init does). Then it checks the
 image and fails with the names of files that must not be in it: registrations, keys, state, tokens, logs
 that name a host, files that others may write, a package that is not what it should be.
 
