@@ -55,8 +55,8 @@ first | again | clone)
         azp-bootstrap config show | grep -q 'written-by-cloud-init' || fail "what cloud-init wrote is not in the configuration"
     fi
     azp-bootstrap doctor >/var/lib/azp-test/doctor || fail "doctor: $(cat /var/lib/azp-test/doctor)"
-    # without cloud-init nobody makes the host keys anew that the sealing removed
-    ! systemctl --failed --no-legend | grep -v "$(grep -q cloud-init=disabled /proc/cmdline && echo ssh.service || echo '^$')" | grep . || fail "failed units"
+    # ssh is not ours: its host keys may be lost in a power cut, and nobody makes any without cloud-init.
+    ! systemctl --failed --no-legend | grep -v ssh.service | grep . || fail "failed units"
     if [ "$mode" = again ]; then
         journalctl --no-pager -b -u azp-bootstrap | grep -q 'still joined: nothing to do' || fail "it did not find itself joined"
         ! journalctl --no-pager -b -u azp-bootstrap | grep -q 'Successfully' || fail "it was registered again"
