@@ -143,11 +143,21 @@ try() {
             exit 1
         fi
     fi
+    if [ "$end" = shutdown ]; then
+        echo "== $name: shut down for good, with drain.onShutdown"
+        boot "$name" shutdown.sh
+        [ "$(count "${url%/}" online)$(count "${url%/}" offline)" = 00 ] || {
+            journalctl --no-pager --directory "$dir/$name/upper/var/log/journal/"* -u azp-bootstrap 2>/dev/null | tail -20 >&2
+            echo "FAILED: $name: the agent was left behind at the shutdown" >&2
+            exit 1
+        }
+        echo "  ok: the agent is gone from the server"
+    fi
     passed=$((passed + 1))
     umount "$dir/$name/root"
 }
 try deployment-group https://devops.corp/DefaultCollection/ 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}'
-try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}'
+try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}' shutdown
 # last, because the next machine would be told of its end as well: all are one VM to Azure
 try environment https://dev.azure.com/contoso 'environment: {project: Shop, name: production, tags: [web]}' terminate
 echo "systemd-test: $passed machines passed, two boots each"

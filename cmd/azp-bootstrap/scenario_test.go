@@ -201,7 +201,7 @@ func machine(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	credential := "credential:\n  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}\n"
 	for _, file := range args[3:] {
-		if strings.Contains(ts.ReadFile(file), "credential:") {
+		if strings.Contains(ts.ReadFile(file), "entra:") {
 			credential = ""
 		}
 	}

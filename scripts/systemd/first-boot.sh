@@ -60,7 +60,7 @@ azp-bootstrap status --wait --timeout 30s >/dev/null || fail "not ready after th
 [ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the restart touched the agent's service"
 ok "a restart changes nothing"
 systemctl reload azp-bootstrap || fail "reload"
-for _ in $(seq 100); do
+for _ in $(seq 400); do
     journalctl --no-pager -u azp-bootstrap | grep -q 'the configuration is read again' && break
     sleep 0.1
 done
