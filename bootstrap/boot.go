@@ -45,6 +45,27 @@ type Options struct {
 	Version    string
 	Log        *logrus.Logger
 	Redactor   *secret.Redactor
+
+	// What a VM brings; nil = the real thing. Simulations of many VMs bring their own.
+	Dial  azure.Dial
+	Agent Agent
+}
+
+// An Agent is Microsoft's agent on this VM, as a boot drives it: agent.Runner, which says what each of
+// them does.
+type Agent interface {
+	Settings() (*agent.Settings, error)
+	LaidFor() (instanceID string)
+	WorkFolder(work string) error
+	Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (*agent.Settings, error)
+	Start(serverURL string, s agent.Settings, caFile string) (service string, err error)
+	Running(service string) (running bool, state string)
+	Working() bool
+	Follow(ctx context.Context, service string, heard func(w agent.Word, line string)) error
+	Stop() error
+	Remove(service string) error
+	Wipe() error
+	Verify() (agent.Manifest, error)
 }
 
 // A Phase brings the VM one step nearer to ready. Do may be called again after a crash at any point
@@ -72,7 +93,7 @@ type Boot struct {
 	Agent  string   // its name on this VM
 	Tags   []string // filled in for this VM
 	Place  devops.Place
-	Runner agent.Runner
+	Runner Agent
 
 	journal *journal
 	report  *health.Reporter
@@ -240,14 +261,20 @@ func (b *Boot) configure() (err error) {
 		return err
 	}
 	c := b.Config
-	b.Runner = agent.Runner{Home: agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}, Process: c.Agent.Service == "process", State: b.StateDir}
+	home := agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}
+	if b.Runner = b.Options.Agent; b.Runner == nil {
+		b.Runner = agent.Runner{Home: home, Process: b.asProcess(), State: b.StateDir}
+	}
 	b.report.Live.Working(b.Runner.Working)
-	b.journal.Package = prepared(b.Runner.Home)
-	b.imds = azure.NewIMDS(c.IMDS.Endpoint)
-	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile}.FromEnvironment()
+	b.journal.Package = prepared(home)
+	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
+	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
 	b.client, err = b.network.Client()
 	return err
 }
+
+// asProcess: the agent is a process of the daemon's, not a service of the OS.
+func (b *Boot) asProcess() bool { return b.Config != nil && b.Config.Agent.Service == "process" }
 
 func (b *Boot) serveHealth(ctx context.Context, s *health.Server) {
 	h := config.DefaultHealth()

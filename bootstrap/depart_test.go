@@ -72,7 +72,7 @@ func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
 		t.Fatal(err)
 	}
 	b.given = pat
-	b.Config = &config.Config{Drain: drain, Deadline: 30 * time.Minute, Target: config.Target{Pool: &config.Pool{Name: "Default"}},
+	b.Config = &config.Config{Drain: drain, Agent: config.Agent{Service: "process"}, Deadline: 30 * time.Minute, Target: config.Target{Pool: &config.Pool{Name: "Default"}},
 		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}}
 	b.client = &http.Client{Transport: p}
 	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir()}, Process: true, State: b.journal.dir}

@@ -226,13 +226,13 @@ func clockIsRight(behind time.Duration) (string, error) {
 const needed = 1 << 30
 
 func (b *Boot) diskHasRoom() (string, error) {
-	free, err := agent.FreeSpace(b.Runner.Dir)
+	free, err := agent.FreeSpace(b.Config.Agent.Dir)
 	if err != nil {
-		return "", fault.New(fault.Agent, "free space of %s", b.Runner.Dir).Because(err).Hint("Run as root.")
+		return "", fault.New(fault.Agent, "free space of %s", b.Config.Agent.Dir).Because(err).Hint("Run as root.")
 	}
 	if free < needed {
-		return "", fault.New(fault.Agent, "%s has %s free", b.Runner.Dir, humanize.IBytes(free)).
+		return "", fault.New(fault.Agent, "%s has %s free", b.Config.Agent.Dir, humanize.IBytes(free)).
 			Hint("Give it at least %s: a larger OS disk, or agent.work on a data disk.", humanize.IBytes(needed))
 	}
-	return fmt.Sprintf("%s free for %s", humanize.IBytes(free), b.Runner.Dir), nil
+	return fmt.Sprintf("%s free for %s", humanize.IBytes(free), b.Config.Agent.Dir), nil
 }

@@ -196,7 +196,7 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.Runner.Trust(b.network.CAFile))
+	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.network.CAFile)
 	b.journal.Agent.Service = name
 	if err != nil {
 		return nil, errors.Join(err, b.journal.write())
@@ -235,7 +235,7 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if waited > comesOnline {
 		return nil, f
 	}
-	if !running && b.Runner.Process {
+	if !running && b.asProcess() {
 		if _, err := startService(ctx, b); err != nil {
 			return nil, err
 		}

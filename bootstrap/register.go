@@ -62,7 +62,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.Runner.ConfigureRecord(), b.logOutput())
+	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
 		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
 			_ = c.Delete(ctx, b.Place, dead)

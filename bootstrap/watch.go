@@ -34,7 +34,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 	}
 	lost, missing := false, false
 	interval := lookService
-	if b.Runner.Process {
+	if b.asProcess() {
 		interval = lookProcess
 	}
 	look := time.NewTicker(interval)
@@ -83,7 +83,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 				down = 0
 				b.report.Live.AgentDown(false)
 				continue
-			} else if down++; !b.Runner.Process && down < patience {
+			} else if down++; !b.asProcess() && down < patience {
 				continue
 			} else if b.report.Live.AgentDown(true); !early {
 				b.Log.WithField("service", state).Warn("the agent is down: it is brought up again")
@@ -160,7 +160,7 @@ func (b *Boot) leave(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.Runner.Process {
+	if b.asProcess() {
 		return b.Runner.Stop()
 	}
 	return nil

@@ -97,14 +97,14 @@ func (h Home) environ(r Registration, pat secret.PAT) ([]string, error) {
 		password, _ := user.Password()
 		env = append(env, "VSTS_AGENT_INPUT_PROXYUSERNAME="+user.Username(), "VSTS_AGENT_INPUT_PROXYPASSWORD="+password)
 	}
-	return append(env, h.trust(r)...), nil
+	return append(env, h.trust(r.CAFile)...), nil
 }
 
 // trust points TLS clients of every make at the same bundle, so that one setting serves the daemon,
 // the agent and its jobs (azure-pipelines-agent issue 5164: the CA set twice). .NET on Linux reads
 // SSL_CERT_FILE, node NODE_EXTRA_CA_CERTS.
-func (h Home) trust(r Registration) []string {
-	if r.CAFile == "" {
+func (h Home) trust(caFile string) []string {
+	if caFile == "" {
 		return nil
 	}
 	bundle := h.path(caBundle)
@@ -121,7 +121,7 @@ func (h Home) furnish(r Registration) error {
 	if err := h.furnishService(); err != nil {
 		return err
 	}
-	lines := append([]string{"AZP_BOOTSTRAP_INSTANCE_ID=" + r.InstanceID, "LANG=C.UTF-8"}, h.trust(r)...)
+	lines := append([]string{"AZP_BOOTSTRAP_INSTANCE_ID=" + r.InstanceID, "LANG=C.UTF-8"}, h.trust(r.CAFile)...)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 // Configure lays the folder fresh, runs config.sh there as the service user and reads its result.
 // The PAT is in the environment of that process tree alone. Each line of output goes to line,
 // redacted.
-func (h Home) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, record string, line func(string)) (*Settings, error) {
+func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (*Settings, error) {
 	if err := h.Lay(r.InstanceID); err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (h Home) Configure(ctx context.Context, r Registration, pat secret.PAT, red
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...), Record: record}
+	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...), Record: h.configureRecord()}
 	reader := &outputReader{replacing: r.Replace}
 	begin := time.Now()
 	exit, err := p.run(ctx, func(out io.Reader, stop func()) {

@@ -20,11 +20,12 @@ type Runner struct {
 
 func (r Runner) record() string { return filepath.Join(r.State, "agent.pid") }
 
-// ConfigureRecord is where config.sh's process is recorded.
-func (r Runner) ConfigureRecord() string { return filepath.Join(r.State, "configure.pid") }
+// configureRecord is where config.sh's process is recorded.
+func (r Runner) configureRecord() string { return filepath.Join(r.State, "configure.pid") }
 
-// Start makes the agent run, if it does not; it returns the name of its service, "" for a process.
-func (r Runner) Start(serverURL string, s Settings, trusted []string) (string, error) {
+// Start makes the agent run, if it does not, trusting the certificates of caFile as well; it returns the
+// name of its service, "" for a process.
+func (r Runner) Start(serverURL string, s Settings, caFile string) (string, error) {
 	if !r.Process {
 		if _, err := r.read("runsvc.sh"); err != nil {
 			return "", fault.New(fault.Agent, "the agent package brought no bin/runsvc.sh, which its service starts").Because(err).
@@ -45,7 +46,7 @@ func (r Runner) Start(serverURL string, s Settings, trusted []string) (string, e
 		return "", fault.New(fault.State, "the agent's log").Because(err).Hint("Check free space and rights of %s.", r.State)
 	}
 	defer out.Close() //nolint:errcheck // the child has its own
-	p := process{Dir: r.Dir, User: r.User, Env: append(env, trusted...), Argv: []string{r.path("run.sh")}, Record: r.record()}
+	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile)...), Argv: []string{r.path("run.sh")}, Record: r.record()}
 	cmd, err := p.start(out, true)
 	if err != nil {
 		return "", fault.New(fault.Service, "the agent cannot be started").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
@@ -53,9 +54,6 @@ func (r Runner) Start(serverURL string, s Settings, trusted []string) (string, e
 	go func() { _ = cmd.Wait() }() // so that it leaves no zombie
 	return "", nil
 }
-
-// Trust is the part of the environment that makes the agent trust the configured certificates.
-func (h Home) Trust(caFile string) []string { return h.trust(Registration{CAFile: caFile}) }
 
 // Running reports whether the agent runs, and the word of the service manager.
 func (r Runner) Running(service string) (bool, string) {
@@ -80,7 +78,7 @@ func (r Runner) Stop() error {
 // Remove stops the agent in either form and removes its service. A config.sh that an earlier run
 // left behind is ended as well.
 func (r Runner) Remove(service string) error {
-	if err := endRecorded(r.ConfigureRecord(), syscall.SIGKILL, 0); err != nil {
+	if err := endRecorded(r.configureRecord(), syscall.SIGKILL, 0); err != nil {
 		return fault.New(fault.Agent, "config.sh of an earlier run").Because(err).Hint("End it by hand, then run again.")
 	}
 	if err := r.Stop(); err != nil {

@@ -17,8 +17,8 @@ type Runner struct {
 
 const servicePattern = "vstsagent.{0}.{1}.{2}"
 
-// ConfigureRecord is unused here: a job object ends config.cmd with the daemon.
-func (r Runner) ConfigureRecord() string { return filepath.Join(r.State, "configure.pid") }
+// configureRecord is unused here: a job object ends config.cmd with the daemon.
+func (r Runner) configureRecord() string { return filepath.Join(r.State, "configure.pid") }
 
 func manage(name string) (service.Service, error) {
 	s, err := service.New(nil, &service.Config{Name: name})
@@ -29,7 +29,7 @@ func manage(name string) (service.Service, error) {
 }
 
 // Start starts the agent's service and returns its name.
-func (r Runner) Start(serverURL string, s Settings, _ []string) (string, error) {
+func (r Runner) Start(serverURL string, s Settings, _ string) (string, error) {
 	if r.Process {
 		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").Hint("Set agent.service: auto.")
 	}
@@ -49,9 +49,6 @@ func (r Runner) Start(serverURL string, s Settings, _ []string) (string, error) 
 	}
 	return name, nil
 }
-
-// Trust is the part of the environment that makes the agent trust the configured certificates.
-func (h Home) Trust(caFile string) []string { return h.trust(Registration{CAFile: caFile}) }
 
 // Working reports whether a job runs; Windows is asked over Azure DevOps alone.
 func (h Home) Working() bool { return false }

@@ -38,7 +38,7 @@ func metadata(t testing.TB, asked *[]string) *IMDS {
 		_ = json.NewEncoder(w).Encode(map[string]string{"access_token": "managed-identity-token", "expires_in": "3600", "expires_on": "32503680000", "resource": r.URL.Query().Get("resource"), "token_type": "Bearer"})
 	}))
 	t.Cleanup(s.Close)
-	return NewIMDS(s.URL)
+	return NewIMDS(s.URL, nil)
 }
 
 const trueChallenge = `Bearer authorization="https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47", resource="https://vault.azure.net"`
@@ -164,7 +164,7 @@ func TestInstance(t *testing.T) {
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, c.body)
 		}))
-		_, err := NewIMDS(s.URL).Instance(context.Background())
+		_, err := NewIMDS(s.URL, nil).Instance(context.Background())
 		s.Close()
 		if f := fault.From(err); err == nil || f.Class != fault.IMDS || f.Advice == "" || f.Wait != c.wait {
 			t.Errorf("%d %q became %v", c.status, c.body, err)

@@ -24,9 +24,9 @@ type IMDS struct {
 	patient *http.Client // for scheduled events, whose first answer takes up to two minutes
 }
 
-// NewIMDS makes a client that asks for the fixed address and reaches it at endpoint. It never goes
-// through a proxy.
-func NewIMDS(endpoint string) *IMDS {
+// NewIMDS makes a client that asks for the fixed address and reaches it at endpoint, with dial (nil = the
+// system's). It never goes through a proxy.
+func NewIMDS(endpoint string, dial Dial) *IMDS {
 	addr := net.JoinHostPort(imdsHost, "80")
 	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
 		addr = u.Host
@@ -34,11 +34,11 @@ func NewIMDS(endpoint string) *IMDS {
 			addr = net.JoinHostPort(u.Hostname(), "80")
 		}
 	}
-	dialer := &net.Dialer{Timeout: 3 * time.Second}
+	dial = dial.within(3 * time.Second)
 	within := func(headers time.Duration) *http.Client {
 		return client(&http.Transport{
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, network, addr)
+				return dial(ctx, network, addr)
 			},
 			ResponseHeaderTimeout: headers,
 			IdleConnTimeout:       30 * time.Second,

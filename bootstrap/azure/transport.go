@@ -23,6 +23,22 @@ type Network struct {
 	Proxy   string // URL; "" = none
 	NoProxy string // as NO_PROXY
 	CAFile  string // PEM, trusted besides the system's
+	Dial    Dial   // nil = the system's
+}
+
+// Dial makes a connection, as net.Dialer.DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// within is d, or the system's, that takes no longer than limit.
+func (d Dial) within(limit time.Duration) Dial {
+	if d == nil {
+		return (&net.Dialer{Timeout: limit, KeepAlive: 30 * time.Second}).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		return d(ctx, network, address)
+	}
 }
 
 // FromEnvironment completes n by HTTPS_PROXY, NO_PROXY (any case) and SSL_CERT_FILE, so that the
@@ -82,7 +98,7 @@ func (n Network) transport() (*http.Transport, error) {
 	proxy := (&httpproxy.Config{HTTPProxy: n.Proxy, HTTPSProxy: n.Proxy, NoProxy: n.NoProxy}).ProxyFunc()
 	return &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:            n.Dial.within(10 * time.Second),
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  30 * time.Second,

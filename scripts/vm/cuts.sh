@@ -5,20 +5,25 @@ for at in discover credential preflight register service online; do
     disk "p-$at"
     power web_1 "$dir/p-$at" hold &
     machine=$!
-    # the console shows each phase when it is done; discover begins with the first line of all
-    until=$(sed -E 's/.*(discover|credential|preflight|register|service) '"$at"'.*/\1/' <<<"discover credential preflight register service online")
-    [ "$at" != discover ] || until='Join this VM'
-    for _ in $(seq 3000); do
-        ! grep -qaE "$until( +ok|)" "$dir/p-$at.console" 2>/dev/null || break
-        sleep 0.05
+    # The console shows each phase when it is done; discover begins when IMDS is asked which VM this is.
+    if [ "$at" = discover ]; then
+        reached() { grep -qs metadata/instance "$dir/azure/requests.jsonl"; }
+    else
+        before=$(sed -E 's/.*(discover|credential|preflight|register|service) '"$at"'.*/\1/' <<<"discover credential preflight register service online")
+        reached() { grep -qa "azp-bootstrap: $before  *ok" "$dir/p-$at.console" 2>/dev/null; }
+    fi
+    for _ in $(seq 9000); do
+        ! reached || break
+        sleep 0.02
     done
-    sleep "0.$((RANDOM % 10))"
+    case $at in register | service | online) sleep "0.$((RANDOM % 10))" ;; esac # the others take less than half a second
     powerCut "$dir/p-$at"
     wait "$machine" 2>/dev/null || true
     keep "$dir/p-$at" cut
+    say "the last that the console showed: $(tr -d '\r' <"$dir/p-$at.console" | grep -a azp-bootstrap | tail -n 1 | cut -c1-120)"
     power web_1 "$dir/p-$at" clone
     keep "$dir/p-$at" after
     passed "$dir/p-$at"
-    [ "$(count offline)" = 1 ] || fail "after a power cut in $at there are $(count offline) agents"
+    [ "$(sim agents --json | jq length)" = 1 ] || fail "after a power cut in $at there are $(sim agents --json | jq length) agents"
     sim delete-agent web-000001
 done
