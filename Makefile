@@ -61,6 +61,14 @@ peer-test: build ## Let azure-cli and azure-devops-node-api use the simulator (r
 fuzz: ## Fuzz every parser of foreign bytes: FUZZTIME=1m each
 	@scripts/fuzz.sh $(or $(FUZZTIME),1m)
 
+.PHONY: fault-matrix
+fault-matrix: ## Run every cell of the fault matrix and write docs/fault-matrix.md
+	@go test -count=1 -v ./bootstrap -run 'TestNetworkFaults|TestLocalFaults|TestFaultMatrixPage' -update | grep -E '^(---|ok|FAIL|PASS)|    --- FAIL'
+
+.PHONY: endurance
+endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at once, with random faults: SEED=1
+	@go test -count=1 -v -timeout 90m ./bootstrap -run 'TestEnded|TestSoak|TestCrowd|TestEveryInterleaving' -seed $(or $(SEED),1) -kills 1000 -soak 500 -crowd 60 -interleavings 3000 | grep -vE 'power off|(RUN|PAUSE|CONT|PASS:) '
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds
 	@scripts/lint.sh

@@ -42,6 +42,7 @@ type Options struct {
 	Set        []string // --set KEY=VALUE
 	StateDir   string
 	Once       bool // end when ready or failed, rather than watch
+	Console    bool // say what happens on the VM's serial console, too
 	Version    string
 	Log        *logrus.Logger
 	Redactor   *secret.Redactor
@@ -174,7 +175,10 @@ func begin(o Options) (*Boot, error) {
 		return nil, err
 	}
 	live := health.NewLive()
-	report := &health.Reporter{Log: o.Log, Console: health.OpenConsole(o.Redactor.Redact), Live: live}
+	report := &health.Reporter{Log: o.Log, Live: live}
+	if o.Console {
+		report.Console = health.OpenConsole(o.Redactor.Redact)
+	}
 	j, err := openJournal(o.StateDir, o.Log, live)
 	if err != nil {
 		report.Failed(health.Waiting, fault.From(err))

@@ -67,7 +67,17 @@ func (j *journal) lock() (*os.File, error) {
 		_ = f.Close()
 		return nil, fault.New(fault.State, "another azp-bootstrap is at work on this VM").Passing().Retry(time.Second).Hint("Watch it: azp-bootstrap status --wait.")
 	}
+	j.sweep()
 	return f, nil
+}
+
+// sweep removes what runs that were killed while they wrote left behind: files are written under a hidden
+// name and renamed.
+func (j *journal) sweep() {
+	halfWritten, _ := filepath.Glob(filepath.Join(j.dir, ".*"))
+	for _, name := range halfWritten {
+		_ = os.Remove(name)
+	}
 }
 
 func (j *journal) write() error {

@@ -62,6 +62,13 @@ var meanings = []struct {
 	}},
 }
 
+// Exit codes that say that another try may do: the listener's own (Constants.cs, ReturnCode.RetryableError),
+// and those above 128, by which config.sh's shell says that a signal ended the listener.
+const (
+	retryable = 2
+	signalled = 128
+)
+
 // An outputReader reads config.sh's output as it comes.
 type outputReader struct {
 	replacing bool // with --replace
@@ -133,5 +140,9 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 	if exit < 0 {
 		how = "by a signal"
 	}
-	return fault.New(fault.Agent, "config.sh failed %s: %s", how, said).Hint("Its whole output is in the log; the agent's own log is in _diag of its folder.")
+	f := fault.New(fault.Agent, "config.sh failed %s: %s", how, said).Hint("Its whole output is in the log; the agent's own log is in _diag of its folder.")
+	if exit < 0 || exit > signalled || exit == retryable {
+		return f.Passing() // memory may have been short
+	}
+	return f
 }

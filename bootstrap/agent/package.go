@@ -268,6 +268,10 @@ func (h Home) Lay(instanceID string) error {
 	if err != nil {
 		return err
 	}
+	halfWritten, _ := filepath.Glob(filepath.Join(h.keep(), ".*")) // by a run that was killed
+	for _, name := range halfWritten {
+		_ = os.Remove(name)
+	}
 	if err := h.ours(); err != nil {
 		return err
 	}

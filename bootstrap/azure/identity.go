@@ -76,8 +76,14 @@ func newCredential(imds *IMDS, id Identity) (*credential, error) {
 	return &credential{c, id}, nil
 }
 
-// GetToken asks IMDS for a token of the identity.
+// GetToken asks IMDS for a token of the identity. Claims make the SDK's cache be passed over, which
+// lives as long as the process (microsoft-authentication-library-for-go, apps/managedidentity): a token
+// that a vault rejects, or that was for an identity since replaced, would be shown again for a day. IMDS has a
+// cache of its own and is not sent the claims.
 func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (t azcore.AccessToken, err error) {
+	if o.Claims == "" {
+		o.Claims = "{}"
+	}
 	var answer *http.Response
 	t, err = c.TokenCredential.GetToken(policy.WithCaptureResponse(ctx, &answer), o)
 	if err == nil {
@@ -134,9 +140,13 @@ func (c *credential) explain(err error, answer *http.Response) error {
 	case status >= 300:
 		return fault.New(fault.Identity, "no token for %s (IMDS answered %d: %s)", c.id, status, text).
 			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)
-	case status == http.StatusOK:
-		return fault.New(fault.Identity, "no token for %s: IMDS answered something that is not a token", c.id).Passing().
+	case status == http.StatusOK && !errors.Is(err, fault.ErrTooLarge):
+		e := fault.New(fault.Identity, "no token for %s: IMDS answered something that is not a token", c.id).
 			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)
+		if strings.HasPrefix(answer.Header.Get("Content-Type"), "application/json") {
+			return e.Passing() // cut short
+		}
+		return e
 	}
 	return fault.Connection(fault.Identity, "no token for "+c.id.String(), imdsHost, err)
 }

@@ -72,6 +72,9 @@ func (v *Vault) Secret(ctx context.Context, name, version string, young bool) (s
 		return Secret{}, v.explain(what, name, err, young)
 	}
 	if got.Value == nil {
+		if body, e := runtime.Payload(answer); e == nil && len(body) == 0 {
+			return Secret{}, v.cutShort(what)
+		}
 		return Secret{}, v.notAVault(what, "the answer holds no value")
 	}
 	if got.ID != nil {
@@ -113,6 +116,10 @@ func disabled(what string) error {
 		Hint("Enable it (az keyvault secret set-attributes --enabled true) or store a new version.")
 }
 
+func (v *Vault) cutShort(what string) *fault.Error {
+	return fault.New(fault.Vault, "%s: the answer was cut short", what).Passing().Hint("A firewall or proxy may be closing connections to %s.", v.host)
+}
+
 func (v *Vault) notAVault(what, why string) *fault.Error {
 	return fault.New(fault.Vault, "%s: what answers there is not a Key Vault: %s", what, why).
 		Hint("Check credential.keyVault.url, DNS (a private endpoint's zone) and the proxy: something else answers as %s.", v.host)
@@ -138,7 +145,7 @@ func (v *Vault) explain(what, name string, err error, young bool) error {
 	case strings.Contains(text, "WWW-Authenticate"), strings.Contains(text, "challenge"):
 		return v.notAVault(what, "its challenge for authentication is malformed ("+snippet([]byte(text))+")")
 	case strings.Contains(text, "unexpected EOF"), strings.Contains(text, "unexpected end of JSON"):
-		return fault.New(fault.Vault, "%s: the answer was cut short", what).Because(err).Passing().Hint("A firewall or proxy may be closing connections to %s.", v.host)
+		return v.cutShort(what).Because(err)
 	case errors.As(err, &syntax), errors.As(err, &typ), strings.Contains(text, "unmarshal"):
 		return v.notAVault(what, snippet([]byte(text)))
 	}

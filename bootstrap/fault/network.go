@@ -69,7 +69,7 @@ func Connection(c Class, what, host string, err error) *Error {
 		return new("TLS: the certificate of %s is not valid at this VM's time, %s", host, time.Now().UTC().Format(time.RFC3339)).Passing().Hint("If the VM's clock is wrong, wait for time synchronization (timedatectl); else the server's certificate has expired.")
 	case errors.As(err, &invalid):
 		return new("TLS: the certificate of %s is invalid", host).Hint("Renew or replace the server's certificate.")
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return new("%s does not speak TLS on this port", host).Hint("Check the port and the scheme of the address.")
 	case errors.Is(err, ErrTooLarge):
 		return new("what answers is not the service we asked").Hint("Something between this VM and %s answers in its place: a captive portal, a proxy, a wrong address.", host)
@@ -89,10 +89,15 @@ func PassingStatus(code int) bool {
 }
 
 // maxRetryAfter bounds what a server may ask of us: longer would outlast most deadlines unseen.
-const maxRetryAfter = 5 * time.Minute
+// absurdRetryAfter and more is no honest wish.
+const (
+	maxRetryAfter    = 5 * time.Minute
+	absurdRetryAfter = time.Hour
+)
 
 // RetryAfter reads how long a server asks to wait: Retry-After in seconds or as a date, and Azure's
-// retry-after-ms and x-ms-retry-after-ms (as azcore does). Nonsense and negative values count as 0.
+// retry-after-ms and x-ms-retry-after-ms (as azcore does). Nonsense, negative and absurd values
+// count as 0: the usual waiting does.
 func RetryAfter(h http.Header) time.Duration {
 	for _, f := range []struct {
 		name string
@@ -103,11 +108,18 @@ func RetryAfter(h http.Header) time.Duration {
 			continue
 		}
 		if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-			return min(time.Duration(max(0, min(n, int64(maxRetryAfter/f.unit))))*f.unit, maxRetryAfter)
+			return reasonable(time.Duration(max(0, min(n, int64(absurdRetryAfter/f.unit)))) * f.unit)
 		}
 		if at, err := http.ParseTime(v); err == nil && f.unit == time.Second {
-			return max(0, min(time.Until(at), maxRetryAfter))
+			return reasonable(time.Until(at))
 		}
 	}
 	return 0
+}
+
+func reasonable(wish time.Duration) time.Duration {
+	if wish >= absurdRetryAfter {
+		return 0
+	}
+	return max(0, min(wish, maxRetryAfter))
 }

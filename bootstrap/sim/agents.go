@@ -238,8 +238,8 @@ func (s *Sim) Agents() []AgentSeen {
 	return out
 }
 
-// deleteAgent removes an agent as a person would in the portal.
-func (s *Sim) deleteAgent(name string) (found bool) {
+// Remove removes an agent as a person would in the portal.
+func (s *Sim) Remove(name string) (found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.servers {

@@ -64,6 +64,9 @@ func New(s *Scenario, dir string) (*Sim, error) {
 // Apply takes VMs, vaults, PATs, faults and certificates from another scenario; what stands on the
 // Azure DevOps servers stays.
 func (s *Sim) Apply(n *Scenario) {
+	if err := n.check(); err != nil {
+		panic(err) // Load checks what users write
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n.Servers = s.scenario.Servers
@@ -218,7 +221,7 @@ func (s *Sim) Control() http.Handler {
 		reply(w, http.StatusOK, j)
 	})
 	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
-		if !s.deleteAgent(r.FormValue("name")) {
+		if !s.Remove(r.FormValue("name")) {
 			http.Error(w, "no such agent", http.StatusNotFound)
 		}
 	})

@@ -2,6 +2,7 @@ package standin
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -112,6 +115,13 @@ func configure(o options) (err error) {
 		return failure("The stand-in knows --auth PAT only.")
 	}
 	token = o.need("token")
+	if n, ok := strings.CutPrefix(behaviour, "exit-"); ok {
+		code, err := strconv.Atoi(n)
+		if err != nil {
+			return err
+		}
+		os.Exit(code)
+	}
 	switch behaviour {
 	case "hang":
 		for { // an empty select would count as a deadlock
@@ -124,6 +134,25 @@ func configure(o options) (err error) {
 		for range 200 << 20 / len(line) {
 			fmt.Println(line)
 		}
+	case "binary":
+		noise := make([]byte, 1<<20)
+		_, _ = rand.Read(noise)
+		_, _ = os.Stdout.Write(append(noise, '\n'))
+	case "children":
+		child := exec.Command("/bin/sh", "-c", "trap '' HUP TERM; sleep 300")
+		child.Stdout, child.Stderr = os.Stdout, os.Stderr
+		if err := child.Start(); err != nil {
+			return err
+		}
+	case "killed":
+		self, _ := os.FindProcess(os.Getpid())
+		_ = self.Kill()
+		select {}
+	case "files-only":
+		if err := writeJSON(".credentials", credentials{"OAuth", map[string]string{}}); err != nil {
+			return err
+		}
+		return writeJSON(".agent", settings{AgentID: 4711, AgentName: o.values["agent"], ServerURL: address, WorkFolder: "_work"})
 	case "print-token":
 		fmt.Println("token: " + token)
 		fmt.Println("header: " + base64.StdEncoding.EncodeToString([]byte(":"+token)))

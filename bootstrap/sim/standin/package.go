@@ -35,6 +35,16 @@ var Behaviours = map[string]string{
 	"print-token":     "config.sh prints the token it was given, whole and in pieces",
 	"clock":           "config.sh complains about the clock after it has registered",
 	"never-online":    "the listener runs but opens no session",
+	"files-only":      "config.sh writes its files and ends well, but registers nothing on the server",
+	"binary":          "config.sh writes bytes that are no text, then goes on as usual",
+	"children":        "config.sh leaves a process behind that holds its output open",
+	"killed":          "config.sh dies by a signal",
+	"exit-2":          "config.sh ends with exit code 2, as the listener does for what may pass",
+	"exit-3":          "config.sh ends with exit code 3, as the listener does for an update",
+	"exit-4":          "config.sh ends with exit code 4, as the listener does for an update of itself",
+	"exit-126":        "config.sh ends with exit code 126, as a shell does for what it may not run",
+	"exit-127":        "config.sh ends with exit code 127, as a shell does for what it does not find",
+	"exit-134":        "config.sh ends with exit code 134, as .NET does when it aborts",
 }
 
 // WritePackage writes the package to file and returns its SHA-256. program is the azp-sim binary.

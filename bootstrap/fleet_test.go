@@ -1,0 +1,380 @@
+package bootstrap_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/sim"
+)
+
+// A fleet is a simulated Azure and VMs of it in one process, in memory. In a testing/synctest bubble its
+// time is virtual. The whole of the product runs, but for Microsoft's agent: that lives in memory too.
+type fleet struct {
+	t     testing.TB
+	dir   string
+	azure *sim.Sim
+	net   *sim.Memory
+	front func(http.Handler) http.Handler // stands before every service
+	pat   string
+
+	mu     sync.Mutex
+	astray []string // credentials that went where they must not
+}
+
+func TestMain(m *testing.M) {
+	// The signal package's own goroutine, which Run wants, must not belong to a bubble.
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGURG)
+	signal.Stop(c)
+	code := m.Run()
+	for _, do := range atEnd {
+		do()
+	}
+	os.Exit(code)
+}
+
+var atEnd []func()
+
+// quickDir is a temporary folder, in memory where the system has such a file system: what a boot writes, it
+// syncs.
+func quickDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "azp-fleet-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// newFleet makes an Azure with n VMs, which ends with ctx.
+func newFleet(ctx context.Context, t testing.TB, dir string, n int, more func(*sim.Scenario)) *fleet {
+	t.Helper()
+	s, err := sim.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	severalVMs(s, n)
+	if more != nil {
+		more(s)
+	}
+	f := &fleet{t: t, dir: dir, pat: s.PATs[0].Value}
+	if f.azure, err = sim.New(s, dir); err != nil {
+		t.Fatal(err)
+	}
+	f.net = f.azure.Memory(ctx, f.watched)
+	return f
+}
+
+// severalVMs makes n of the scenario's one.
+func severalVMs(s *sim.Scenario, n int) {
+	one := s.VMs[0]
+	s.VMs = nil
+	for i := range n {
+		v := one
+		v.ID = fmt.Sprintf("5c7a1b1e-0000-4d3a-9a00-%012d", i)
+		v.Name, v.ComputerName = fmt.Sprintf("web_%d", i), fmt.Sprintf("web-%06d", i)
+		s.VMs = append(s.VMs, v)
+	}
+}
+
+// watched sees every request: the managed identity's token may go to the vault alone, the PAT to Azure
+// DevOps alone.
+func (f *fleet) watched(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a := r.Header.Get("Authorization"); a != "" {
+			kind, _, _ := strings.Cut(a, " ")
+			host := strings.TrimSuffix(r.Host, ":443")
+			if want := map[string]string{"contoso.vault.azure.net": "Bearer", "dev.azure.com": "Basic"}[host]; kind != want {
+				f.mu.Lock()
+				f.astray = append(f.astray, kind+" to "+r.Host)
+				f.mu.Unlock()
+			}
+		}
+		if f.front != nil {
+			f.front(h).ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// A machine is a VM with its disk: the state folder, and what the agent's folder would hold.
+type machine struct {
+	*fleet
+	name  string // of the VM
+	disk  disk
+	state string // folder
+	proxy string // URL
+	held  *os.File
+	real  *real // with Microsoft's agent's stand-in in place of one in memory
+	dial  azure.Dial
+	said  bytes.Buffer
+	runs  bool // the agent
+}
+
+// A disk is what of the agent outlives a power cut.
+type disk struct {
+	laidFor  string
+	settings *agent.Settings
+	service  bool // is installed, so that it runs after a boot
+}
+
+func (f *fleet) machine(i int) *machine {
+	m := &machine{fleet: f, name: fmt.Sprintf("web_%d", i), state: filepath.Join(f.dir, fmt.Sprint("state", i))}
+	m.dial = f.net.Dial(m.name)
+	return m
+}
+
+// boot is one run --once of the VM, with its deadline at limit.
+func (m *machine) boot(ctx context.Context, limit time.Duration) *fault.Error {
+	if m.disk.service {
+		m.start()
+	}
+	return m.once(ctx, limit)
+}
+
+// once is run --once on a VM that runs.
+func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
+	err := bootstrap.Run(ctx, m.options(limit))
+	if err == nil {
+		return nil
+	}
+	return fault.From(err)
+}
+
+func (m *machine) options(limit time.Duration) bootstrap.Options {
+	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
+	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\"}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		filepath.Join(m.dir, "agent-of-"+m.name), filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	if m.real != nil {
+		text = m.real.config(m, limit)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	log := logrus.New()
+	redactor := &secret.Redactor{}
+	log.SetOutput(&m.said)
+	log.SetLevel(logrus.TraceLevel)
+	log.AddHook(secret.Hook{Redactor: redactor})
+	o := bootstrap.Options{ConfigFile: file, StateDir: m.state, Once: true, Version: "test", Log: log, Redactor: redactor, Dial: m.dial}
+	if m.real == nil {
+		o.Agent = m
+	}
+	return o
+}
+
+// start and stop are the agent's process: it shows online while it runs and is registered.
+func (m *machine) start() {
+	m.runs = true
+	if s := m.disk.settings; s != nil {
+		m.azure.Connected(s.AgentID, true)
+	}
+}
+
+func (m *machine) stop() {
+	m.runs = false
+	if s := m.disk.settings; s != nil {
+		m.azure.Connected(s.AgentID, false)
+	}
+}
+
+// The methods of bootstrap.Agent.
+
+func (m *machine) Settings() (*agent.Settings, error) { return m.disk.settings, nil }
+func (m *machine) LaidFor() string                    { return m.disk.laidFor }
+func (m *machine) WorkFolder(string) error            { return nil }
+func (m *machine) Working() bool                      { return false }
+func (m *machine) Verify() (agent.Manifest, error)    { return agent.Manifest{}, nil }
+func (m *machine) Stop() error                        { m.stop(); return nil }
+func (m *machine) Running(string) (bool, string)      { return m.runs, "in memory" }
+
+func (m *machine) Follow(ctx context.Context, _ string, _ func(agent.Word, string)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (m *machine) Start(string, agent.Settings, string) (string, error) {
+	m.disk.service = true
+	m.start()
+	return "", nil
+}
+
+func (m *machine) Remove(string) error {
+	m.stop()
+	m.disk.service = false
+	return nil
+}
+
+func (m *machine) Wipe() error {
+	m.disk.settings, m.disk.laidFor = nil, ""
+	return nil
+}
+
+// Configure registers as config.sh does for an environment: the requests of the agent's
+// EnvironmentVMResourceConfigProvider.
+func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (*agent.Settings, error) {
+	m.disk.laidFor, m.disk.settings = r.InstanceID, nil
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	c := config{ctx: ctx, pat: pat.Reveal()}
+	var err error
+	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: r.Proxy, Dial: m.dial}).Client(); err != nil {
+		return nil, err
+	}
+	defer c.client.CloseIdleConnections()
+	type entry struct {
+		ID      int
+		Name    string
+		Agent   struct{ ID int }
+		Project struct{ ID string }
+	}
+	var found struct{ Value []entry }
+	members := r.URL + "/" + url.PathEscape(r.Project) + "/_apis/pipelines/environments"
+	c.call("GET", r.URL+"/_apis/connectionData", nil, nil)
+	c.call("GET", members+"?name="+url.QueryEscape(r.Name), nil, &found)
+	if c.err == nil && len(found.Value) != 1 {
+		c.err = errors.New("no such environment")
+	}
+	if c.err == nil {
+		members = fmt.Sprintf("%s/%s/_apis/pipelines/environments/%d/providers/virtualmachines", r.URL, found.Value[0].Project.ID, found.Value[0].ID)
+	}
+	found.Value = nil
+	c.call("GET", members+"?name="+url.QueryEscape(r.AgentName), nil, &found)
+	me := map[string]any{"name": r.AgentName, "version": "4.248.0", "systemCapabilities": map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": r.InstanceID}}
+	var got entry
+	switch {
+	case c.err != nil:
+	case len(found.Value) == 0:
+		c.call("POST", members, map[string]any{"virtualMachineResource": map[string]any{"name": r.AgentName, "tags": r.Tags, "agent": me}}, &got)
+	case !r.Replace:
+		return nil, fault.New(fault.Target, "the name %s is taken", r.AgentName)
+	default:
+		me["id"] = found.Value[0].Agent.ID
+		c.call("PUT", members, map[string]any{"id": found.Value[0].ID, "name": r.AgentName, "tags": r.Tags, "agent": me}, &got)
+	}
+	if c.err != nil {
+		return nil, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()
+	}
+	line("Successfully added the agent")
+	m.disk.settings = &agent.Settings{AgentID: got.Agent.ID, AgentName: r.AgentName, ServerURL: r.URL, EnvironmentName: r.Name}
+	return m.disk.settings, nil
+}
+
+// config is config.sh's connection; after an error it asks no more.
+type config struct {
+	ctx    context.Context
+	client *http.Client
+	pat    string
+	err    error
+}
+
+func (c *config) call(method, address string, in, into any) {
+	if c.err != nil {
+		return
+	}
+	body, _ := json.Marshal(in)
+	req, err := http.NewRequestWithContext(c.ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		c.err = err
+		return
+	}
+	req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(":"+c.pat)))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json; api-version=4.1-preview")
+	req.Header.Set("User-Agent", "VSServices/19 vstsagentcore-linux-x64/4.248.0")
+	res, err := c.client.Do(req)
+	if err != nil {
+		c.err = err
+		return
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		c.err = err
+	case res.StatusCode != http.StatusOK:
+		c.err = fmt.Errorf("%s %s: %s: %s", method, address, res.Status, data)
+	case into != nil:
+		c.err = json.Unmarshal(data, into)
+	}
+}
+
+// ofInstances counts the agents on the servers by the VM that they belong to.
+func (f *fleet) ofInstances() map[string]int {
+	n := map[string]int{}
+	for _, a := range f.azure.Agents() {
+		n[a.InstanceID]++
+	}
+	return n
+}
+
+// sound is what holds after anything: one agent of a VM at most, no secret where none may be, a state
+// that can be read.
+func (m *machine) sound() error {
+	for id, n := range m.ofInstances() {
+		if n > 1 {
+			return fmt.Errorf("%d agents of VM %s", n, id)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.astray) > 0 {
+		return fmt.Errorf("a credential went astray: %v", m.astray)
+	}
+	forms := []string{m.pat, base64.StdEncoding.EncodeToString([]byte(":" + m.pat)), "eyJ0eXAiOi"}
+	leaks := func(where, text string) error {
+		for _, form := range forms {
+			if strings.Contains(text, form) {
+				return fmt.Errorf("a secret is in %s", where)
+			}
+		}
+		return nil
+	}
+	if err := leaks("the log", m.said.String()); err != nil {
+		return err
+	}
+	if strings.Contains(m.said.String(), "goroutine ") {
+		return errors.New("it panicked")
+	}
+	files, err := filepath.Glob(filepath.Join(m.state, "*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := leaks(file, string(data)); err != nil {
+			return err
+		}
+	}
+	_, damaged, err := bootstrap.Status(bootstrap.Options{ConfigFile: filepath.Join(m.dir, "config-"+m.name+".yaml"), StateDir: m.state})
+	return errors.Join(damaged, err)
+}

@@ -1,0 +1,135 @@
+//go:build linux
+
+package bootstrap_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/fault-matrix.md anew")
+
+const matrixPage = "../docs/fault-matrix.md"
+
+// TestFaultMatrixPage keeps the page true: it is made from the expectations that TestNetworkFaults and
+// TestLocalFaults hold the program to.
+func TestFaultMatrixPage(t *testing.T) {
+	page := renderMatrix()
+	if *update {
+		if err := os.WriteFile(matrixPage, []byte(page), 0o644); err != nil { //nolint:gosec // a page
+			t.Fatal(err)
+		}
+	}
+	is, err := os.ReadFile(matrixPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(is) != page {
+		t.Errorf("%s is not what the tests expect: make fault-matrix", matrixPage)
+	}
+}
+
+// said is a word of the expectations, for the page.
+func said(word string) string {
+	switch {
+	case word == "=":
+		return "joins"
+	case word == "-":
+		return ""
+	case word[0] == '~':
+		return "waits (" + word[1:] + ")"
+	}
+	return "**" + word[1:] + "**"
+}
+
+func renderMatrix() string {
+	var b strings.Builder
+	counts := map[byte]int{}
+	table := func(head []string, rows [][]string) {
+		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat(" --- |", len(head)))
+		for _, r := range rows {
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(r, " | "))
+		}
+		b.WriteByte('\n')
+	}
+	cells := func(name, want string) []string {
+		row := []string{name}
+		for _, word := range strings.Fields(want) {
+			counts[word[0]]++
+			row = append(row, said(word))
+		}
+		return row
+	}
+	var requests, connections, proxy, local [][]string
+	network := 0
+	for _, n := range networkFaults() {
+		row := cells(n.name, n.want)
+		for _, word := range strings.Fields(n.want) {
+			if word != "-" {
+				network++
+			}
+		}
+		switch {
+		case n.setup != nil:
+			proxy = append(proxy, row)
+		case n.dial != nil:
+			connections = append(connections, row)
+		default:
+			requests = append(requests, row)
+		}
+	}
+	for _, l := range localFaults() {
+		local = append(local, cells(l.name, l.want))
+	}
+	b.WriteString("### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor its challenge and for the secret; Azure DevOps whose the PAT is, for the target, for an agent of this name, and\nwhether the agent is online.\n\n")
+	table(append([]string{"the answer"}, points...), requests)
+	b.WriteString("### Connections\n\n")
+	table(append([]string{"the connection"}, hosts...), connections)
+	b.WriteString("### The proxy\n\n")
+	table([]string{"the proxy", "outcome"}, proxy)
+	b.WriteString("### The VM itself\n\nWith Microsoft's agent stood in for by a program that goes wrong as told.\n\n")
+	table([]string{"on the VM", "outcome"}, local)
+	return fmt.Sprintf(matrixHead, network, len(local), counts['='], counts['~'], counts['!']) + b.String() + matrixTail
+}
+
+const matrixHead = `<!-- Made by make fault-matrix from what the tests expect; a test keeps it so. Do not edit. -->
+# The fault matrix
+
+What becomes of a boot when one thing goes wrong, for %d pairs of a network fault and the place where it strikes, and %d
+faults of the VM itself. It is made from the data that the tests hold the program to (` + "`bootstrap/faults_test.go`" + `,
+` + "`bootstrap/local_test.go`" + `): each cell is run, not argued.
+
+- **joins** (%d cells): the fault does not matter; the boot ends as it would without.
+- **waits (class)** (%d cells): the fault may pass, so it is waited for and the boot goes on by itself: within ten
+  seconds when it has struck twice (longer only where the fault itself takes longer, or the server asks for more time
+  by Retry-After). If it stays, the boot ends at its deadline with the class.
+- **class**, in bold (%d cells): waiting cannot help. The boot ends at once with the class, its exit code and the next
+  step; see [troubleshooting](troubleshooting.md). The daemon stays and tries again every few minutes.
+
+A fault of the network is run twice, once passing after it has struck twice and once staying; then it is called
+off and the VM boots again. After each run these hold, whatever the outcome:
+
+- at most one agent of this VM is on the server;
+- neither the PAT, nor it in base64, nor a token of the managed identity is in the log or in the state folder; the token was
+  sent to no host but the vault, the PAT to none but Azure DevOps, also when the answer was a redirect;
+- state.json can be read, and there is a next step in the error;
+- with the fault gone, the next boot joins, with one agent.
+
+`
+
+const matrixTail = `## Left to chance
+
+` + "`make endurance`" + ` runs, from a seed that it prints:
+
+- 1,000 boots (by command, and as a daemon) that are ended by SIGKILL or SIGTERM at a random instant, up to three times in a row, with
+  the power going at times; then each boots undisturbed and must join, with one agent, and no temporary file left;
+- 500 boots of one VM in sequence, with up to three faults at random, and disks, states and agents that are lost between
+  them: each joins or is classified, and goroutines, open files, processes and temporary files do not pile up;
+- 60 VMs that boot at once on one machine, with other faults each second; when the faults end, all are in.
+
+The default tests run a few of each. ` + "`TestEveryInterleaving`" + ` explores a model besides: boots that are cut off at each of their
+effects, restarts, clones of a disk, agents that somebody removes and terminations, in sequences at random, in virtual time.
+`
