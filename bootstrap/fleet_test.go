@@ -127,6 +127,7 @@ type machine struct {
 	disk  disk
 	state string // folder
 	proxy string // URL
+	never bool   // agent.replace: never
 	held  *os.File
 	real  *real // with Microsoft's agent's stand-in in place of one in memory
 	dial  azure.Dial
@@ -166,8 +167,8 @@ func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
 
 func (m *machine) options(limit time.Duration) bootstrap.Options {
 	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
-	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\"}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
-		filepath.Join(m.dir, "agent-of-"+m.name), filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
+	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		m.t.Fatal(err)
 	}
@@ -193,14 +194,14 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 func (m *machine) start() {
 	m.runs = true
 	if s := m.disk.settings; s != nil {
-		m.azure.Connected(s.AgentID, true)
+		m.azure.Connected(s.AgentID, m.name, true)
 	}
 }
 
 func (m *machine) stop() {
 	m.runs = false
 	if s := m.disk.settings; s != nil {
-		m.azure.Connected(s.AgentID, false)
+		m.azure.Connected(s.AgentID, m.name, false)
 	}
 }
 

@@ -51,7 +51,8 @@ func (m *Memory) Dial(vm string) func(ctx context.Context, network, address stri
 		if err != nil {
 			return nil, err
 		}
-		here, there := net.Pipe()
+		here, pipe := net.Pipe()
+		there := from{pipe, vm}
 		switch {
 		case host == "169.254.169.254":
 			m.mu.Lock()
@@ -73,18 +74,33 @@ func (m *Memory) Dial(vm string) func(ctx context.Context, network, address stri
 	}
 }
 
-// Connected says whether the agent of this ID holds a session, for agents that live in memory.
-func (s *Sim) Connected(id int, yes bool) {
+// from is a connection of a VM: a request's RemoteAddr names it.
+type from struct {
+	net.Conn
+	vm string
+}
+
+func (f from) RemoteAddr() net.Addr { return name(f.vm) }
+
+type name string
+
+func (name) Network() string  { return "memory" }
+func (n name) String() string { return string(n) }
+
+// Connected begins or ends the session of the agent of this ID for a VM, for agents that live in memory. As
+// there is one session of an agent, a second VM with a copy of its credentials gets none.
+func (s *Sim) Connected(id int, vm string, yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.servers {
 		for _, p := range v.pools {
 			for _, a := range p.agents {
-				if a.id != id {
-					continue
-				}
-				if a.session, a.listening = "", 0; yes {
-					a.session, a.listening, a.seen = guid(), 1, time.Now()
+				switch {
+				case a.id != id || a.session != "" && a.session != vm:
+				case yes:
+					a.session, a.listening, a.seen = vm, 1, time.Now()
+				default:
+					a.session, a.listening = "", 0
 				}
 			}
 		}
