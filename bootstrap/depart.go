@@ -46,7 +46,11 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 	ctx, cancel := context.WithDeadlineCause(parent, end, errDeadline)
 	defer cancel()
 	defer b.drop()
-	b.Log.WithFields(logrus.Fields{"why": n.why, "by": n.by, "waitsUntil": b.drainUntil}).Warn("this VM leaves Azure DevOps")
+	fields := logrus.Fields{"why": n.why, "waitsUntil": b.drainUntil.UTC().Format(time.RFC3339)}
+	if !n.by.IsZero() {
+		fields["by"] = n.by.UTC().Format(time.RFC3339)
+	}
+	b.Log.WithFields(fields).Warn("this VM leaves Azure DevOps")
 	if err := b.through(ctx, leaving, false); err != nil {
 		if !n.goes && b.stays(parent, before, err) {
 			return err

@@ -1,3 +1,5 @@
+//go:build linux
+
 package bootstrap_test
 
 import (

@@ -41,6 +41,17 @@ else
     echo "systemd-analyze is not installed: skipped"
 fi
 
+step "modules: sums and licences"
+go mod verify
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    scripts/apt.sh jq:jq
+fi
+if command -v jq >/dev/null; then
+    scripts/licences.sh
+else
+    echo "jq is not installed: the licences are not looked at"
+fi
+
 step "govulncheck"
 if curl -fsS --max-time 10 -o /dev/null https://vuln.go.dev/index/db.json 2>/dev/null; then
     go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

@@ -184,6 +184,9 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 // The PAT is in the environment of that process tree alone. Each line of output goes to line,
 // redacted.
 func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (*Settings, error) {
+	if n := h.endStrangers(); n > 0 {
+		line(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
+	}
 	if err := h.Lay(r.InstanceID); err != nil {
 		return nil, err
 	}
@@ -239,7 +242,8 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 			return nil
 		}
 		if fi, err := d.Info(); err == nil && fi.Size() < 16<<20 && fi.ModTime().After(since.Add(-2*time.Second)) {
-			data, err := os.ReadFile(name) //nolint:gosec // no job has run here
+			rel, _ := filepath.Rel(h.Dir, name)
+			data, err := h.read(rel)
 			found = err == nil && slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) })
 		}
 		return nil

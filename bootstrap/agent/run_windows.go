@@ -50,6 +50,9 @@ func (r Runner) Start(serverURL string, s Settings, _ string) (string, error) {
 	return name, nil
 }
 
+// endStrangers ends nothing here: a process of another session does not see config.cmd's environment.
+func (h Home) endStrangers() int { return 0 }
+
 // Working reports whether a job runs; Windows is asked over Azure DevOps alone.
 func (h Home) Working() bool { return false }
 

@@ -122,13 +122,14 @@ func (h Home) service(name, text string) (unitService, error) {
 	return unitService{s, name}, nil
 }
 
-// uninstallService stops and removes the unit, if it is there.
+// uninstallService stops and removes the unit, if it is there and this agent's: the service user can write
+// another's name into .service.
 func (h Home) uninstallService(name string) error {
 	if !agentService(name) || os.Geteuid() != 0 {
 		return nil
 	}
 	path := "/etc/systemd/system/" + name
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+	if text, err := os.ReadFile(path); err != nil || !strings.Contains(strings.ReplaceAll(string(text), "%%", "%"), h.path("runsvc.sh")) { //nolint:gosec // fixed folder
 		return nil
 	}
 	svc, err := h.service(name, "")

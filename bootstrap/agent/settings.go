@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
@@ -43,7 +44,7 @@ func (h Home) Settings() (*Settings, error) {
 	return &s, nil
 }
 
-// read reads a small file of the agent's folder without following a link out of it.
+// read reads a file of the agent's folder without following a link out of it.
 func (h Home) read(name string) ([]byte, error) {
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
@@ -57,12 +58,12 @@ func (h Home) read(name string) ([]byte, error) {
 	if !fi.Mode().IsRegular() { // a pipe would hold us up for ever
 		return nil, &os.PathError{Op: "read", Path: h.path(name), Err: os.ErrInvalid}
 	}
-	f, err := root.Open(name)
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever it is by now
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	return io.ReadAll(io.LimitReader(f, 1<<20))
+	return io.ReadAll(io.LimitReader(f, 16<<20))
 }
 
 // keptPAT reports whether the agent kept the PAT on disk: against a server without key exchange

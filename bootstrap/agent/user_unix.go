@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -82,19 +84,24 @@ func (h Home) baseEnvironment() ([]string, error) {
 	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username, "LANG=C.UTF-8"}, nil
 }
 
-// handOver gives the fresh folder to the service user, and makes the work folder if it lies outside.
+// handOver gives the fresh folder to the service user. What lies deepest goes first: a folder that is still
+// root's cannot be exchanged for a link under our hands.
 func (h Home) handOver() error {
 	u, err := account(h.User)
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
 	uid, gid := ids(u)
+	var names []string
 	err = filepath.WalkDir(h.Dir, func(name string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(name, uid, gid)
+		names = append(names, name)
+		return err
 	})
+	for _, name := range slices.Backward(names) {
+		if err == nil {
+			err = os.Lchown(name, uid, gid)
+		}
+	}
 	return diskFault(err, h.Dir)
 }
 
@@ -110,20 +117,68 @@ func (h Home) own(f *os.File) error {
 	return f.Chown(uid, gid)
 }
 
-// WorkFolder makes the work folder where it lies outside the agent's own.
+// WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the service user.
+// Below a folder that is not root's, root makes and gives nothing: its owner could lead that elsewhere by
+// a link. There the folder must be the service user's already.
 func (h Home) WorkFolder(work string) error {
-	if !filepath.IsAbs(work) {
+	if !filepath.IsAbs(work) || strings.HasPrefix(filepath.Clean(work), filepath.Clean(h.Dir)+"/") {
+		return nil // the agent makes it
+	}
+	u, err := account(h.User)
+	if err != nil {
+		return err
+	}
+	uid, _ := ids(u)
+	if fi, err := os.Stat(work); err == nil && fi.IsDir() && owner(fi) == uid {
 		return nil
+	}
+	if foreign, err := foreignAbove(work); err != nil {
+		return diskFault(err, work)
+	} else if foreign != "" && os.Geteuid() == 0 {
+		return fault.New(fault.Config, "agent.work %s is not %s's, and root makes no folder below %s, which is not root's own", work, u.Username, foreign).
+			Hint("Make it at image time: install -d -o %s %s; or choose a place below a folder of root's.", u.Username, work)
 	}
 	if err := os.MkdirAll(work, 0o755); err != nil { //nolint:gosec // jobs of other users may look in
 		return diskFault(err, work)
 	}
-	f, err := os.Open(work) //nolint:gosec // the configuration's own path
+	f, err := os.OpenFile(work, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0) //nolint:gosec // the configuration's own path
 	if err != nil {
 		return diskFault(err, work)
 	}
 	defer f.Close() //nolint:errcheck // only a handle
 	return diskFault(h.own(f), work)
+}
+
+func owner(fi fs.FileInfo) int {
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid)
+	}
+	return -1
+}
+
+// foreignAbove is the first folder or link above a path, as written and as it leads, that is not root's; "" if
+// there is none.
+func foreignAbove(path string) (string, error) {
+	for dir := filepath.Dir(filepath.Clean(path)); ; dir = filepath.Dir(dir) {
+		switch fi, err := os.Lstat(dir); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return "", err
+		case owner(fi) != 0:
+			return dir, nil
+		case fi.Mode()&fs.ModeSymlink != 0:
+			to, err := filepath.EvalSymlinks(dir)
+			if err != nil {
+				return "", err
+			}
+			if foreign, err := foreignAbove(filepath.Join(to, "x")); foreign != "" || err != nil {
+				return foreign, err
+			}
+		}
+		if dir == filepath.Dir(dir) {
+			return "", nil
+		}
+	}
 }
 
 // ensureUser creates the service user at image time, where root may.

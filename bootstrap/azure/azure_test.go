@@ -208,3 +208,31 @@ func FuzzChallenge(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMetadata gives whatever IMDS might answer, for the instance and for the token.
+func FuzzMetadata(f *testing.F) {
+	f.Add(200, "application/json", `{"compute":{"vmId":"5c7a1b1e-0001-4d3a-9a00-000000000001","name":"web_1","tagsList":[{"name":"a","value":"b"}],"osProfile":{"computerName":"web-1"}}}`)
+	f.Add(200, "application/json", `{"access_token":"x","expires_in":"1","expires_on":"x"}`)
+	f.Add(200, "text/html", "<html>")
+	f.Add(400, "application/json", `{"error":"invalid_request","error_description":"Identity not found"}`)
+	f.Add(429, "", "")
+	f.Fuzz(func(t *testing.T, status int, kind, body string) {
+		imds := &IMDS{client: &http.Client{Transport: answerer(func(r *http.Request) *http.Response {
+			return answer(r, 200+(status&0x7fffffff)%400, http.Header{"Content-Type": {kind}}, body)
+		})}}
+		vm, err := imds.Instance(context.Background())
+		if fl := fault.From(err); err != nil && (fl.Class != fault.IMDS || fl.Advice == "") {
+			t.Errorf("not classified: %v", err)
+		}
+		if err == nil && !vmID.MatchString(vm.VMID) {
+			t.Errorf("taken as an instance ID: %q", vm.VMID)
+		}
+		token, err := AccessToken(context.Background(), imds, Identity{}, "https://vault.azure.net")
+		if fl := fault.From(err); err != nil && (fl.Class != fault.Identity || fl.Advice == "") {
+			t.Errorf("not classified: %v", err)
+		}
+		if err == nil && token.Reveal() == "" {
+			t.Error("no token and no error")
+		}
+	})
+}

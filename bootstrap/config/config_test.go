@@ -265,3 +265,20 @@ func FuzzYAML(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTemplate expands what user data and tags may say.
+func FuzzTemplate(f *testing.F) {
+	f.Add("{{.ScaleSet}}-{{.InstanceIndex}}", "web")
+	f.Add(`{{printf "%03s" .InstanceIndex}}{{index .Tags "role"}}`, "7")
+	f.Add("{{range 9}}{{end}}", "")
+	f.Add(`{{with .Tags}}{{.role}}{{end}}`, "{{.VMID}}")
+	f.Fuzz(func(t *testing.T, text, fact string) {
+		got, err := Expand(text, Facts{ScaleSet: fact, InstanceIndex: fact, Tags: map[string]string{"role": fact}})
+		if err == nil && len(got) > 64<<10 {
+			t.Errorf("%d bytes", len(got))
+		}
+		if err == nil && checkName(got) == "" && (strings.HasPrefix(got, "-") || strings.ContainsAny(got, "\x00\n\r")) {
+			t.Errorf("taken as an agent's name: %q", got)
+		}
+	})
+}

@@ -85,6 +85,12 @@ func scripts(t *testing.T, folder string) {
 			e.Defer(w.end)
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"azure": azure, "apply": apply, "machine": machine, "prepare": prepare,
 			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "kill-daemon": killDaemon, "health": healthIs, "get": get, "await-grep": awaitGrep, "await-metric": awaitMetric, "stop-agent": stopAgent, "reap": reap,

@@ -7,7 +7,9 @@ for at in discover credential preflight register service online; do
     machine=$!
     # The console shows each phase when it is done; discover begins when IMDS is asked which VM this is.
     if [ "$at" = discover ]; then
-        reached() { grep -qs metadata/instance "$dir/azure/requests.jsonl"; }
+        asked() { grep -cs metadata/instance "$dir/azure/requests.jsonl" || true; }
+        until=$(($(asked) + 1))
+        reached() { [ "$(asked)" -ge "$until" ]; }
     else
         before=$(sed -E 's/.*(discover|credential|preflight|register|service) '"$at"'.*/\1/' <<<"discover credential preflight register service online")
         reached() { grep -qa "azp-bootstrap: $before  *ok" "$dir/p-$at.console" 2>/dev/null; }
