@@ -26,7 +26,7 @@ test: build ## All tests of the default tier (no root, no network)
 
 .PHONY: race
 race: ## Unit tests, and scenarios with the programs built so, under the race detector: SCENARIOS=REGEXP (needs a C compiler)
-	@go test -race -count=1 ./bootstrap/...
+	@go test -race -short -count=1 ./bootstrap/...
 	@go test -race -count=1 -timeout 30m ./cmd/azp-bootstrap -run '$(or $(SCENARIOS),TestPositive/(services|passing|moved)$$)'
 
 .PHONY: systemd-test

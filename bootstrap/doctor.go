@@ -205,7 +205,7 @@ func (b *Boot) serviceRuns() (string, error) {
 	running, state := b.Runner.Running(known.Service)
 	if !running {
 		return "", fault.New(fault.Service, "the agent %s does not run (%s)", known.Name, state).
-			Hint("journalctl -u '%s'; the daemon brings it up again: systemctl restart azp-bootstrap.", known.Service)
+			Hint("Its log: %s. The daemon brings it up again: systemctl restart azp-bootstrap.", b.agentLog())
 	}
 	return fmt.Sprintf("the agent %s runs (%s)", known.Name, state), nil
 }

@@ -25,8 +25,8 @@ import (
 // How much of each; by default enough to see that it works. make endurance does the whole.
 var (
 	seed   = flag.Uint64("seed", 1, "first seed of the runs that are left to chance")
-	kills  = flag.Int("kills", 8, "boots that are ended at a random instant")
-	soaked = flag.Int("soak", 15, "boots in sequence, with faults at random")
+	kills  = flag.Int("kills", 6, "boots that are ended at a random instant")
+	soaked = flag.Int("soak", 8, "boots in sequence, with faults at random")
 	crowd  = flag.Int("crowd", 6, "VMs that boot at once, with faults at random")
 )
 
@@ -45,7 +45,7 @@ func (m *machine) command(limit time.Duration, args ...string) *exec.Cmd {
 // TestEndedAtAnyInstant: a boot, by command or as a daemon, is ended by SIGKILL or SIGTERM at a random instant, up
 // to three times, with the power going at times; then it boots undisturbed and must join, with one agent.
 func TestEndedAtAnyInstant(t *testing.T) {
-	for n := range *kills {
+	for n := range few(*kills) {
 		s := *seed + uint64(n)
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
@@ -142,7 +142,7 @@ func TestSoak(t *testing.T) {
 	r := rand.New(rand.NewPCG(*seed, 1))
 	outcomes := map[string]int{}
 	goroutines, files := 0, 0
-	for n := range *soaked {
+	for n := range few(*soaked) {
 		switch r.IntN(6) {
 		case 0: // a new disk from the image
 			m.powerOff("agent.pid")
@@ -178,7 +178,7 @@ func TestSoak(t *testing.T) {
 		if err := m.sound(); err != nil {
 			t.Errorf("boot %d, %+v: %s\n%s", n, faults, err, m.said.String())
 		}
-		if n == min(5, *soaked/2) { // by now all that a process needs for good is there
+		if n == min(5, few(*soaked)/2) { // by now all that a process needs for good is there
 			goroutines, files = settled(t, 1<<20, 1<<20)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -58,6 +59,21 @@ func TestMain(m *testing.M) {
 }
 
 var atEnd []func()
+
+// over ends a bubble: connections that are being made have their limits, which pass in no time.
+func over(cancel func()) {
+	cancel()
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+}
+
+// few is a part of n where tests must be short.
+func few(n int) int {
+	if testing.Short() {
+		return max(1, n/8)
+	}
+	return n
+}
 
 // quickDir is a temporary folder, in memory where the system has such a file system: what a boot writes, it
 // syncs.

@@ -22,7 +22,7 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-var interleavings = flag.Int("interleavings", 60, "sequences of crashes, restarts, clones and terminations")
+var interleavings = flag.Int("interleavings", 40, "sequences of crashes, restarts, clones and terminations")
 
 // A mortal machine can lose its power at each of its effects: before and after every request that reaches
 // Azure, and before and after everything that it does to its agent.
@@ -117,7 +117,7 @@ func (m *mortal) lives(ctx context.Context, cutAt int, do func(ctx context.Conte
 // removes, each of them cut off at a random effect or not at all, and looks after each step whether what must
 // hold does.
 func TestEveryInterleaving(t *testing.T) {
-	for n := range *interleavings {
+	for n := range few(*interleavings) {
 		s := *seed + uint64(n)
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +129,7 @@ func TestEveryInterleaving(t *testing.T) {
 
 func play(t *testing.T, dir string, r *rand.Rand) {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer func() { cancel(); synctest.Wait() }()
+	defer over(cancel)
 	f := newFleet(ctx, t, dir, 3, nil)
 	var all []*mortal
 	byName := map[string]*mortal{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -208,6 +209,14 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	return fields, b.journal.write()
 }
 
+// agentLog is where a person finds what the agent said.
+func (b *Boot) agentLog() string {
+	if b.asProcess() {
+		return filepath.Join(b.StateDir, "agent.log")
+	}
+	return "journalctl -u '" + b.journal.Agent.Service + "'"
+}
+
 // comesOnline is how long a started agent may take to show up: the listener waits at most four
 // minutes for a session of its own that a crash left open (Agent.Listener, MessageListener.cs).
 const comesOnline = 5 * time.Minute
@@ -231,7 +240,7 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	running, state := b.Runner.Running(b.journal.Agent.Service)
 	waited := time.Since(b.journal.start[health.Online])
 	f := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
-		Hint("Look at its log: journalctl -u '%s', or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.journal.Agent.Service, b.Config.Agent.Dir)
+		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
 	if waited > comesOnline {
 		return nil, f
 	}
