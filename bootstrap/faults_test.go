@@ -14,7 +14,7 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-const passing = "~imds ~identity ~vault ~vault ~network ~network ~network ~network"
+const passing = "~imds ~identity ~vault ~network ~network ~network ~network"
 
 const page = "<!DOCTYPE html><html><head><title>Welcome</title></head><body>Please sign in to the network.</body></html>"
 
@@ -72,15 +72,15 @@ func networkFaults() []networkFault {
 		networkFault{name: "garbage in place of HTTP", want: passing, answer: cut("\x00\x01\x02 this is no HTTP\r\n\r\n")},
 		networkFault{name: "hangs", want: passing, answer: hang, within: 2 * time.Minute},
 		networkFault{name: "one byte a second", want: passing, answer: drip, within: 3 * time.Minute},
-		networkFault{name: "100 MB", want: "!imds ~identity !vault !vault !network !network !network !network", answer: flood},
+		networkFault{name: "100 MB", want: "!imds ~identity !vault !network !network !network !network", answer: flood},
 		networkFault{name: "empty body", want: passing, answer: answers(200, nil, "")},
-		networkFault{name: "truncated JSON", want: "~imds ~identity = ~vault ~network ~network ~network ~network", answer: instead(func(h http.Header, body string) string {
+		networkFault{name: "truncated JSON", want: "~imds ~identity ~vault ~network ~network ~network ~network", answer: instead(func(h http.Header, body string) string {
 			h.Del("Content-Length")
 			return body[:len(body)/2]
 		})},
-		networkFault{name: "JSON of another kind", want: "~imds ~identity !vault !vault !network !network !network !network", answer: answers(200, nil, `["something", 7]`)},
-		networkFault{name: "only nulls", want: "~imds ~identity !vault !vault !network !target = !service", answer: answers(200, nil, `{"compute":null,"access_token":null,"expires_in":null,"value":null,"id":null,"attributes":null,"authenticatedUser":null,"instanceId":null,"count":null}`)},
-		networkFault{name: "unknown and doubled fields", want: "= = = = = = = =", answer: instead(func(h http.Header, body string) string {
+		networkFault{name: "JSON of another kind", want: "~imds ~identity !vault !network !network !network !network", answer: answers(200, nil, `["something", 7]`)},
+		networkFault{name: "only nulls", want: "~imds ~identity !vault !network !target = !service", answer: answers(200, nil, `{"compute":null,"access_token":null,"expires_in":null,"value":null,"id":null,"attributes":null,"authenticatedUser":null,"instanceId":null,"count":null}`)},
+		networkFault{name: "unknown and doubled fields", want: "= = = = = = =", answer: instead(func(h http.Header, body string) string {
 			h.Del("Content-Length")
 			body = strings.TrimSpace(body)
 			if !strings.HasPrefix(body, "{") || body == "{}" {
@@ -88,23 +88,23 @@ func networkFaults() []networkFault {
 			}
 			return `{"unknown":{"deep":[1,null,"x"]},` + body[1:len(body)-1] + `,` + body[1:]
 		})},
-		networkFault{name: "wrong content type", want: "= = = = = = = =", answer: instead(func(h http.Header, body string) string {
+		networkFault{name: "wrong content type", want: "= = = = = = =", answer: instead(func(h http.Header, body string) string {
 			h.Set("Content-Type", "text/plain")
 			return body
 		})},
-		networkFault{name: "captive portal: a page with 200", want: "!imds !identity !vault !vault !pat !pat-scope !pat-scope !pat-scope", answer: answers(200, map[string]string{"Content-Type": "text/html"}, page)},
-		networkFault{name: "redirect 302 to another host", want: "!imds !identity !vault !vault !pat !pat-scope !pat-scope !pat-scope", answer: answers(302, map[string]string{"Location": "https://evil.example/take"}, "")},
-		networkFault{name: "redirect 307 to another host", want: "!imds !identity !vault !vault !pat !pat-scope !pat-scope !pat-scope", answer: answers(307, map[string]string{"Location": "https://evil.example/take"}, "")},
-		networkFault{name: "redirect 308 to http", want: "!imds !identity !vault !vault !pat !pat-scope !pat-scope !pat-scope", answer: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		networkFault{name: "captive portal: a page with 200", want: "!imds !identity !vault !pat !pat-scope !pat-scope !pat-scope", answer: answers(200, map[string]string{"Content-Type": "text/html"}, page)},
+		networkFault{name: "redirect 302 to another host", want: "!imds !identity !vault !pat !pat-scope !pat-scope !pat-scope", answer: answers(302, map[string]string{"Location": "https://evil.example/take"}, "")},
+		networkFault{name: "redirect 307 to another host", want: "!imds !identity !vault !pat !pat-scope !pat-scope !pat-scope", answer: answers(307, map[string]string{"Location": "https://evil.example/take"}, "")},
+		networkFault{name: "redirect 308 to http", want: "!imds !identity !vault !pat !pat-scope !pat-scope !pat-scope", answer: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			answers(308, map[string]string{"Location": "http://" + r.Host + r.URL.Path}, "")(w, r, next)
 		}},
 	)
 	lasting := map[int]string{
-		400: "!imds !identity !vault !vault !network !network !network !network",
-		401: "!imds !identity !vault !vault !pat !pat-scope !pat-scope !pat-scope",
-		403: "!imds !identity !vault !vault !pat !pat-scope !pat-scope !pat-scope",
-		404: "~imds ~identity !vault !vault !target !target !target !target", // IMDS: starting, or being updated
-		409: "!imds !identity !vault !vault !network !network !network !network",
+		400: "!imds !identity !vault !network !network !network !network",
+		401: "!imds !identity !vault !pat !pat-scope !pat-scope !pat-scope",
+		403: "!imds !identity !vault !pat !pat-scope !pat-scope !pat-scope",
+		404: "~imds ~identity !vault !target !target !target !target", // IMDS: starting, or being updated
+		409: "!imds !identity !vault !network !network !network !network",
 	}
 	for _, status := range []int{400, 401, 403, 404, 408, 409, 410, 429, 500, 502, 503, 504} {
 		want := lasting[status]

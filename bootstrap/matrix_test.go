@@ -20,7 +20,7 @@ import (
 )
 
 // The points are where a fault can strike a boot: each request of its own kind. In the order of a boot.
-var points = []string{"instance", "token", "challenge", "secret", "whoami", "find", "look", "online"}
+var points = []string{"instance", "token", "secret", "whoami", "find", "look", "online"}
 
 // hosts are where a connection can fail.
 var hosts = []string{"IMDS", "vault", "DevOps"}
@@ -35,8 +35,6 @@ func (f *fleet) pointOf(r *http.Request) string {
 		return "instance"
 	case host == "169.254.169.254":
 		return "token"
-	case host == "contoso.vault.azure.net" && r.Header.Get("Authorization") == "":
-		return "challenge"
 	case host == "contoso.vault.azure.net":
 		return "secret"
 	case r.Header.Get("X-TFS-FedAuthRedirect") == "": // config.sh
