@@ -105,6 +105,7 @@ type Boot struct {
 	pat     secret.PAT     // held between credential and online; dropped whenever the boot waits
 	given   secret.PAT     // by hand, in place of a vault's
 	server  *devops.Client // with pat
+	user    string         // whose the PAT is, when the server has said so
 	begun   time.Time
 
 	drainUntil time.Time // until then a running job is waited for

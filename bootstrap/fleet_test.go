@@ -143,9 +143,11 @@ type machine struct {
 	*fleet
 	name  string // of the VM
 	disk  disk
-	state string // folder
-	proxy string // URL
-	never bool   // agent.replace: never
+	state string        // folder
+	proxy string        // URL
+	never bool          // agent.replace: never
+	quiet bool          // logs errors only
+	takes time.Duration // config.sh's own time
 	held  *os.File
 	real  *real // with Microsoft's agent's stand-in in place of one in memory
 	dial  azure.Dial
@@ -200,6 +202,9 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	redactor := &secret.Redactor{}
 	log.SetOutput(&m.said)
 	log.SetLevel(logrus.TraceLevel)
+	if m.quiet {
+		log.SetLevel(logrus.ErrorLevel)
+	}
 	log.AddHook(secret.Hook{Redactor: redactor})
 	o := bootstrap.Options{ConfigFile: file, StateDir: m.state, Once: true, Version: "test", Log: log, Redactor: redactor, Dial: m.dial}
 	if m.real == nil {
@@ -259,6 +264,7 @@ func (m *machine) Wipe() error {
 // EnvironmentVMResourceConfigProvider.
 func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (*agent.Settings, error) {
 	m.disk.laidFor, m.disk.settings = r.InstanceID, nil
+	time.Sleep(m.takes)
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	c := config{ctx: ctx, pat: pat.Reveal()}

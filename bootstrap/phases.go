@@ -135,7 +135,7 @@ func (b *Boot) noteSecret(s azure.Secret) {
 // drop forgets the PAT.
 func (b *Boot) drop() {
 	b.pat.Drop()
-	b.server, b.found = nil, nil
+	b.server, b.found, b.user = nil, nil, ""
 }
 
 // devops is the client with the PAT; it lives as long as the PAT is held, and with it what it has
@@ -178,14 +178,15 @@ func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := c.WhoAmI(ctx)
-	if err != nil {
-		return nil, err
+	if b.user == "" { // asked once: under throttling each request counts
+		if b.user, err = c.WhoAmI(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
 		return nil, err
 	}
-	return logrus.Fields{"user": user, "target": b.Place.String(), "id": b.Place.ID}, nil
+	return logrus.Fields{"user": b.user, "target": b.Place.String(), "id": b.Place.ID}, nil
 }
 
 // startService makes the agent run.

@@ -41,6 +41,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.leaveFormer(ctx); err != nil {
 		return nil, err
 	}
+	c.Identify(ctx, b.Place, there)
 	replace, err := b.mayTake(there)
 	if err != nil {
 		return nil, err

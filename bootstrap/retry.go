@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -54,7 +55,9 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 			b.report.Polls(phase, last)
 			return
 		}
-		b.drop() // the PAT is not kept through a wait
+		if last.Class != fault.Network || last.After == 0 {
+			b.drop() // the PAT is not kept through a wait, but for one that Azure DevOps asks for
+		}
 		retries++
 		counted(retries)
 		b.report.Waits(phase, last, retries, d)
@@ -80,7 +83,11 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if last.After > 0 {
-			return struct{}{}, errors.Join(err, &backoff.RetryAfterError{Duration: last.After})
+			after := last.After
+			if last.Class != fault.Service { // those are polls of our own
+				after = spread(after)
+			}
+			return struct{}{}, errors.Join(err, &backoff.RetryAfterError{Duration: after})
 		}
 		return struct{}{}, err
 	}, options...)
@@ -94,6 +101,11 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 	}
 	return last
 }
+
+// spread is at least what a server asks for, and up to a tenth more: it tells the same to thousands of VMs, which
+// must not all come back in one instant. Azure DevOps may ask for minutes in which a crowd fetches its PATs over
+// and over, three requests each; so the PAT is held until it is asked again.
+func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/10+1) }
 
 // downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
 const downloadLimit = 10 * time.Minute

@@ -117,6 +117,7 @@ func (s Sweeping) gone(a *devops.Agent, now time.Time) (bool, string) {
 func (b *Boot) sweepAway(ctx context.Context, a *devops.Agent, line *Swept) {
 	err := b.patiently(ctx, func(c *devops.Client) error {
 		there, err := c.Agent(ctx, b.Place, a.Name)
+		c.Identify(ctx, b.Place, there)
 		switch {
 		case err != nil:
 			return err

@@ -67,7 +67,8 @@ func (p Place) agents() string {
 	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", p.ID)
 }
 
-// Agent looks for the agent of this name; nil if there is none.
+// Agent looks for the agent of this name; nil if there is none. In an environment, which VM it stands on
+// only Identify tells.
 func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error) {
 	query := url.Values{"name": {name}}
 	switch p.Kind {
@@ -96,18 +97,18 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 		}
 		a := b.agent(v.ID)
 		a.Tags = v.Tags
-		if p.Kind == Environment && a.InstanceID == "" {
-			c.instanceOf(ctx, p, a)
-		}
 		return a, nil
 	}
 	return nil, nil
 }
 
-// instanceOf asks the environment's pool for the capabilities of a VM resource's agent, which the
-// environment's own answer lacks. The PAT may be refused there: then the VM stays unknown, and the
-// journal of this VM is the only witness.
-func (c *Client) instanceOf(ctx context.Context, p Place, a *Agent) {
+// Identify completes an agent by the VM it stands on: it asks the environment's pool for the capabilities of a
+// VM resource's agent, which the environment's own answer lacks. The PAT may be refused there: then the VM
+// stays unknown, and the journal of this VM is the only witness.
+func (c *Client) Identify(ctx context.Context, p Place, a *Agent) {
+	if a == nil || a.InstanceID != "" || p.Kind != Environment {
+		return
+	}
 	path, err := c.inPool(ctx, p, a.ID)
 	var b agentBody
 	if err == nil && c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &b) == nil {

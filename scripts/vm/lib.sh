@@ -72,6 +72,15 @@ power() {
     shift 3
     local seed=()
     [ ! -f "$disk.seed" ] || seed=(-drive "file=$disk.seed,if=virtio,format=raw,readonly=on")
+    local rc=0 try
+    for try in 1 2 3; do
+        qemu "$@" || rc=$?
+        [ "$rc" = 139 ] && [ "$try" != 3 ] || return "$rc"
+        echo "QEMU itself crashed; for the VM that is a power cut: it boots again" >&2
+        rc=0
+    done
+}
+qemu() { # with power's vm, disk, mode and seed
     # shellcheck disable=SC2086,SC2154 # words; accel is set by the caller from accelerator
     ip netns exec "azp-$$-$vm" timeout "${limit:-900}" qemu-system-x86_64 $accel -smp 2 -m 1024 -display none -monitor none -no-reboot \
         -serial "file:$disk.console" -kernel "$base/vmlinuz" -initrd "$base/initrd" \

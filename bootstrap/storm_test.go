@@ -1,0 +1,362 @@
+//go:build linux
+
+package bootstrap_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/sim"
+)
+
+var (
+	stormed   = flag.String("storm", "1,10,300", "how many VMs boot within the same second, in turn")
+	stormData = flag.String("storm-data", "", "write what was measured to this `file`, as JSON")
+)
+
+// The limits are those of the public documentation. What a request costs in Azure DevOps is not public: a
+// hundred and fiftieth of a TSTU is assumed, which makes 30,000 requests of the 200 TSTU that a user has in
+// five minutes.
+const (
+	vaultLimit, vaultWindow   = 4000, 10 * time.Second // learn.microsoft.com, "Azure Key Vault service limits": secrets GET per vault
+	devopsLimit, devopsWindow = 30000, 5 * time.Minute // learn.microsoft.com, "Rate and usage limits": 200 TSTU in 5 minutes
+	configures                = 5 * time.Second        // config.sh's own time
+)
+
+var latency = map[string]time.Duration{"IMDS": 5 * time.Millisecond, "token": 60 * time.Millisecond, "vault": 35 * time.Millisecond, "devops": 60 * time.Millisecond}
+
+// A limit serves so many requests in each window.
+type limit struct {
+	most   int
+	window time.Duration
+
+	mu     sync.Mutex
+	begin  time.Time
+	served int
+}
+
+// asks counts a request; left is what remains of the window if it is full.
+func (l *limit) asks() (left time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.begin.IsZero() {
+		l.begin = now
+	}
+	if n := now.Sub(l.begin) / l.window; n > 0 {
+		l.begin, l.served = l.begin.Add(n*l.window), 0
+	}
+	if l.served < l.most {
+		l.served++
+		return 0
+	}
+	return l.begin.Add(l.window).Sub(now)
+}
+
+// A cloud is the latencies and limits that many VMs meet, and what they ask.
+type cloud struct {
+	vault, devops limit
+	begin         time.Time
+
+	mu      sync.Mutex
+	asked   map[string]int
+	refused int
+	each    map[int]int // requests by second
+}
+
+func newCloud() *cloud {
+	return &cloud{vault: limit{most: vaultLimit, window: vaultWindow}, devops: limit{most: devopsLimit, window: devopsWindow},
+		begin: time.Now(), asked: map[string]int{}, each: map[int]int{}}
+}
+
+func (c *cloud) front(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind, limited := "devops", &c.devops
+		switch host := strings.TrimSuffix(r.Host, ":443"); {
+		case host == "169.254.169.254" && strings.HasPrefix(r.URL.Path, "/metadata/identity"):
+			kind, limited = "token", nil
+		case host == "169.254.169.254":
+			kind, limited = "IMDS", nil
+		case strings.HasSuffix(host, ".vault.azure.net"):
+			kind, limited = "vault", &c.vault
+		}
+		time.Sleep(latency[kind] / 2)
+		c.mu.Lock()
+		c.asked[kind]++
+		c.each[int(time.Since(c.begin)/time.Second)]++
+		c.mu.Unlock()
+		if limited != nil {
+			if left := limited.asks(); left > 0 {
+				c.mu.Lock()
+				c.refused++
+				c.mu.Unlock()
+				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(left.Seconds()))))
+				w.WriteHeader(http.StatusTooManyRequests)
+				return
+			}
+		}
+		rec := &recorded{header: http.Header{}, status: http.StatusOK}
+		next.ServeHTTP(rec, r)
+		time.Sleep(latency[kind] / 2)
+		for k, v := range rec.header {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(rec.status)
+		_, _ = io.WriteString(w, rec.body.String())
+	})
+}
+
+// A storm is what was measured.
+type storm struct {
+	Client           string
+	VMs              int
+	Ready            int     // of them
+	Half, Most, Last float64 // seconds until 50, 99 and 100 % were ready
+	Least            float64 // seconds that the limits allow at best
+	Requests         int
+	Needed           int // that as many lone VMs would have made
+	Refused, Peak    int // Peak: in one second
+	First            float64
+	Curve            []float64 `json:",omitempty"` // seconds at which each percent was ready
+}
+
+// A client boots a VM, until it is ready or gives up.
+type client func(ctx context.Context, m *machine) error
+
+var clients = map[string]client{
+	"azp-bootstrap": func(ctx context.Context, m *machine) error {
+		if err := m.boot(ctx, 30*time.Minute); err != nil {
+			return err
+		}
+		return nil
+	},
+	"every 10 s":        scripted(func(int) time.Duration { return 10 * time.Second }),
+	"plain exponential": scripted(func(n int) time.Duration { return min(time.Second<<min(n, 10), 20*time.Second) }),
+	"jitter, no wishes": scripted(func(n int) time.Duration {
+		return time.Duration(rand.Float64() * float64(min(time.Second<<min(n, 10), 40*time.Second)))
+	}),
+}
+
+// scripted is the bootstrap that people write: the same requests, each tried again after a wait of the
+// client's own, whatever the server asks for.
+func scripted(wait func(tries int) time.Duration) client {
+	return func(ctx context.Context, m *machine) error {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
+		defer cancel()
+		http1, err := (azure.Network{CAFile: filepath.Join(m.dir, "ca.pem"), Dial: m.dial}).Client()
+		if err != nil {
+			return err
+		}
+		defer http1.CloseIdleConnections()
+		get := func(address string, header map[string]string, into any) error {
+			for n := 0; ; n++ {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+				if err != nil {
+					return err
+				}
+				for k, v := range header {
+					req.Header.Set(k, v)
+				}
+				res, err := http1.Do(req)
+				if err == nil {
+					data, e := io.ReadAll(res.Body)
+					_ = res.Body.Close()
+					if err = e; err == nil && res.StatusCode == http.StatusOK {
+						return json.Unmarshal(data, into)
+					}
+				}
+				select {
+				case <-time.After(wait(n)):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		var any map[string]json.RawMessage
+		metadata := map[string]string{"Metadata": "true"}
+		var token struct {
+			AccessToken string `json:"access_token"`
+		}
+		var given struct{ Value string }
+		steps := []func() error{
+			func() error {
+				return get("http://169.254.169.254/metadata/instance?api-version=2021-12-13", metadata, &any)
+			},
+			func() error {
+				return get("http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net", metadata, &token)
+			},
+			func() error {
+				return get("https://contoso.vault.azure.net/secrets/azp-pat?api-version=7.4", map[string]string{"Authorization": "Bearer " + token.AccessToken}, &given)
+			},
+		}
+		for _, do := range steps {
+			if err := do(); err != nil {
+				return err
+			}
+		}
+		basic := map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+given.Value))}
+		members := "https://dev.azure.com/contoso/Shop/_apis/pipelines/environments"
+		var found struct{ Value []struct{ ID int } }
+		for _, address := range []string{"https://dev.azure.com/contoso/_apis/connectionData?api-version=7.1-preview", members + "?name=production&api-version=7.1-preview"} {
+			if err := get(address, basic, &found); err != nil {
+				return err
+			}
+		}
+		mine := fmt.Sprintf("%s/%d/providers/virtualmachines?name=%s&api-version=7.1-preview", members, found.Value[0].ID, url.QueryEscape(m.agentName()))
+		if err := get(mine, basic, &any); err != nil {
+			return err
+		}
+		pat, err := secret.NewPAT(given.Value)
+		if err != nil {
+			return err
+		}
+		for n := 0; ; n++ {
+			s, err := m.Configure(ctx, agent.Registration{Kind: "environment", Project: "Shop", Name: "production", URL: "https://dev.azure.com/contoso", AgentName: m.agentName(),
+				InstanceID: m.name, CAFile: filepath.Join(m.dir, "ca.pem"), Timeout: 10 * time.Minute, Replace: true}, pat, nil, func(string) {})
+			if err == nil {
+				_, _ = m.Start("", *s, "")
+				break
+			}
+			select {
+			case <-time.After(wait(n)):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return get(mine, basic, &any)
+	}
+}
+
+// rage lets n VMs boot within a second.
+func rage(t *testing.T, name string, n int) (s storm) {
+	dir := quickDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer over(cancel)
+		f := newFleet(ctx, t, dir, n, func(s *sim.Scenario) {})
+		c := newCloud()
+		f.front = c.front
+		ready := make([]time.Duration, n)
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
+				m := f.machine(i)
+				m.quiet, m.takes = true, configures
+				begin := time.Now()
+				if err := clients[name](ctx, m); err != nil {
+					ready[i] = -1
+					return
+				}
+				ready[i] = time.Since(c.begin)
+				if n == 1 {
+					ready[i] = time.Since(begin)
+				}
+			})
+		}
+		wg.Wait()
+		ready = slices.DeleteFunc(ready, func(d time.Duration) bool { return d < 0 })
+		slices.Sort(ready)
+		s = storm{Client: name, VMs: n, Ready: len(ready), Refused: c.refused}
+		if len(ready) > 0 {
+			at := func(share float64) float64 {
+				i := int(math.Ceil(share*float64(n))) - 1
+				if i >= len(ready) {
+					return math.Inf(1)
+				}
+				return ready[max(i, 0)].Seconds()
+			}
+			s.First, s.Half, s.Most, s.Last = ready[0].Seconds(), at(0.5), at(0.99), at(1)
+			for p := 1; p <= 100; p++ {
+				if v := at(float64(p) / 100); !math.IsInf(v, 1) {
+					s.Curve = append(s.Curve, v)
+				}
+			}
+			if math.IsInf(s.Last, 1) {
+				s.Last = -1
+			}
+			if math.IsInf(s.Most, 1) {
+				s.Most = -1
+			}
+			if math.IsInf(s.Half, 1) {
+				s.Half = -1
+			}
+		}
+		for _, k := range c.asked {
+			s.Requests += k
+		}
+		for _, k := range c.each {
+			s.Peak = max(s.Peak, k)
+		}
+	})
+	return s
+}
+
+// TestStorm boots many VMs within the same second, in virtual time, against the limits of Key Vault and Azure
+// DevOps: all must be ready, hardly later than the limits allow, with few requests in vain.
+func TestStorm(t *testing.T) {
+	var all []storm
+	for _, name := range []string{"azp-bootstrap", "every 10 s", "plain exponential", "jitter, no wishes"} {
+		lone := rage(t, name, 1)
+		for _, text := range strings.Split(*stormed, ",") {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name != "azp-bootstrap" && n > 1 && *stormData == "" {
+				continue // for the page only
+			}
+			s := rage(t, name, n)
+			s.Needed = lone.Requests * n
+			// At best each window is full, and the last VM begins the last that is needed.
+			last := func(each int, l int, window time.Duration) float64 {
+				return (time.Duration((each*n-1)/l) * window).Seconds()
+			}
+			s.Least = max(lone.Last, last(1, vaultLimit, vaultWindow), last(lone.Requests-3, devopsLimit, devopsWindow))
+			all = append(all, s)
+			t.Logf("%-18s %6d VMs: ready %d; first %.1f s, 50 %% %.1f s, 99 %% %.1f s, last %.1f s, at best %.1f s (× %.2f); %d requests, %d needed (+ %.0f %%), %d refused, at most %d in a second",
+				s.Client, s.VMs, s.Ready, s.First, s.Half, s.Most, s.Last, s.Least, s.Last/s.Least, s.Requests, s.Needed, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Peak)
+			if name != "azp-bootstrap" {
+				continue
+			}
+			if s.Ready != n {
+				t.Errorf("%d of %d VMs are ready", s.Ready, n)
+			}
+			if s.Last > 1.25*s.Least+1 { // the second in which they begin
+				t.Errorf("%d VMs: the last is ready after %.1f s; the limits allow %.1f s", n, s.Last, s.Least)
+			}
+			if s.Requests > s.Needed*5/4 {
+				t.Errorf("%d VMs: %d requests, of which %d were needed", n, s.Requests, s.Needed)
+			}
+		}
+	}
+	if *stormData != "" {
+		data, err := json.MarshalIndent(all, "", "  ")
+		if err == nil {
+			err = os.WriteFile(*stormData, append(data, '\n'), 0o644) //nolint:gosec // figures
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
