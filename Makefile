@@ -69,6 +69,10 @@ fault-matrix: ## Run every cell of the fault matrix and write docs/fault-matrix.
 endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at once, with random faults: SEED=1
 	@go test -count=1 -v -timeout 90m ./bootstrap -run 'TestEnded|TestSoak|TestCrowd|TestEveryInterleaving' -seed $(or $(SEED),1) -kills 1000 -soak 500 -crowd 60 -interleavings 3000 | grep -vE 'power off|(RUN|PAUSE|CONT|PASS:) '
 
+.PHONY: storm
+storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/storm.md: STORM=1,100,10000
+	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),1,10,100,1000,10000) -storm-docs ../docs | grep -v '^=== '
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds
 	@scripts/lint.sh

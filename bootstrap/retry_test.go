@@ -137,3 +137,39 @@ func TestBrakeSlowsDownAnAgentThatFalls(t *testing.T) {
 		}
 	})
 }
+
+func TestThePATIsDroppedWhileWaiting(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		f    *fault.Error
+		kept bool
+	}{
+		{"a vault that throttles", fault.New(fault.Vault, "busy").Passing().Retry(7 * time.Second), false},
+		{"Azure DevOps is down", fault.New(fault.Network, "down").Passing(), false},
+		{"Azure DevOps asks to wait", fault.New(fault.Network, "busy").Passing().Retry(7 * time.Second), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := boot(t)
+			synctest.Test(t, func(t *testing.T) {
+				pat, err := secret.NewPAT("opaque-token")
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.pat = pat
+				tries := 0
+				err = b.retry(context.Background(), health.Preflight, func() error {
+					if tries++; tries == 1 {
+						return c.f
+					}
+					if kept := b.pat.Reveal() != ""; kept != c.kept {
+						t.Errorf("kept: %t", kept)
+					}
+					return nil
+				}, func(int) {})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
