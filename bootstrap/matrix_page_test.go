@@ -120,7 +120,16 @@ off and the VM boots again. After each run these hold, whatever the outcome:
 
 `
 
-const matrixTail = `## Left to chance
+const matrixTail = `### The service manager
+
+In a machine that systemd boots (` + "`make systemd-test`" + `), systemctl fails at one verb after another.
+
+| systemctl | outcome |
+| --- | --- |
+| daemon-reload, enable or start fails at the registration | **service**; the next run joins |
+| stop or disable fails as the VM leaves | leaves: systemd is asked over D-Bus; the next run joins |
+
+## Left to chance
 
 ` + "`make endurance`" + ` runs, from a seed that it prints:
 

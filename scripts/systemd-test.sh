@@ -143,6 +143,10 @@ try() {
             exit 1
         fi
     fi
+    if [ "$end" = verbs ]; then
+        echo "== $name: the service manager fails at each verb"
+        boot "$name" verbs.sh
+    fi
     if [ "$end" = shutdown ]; then
         echo "== $name: shut down for good, with drain.onShutdown"
         boot "$name" shutdown.sh
@@ -156,7 +160,7 @@ try() {
     passed=$((passed + 1))
     umount "$dir/$name/root"
 }
-try deployment-group https://devops.corp/DefaultCollection/ 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}'
+try deployment-group https://devops.corp/DefaultCollection/ 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}' verbs
 try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}' shutdown
 # last, because the next machine would be told of its end as well: all are one VM to Azure
 try environment https://dev.azure.com/contoso 'environment: {project: Shop, name: production, tags: [web]}' terminate

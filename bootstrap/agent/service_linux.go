@@ -136,7 +136,12 @@ func (h Home) uninstallService(name string) error {
 	if err != nil {
 		return err
 	}
-	_ = svc.Stop()
+	if err := svc.Stop(); err != nil && serviceState(name) == "active" {
+		// An agent that runs on would take jobs that nobody knows of.
+		if e := stopUnit(name); e != nil {
+			return serviceFault(name, "cannot be stopped", errors.Join(err, e))
+		}
+	}
 	if err := svc.Uninstall(); err != nil {
 		// disable fails on a unit that was never loaded; what counts is that the file is gone
 		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
@@ -163,6 +168,30 @@ func serviceState(name string) string {
 	}
 	state, _ := p.Value.Value().(string)
 	return state
+}
+
+// stopUnit asks systemd itself, and waits until the unit has stopped.
+func stopUnit(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	c, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	done := make(chan string, 1)
+	if _, err := c.StopUnitContext(ctx, name, "replace", done); err != nil {
+		return err
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return fmt.Errorf("systemd: %s", result)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // followService reads the unit's journal from now on. journalctl sleeps until something is written.
