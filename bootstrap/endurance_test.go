@@ -25,8 +25,8 @@ import (
 // How much of each; by default enough to see that it works. make endurance does the whole.
 var (
 	seed   = flag.Uint64("seed", 1, "first seed of the runs that are left to chance")
-	kills  = flag.Int("kills", 6, "boots that are ended at a random instant")
-	soaked = flag.Int("soak", 8, "boots in sequence, with faults at random")
+	kills  = flag.Int("kills", 4, "boots that are ended at a random instant")
+	soaked = flag.Int("soak", 6, "boots in sequence, with faults at random")
 	crowd  = flag.Int("crowd", 6, "VMs that boot at once, with faults at random")
 )
 

@@ -377,7 +377,7 @@ func localFaults() []localFault {
 
 func TestLocalFaults(t *testing.T) {
 	for i, l := range localFaults() {
-		if testing.Short() && i%6 != 0 {
+		if testing.Short() && i%10 != 0 {
 			continue
 		}
 		t.Run(l.name, func(t *testing.T) {

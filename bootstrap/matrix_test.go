@@ -300,7 +300,7 @@ func (c cell) actual(t *testing.T) (word string, waited time.Duration) {
 
 func TestNetworkFaults(t *testing.T) {
 	for i, n := range networkFaults() {
-		if testing.Short() && i%6 != 0 {
+		if testing.Short() && i%10 != 0 {
 			continue
 		}
 		t.Run(n.name, func(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-var interleavings = flag.Int("interleavings", 40, "sequences of crashes, restarts, clones and terminations")
+var interleavings = flag.Int("interleavings", 25, "sequences of crashes, restarts, clones and terminations")
 
 // A mortal machine can lose its power at each of its effects: before and after every request that reaches
 // Azure, and before and after everything that it does to its agent.
