@@ -209,6 +209,7 @@ func (m *machine) tidy(t *testing.T) {
 // settled counts when idle connections have gone, or the counts are low enough.
 func settled(t *testing.T, goroutines, files int) (int, int) {
 	for end := time.Now().Add(40 * time.Second); ; <-time.After(100 * time.Millisecond) {
+		runtime.GC() // what earlier tests left closes its files
 		g, f := runtime.NumGoroutine(), descriptors(t)
 		if time.Now().After(end) || g <= goroutines && f <= files {
 			return g, f

@@ -9,10 +9,10 @@ version=$1
 lock=${2:-packer/agent.lock}
 source=${SOURCE:-https://download.agent.dev.azure.com/agent}
 platforms=("${@:3}")
-[ ${#platforms[@]} -gt 0 ] || platforms=(linux-x64 linux-arm64 linux-musl-x64 osx-x64 osx-arm64 win-x64)
+[ ${#platforms[@]} -gt 0 ] || platforms=(linux-x64 linux-arm64 linux-arm linux-musl-x64 linux-musl-arm64 osx-x64 osx-arm64 win-x64 win-x86)
 new=$(mktemp)
 trap 'rm -f "$new" "$new.package"' EXIT
-[ ! -f "$lock" ] || sed -n '/^#/p' "$lock" | grep -v '^# Nothing is pinned' >"$new" || true
+[ ! -f "$lock" ] || sed -n '/^#/p' "$lock" | grep -v '^# The sums of' >"$new" || true
 for platform in "${platforms[@]}"; do
     ending=tar.gz
     case $platform in win-*) ending=zip ;; esac

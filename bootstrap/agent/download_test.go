@@ -98,3 +98,18 @@ func TestPrepareOnAFullDisk(t *testing.T) {
 	}
 	left(t, h)
 }
+
+// The lock file of this repository pins a package for each platform that the pinned version has.
+func TestTheLockFilePinsEveryPlatform(t *testing.T) {
+	for _, p := range Platforms {
+		if p == "win-arm64" { // since version 5
+			continue
+		}
+		pin, err := ReadLock("../../packer/agent.lock", p)
+		if err != nil {
+			t.Error(err)
+		} else if pin.Platform != p || len(pin.SHA256) != 64 {
+			t.Errorf("%+v", pin)
+		}
+	}
+}
