@@ -178,7 +178,7 @@ func TestSoak(t *testing.T) {
 		if err := m.sound(); err != nil {
 			t.Errorf("boot %d, %+v: %s\n%s", n, faults, err, m.said.String())
 		}
-		if n == min(5, few(*soaked)/2) { // by now all that a process needs for good is there
+		if n == 50 { // by now all that a process needs for good is there
 			goroutines, files = settled(t, 1<<20, 1<<20)
 		}
 	}
@@ -186,12 +186,16 @@ func TestSoak(t *testing.T) {
 	if err := m.once(t.Context(), time.Minute); err != nil {
 		t.Errorf("with no faults it does not join: %s", err)
 	}
+	m.tidy(t)
+	if *soaked < 100 { // what piles up shows in many boots, and idle connections take half a minute to go
+		t.Logf("%d boots: %v", *soaked, outcomes)
+		return
+	}
 	g, f := settled(t, goroutines+2, files+2)
 	t.Logf("%d boots: %v; goroutines %d, then %d; open files %d, then %d", *soaked, outcomes, goroutines, g, files, f)
 	if g > goroutines+2 || f > files+2 {
 		t.Errorf("it piles up: goroutines %d, then %d; open files %d, then %d", goroutines, g, files, f)
 	}
-	m.tidy(t)
 }
 
 // tidy looks for what must not be left.
