@@ -1,0 +1,238 @@
+//go:build linux
+
+package bootstrap_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// A machine is a VM with its disk: the state folder, and what the agent's folder would hold.
+type machine struct {
+	*fleet
+	name  string // of the VM
+	disk  disk
+	state string        // folder
+	proxy string        // URL
+	never bool          // agent.replace: never
+	quiet bool          // logs errors only
+	takes time.Duration // config.sh's own time
+	held  *os.File
+	real  *real // with Microsoft's agent's stand-in in place of one in memory
+	dial  azure.Dial
+	said  bytes.Buffer
+	runs  bool // the agent
+}
+
+// A disk is what of the agent outlives a power cut.
+type disk struct {
+	laidFor  string
+	settings *agent.Settings
+	service  bool // is installed, so that it runs after a boot
+}
+
+func (f *fleet) machine(i int) *machine {
+	m := &machine{fleet: f, name: fmt.Sprintf("web_%d", i), state: filepath.Join(f.dir, fmt.Sprint("state", i))}
+	m.dial = f.net.Dial(m.name)
+	return m
+}
+
+// boot is one run --once of the VM, with its deadline at limit.
+func (m *machine) boot(ctx context.Context, limit time.Duration) *fault.Error {
+	if m.disk.service {
+		m.start()
+	}
+	return m.once(ctx, limit)
+}
+
+// once is run --once on a VM that runs.
+func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
+	err := bootstrap.Run(ctx, m.options(limit))
+	if err == nil {
+		return nil
+	}
+	return fault.From(err)
+}
+
+func (m *machine) options(limit time.Duration) bootstrap.Options {
+	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
+	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	if m.real != nil {
+		text = m.real.config(m, limit)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	log := logrus.New()
+	redactor := &secret.Redactor{}
+	log.SetOutput(&m.said)
+	log.SetLevel(logrus.TraceLevel)
+	if m.quiet {
+		log.SetLevel(logrus.ErrorLevel)
+	}
+	log.AddHook(secret.Hook{Redactor: redactor})
+	o := bootstrap.Options{ConfigFile: file, StateDir: m.state, Once: true, Version: "test", Log: log, Redactor: redactor, Dial: m.dial}
+	if m.real == nil {
+		o.Agent = m
+	}
+	return o
+}
+
+// start and stop are the agent's process: it shows online while it runs and is registered.
+func (m *machine) start() {
+	m.runs = true
+	if s := m.disk.settings; s != nil {
+		m.azure.Connected(s.AgentID, m.name, true)
+	}
+}
+
+func (m *machine) stop() {
+	m.runs = false
+	if s := m.disk.settings; s != nil {
+		m.azure.Connected(s.AgentID, m.name, false)
+	}
+}
+
+// The methods of bootstrap.Agent.
+
+func (m *machine) Settings() (*agent.Settings, error) { return m.disk.settings, nil }
+func (m *machine) LaidFor() string                    { return m.disk.laidFor }
+func (m *machine) WorkFolder(string) error            { return nil }
+func (m *machine) Working() bool                      { return false }
+func (m *machine) Verify() (agent.Manifest, error)    { return agent.Manifest{}, nil }
+func (m *machine) Stop() error                        { m.stop(); return nil }
+func (m *machine) Running(string) (bool, string)      { return m.runs, "in memory" }
+
+func (m *machine) Follow(ctx context.Context, _ string, _ func(agent.Word, string)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (m *machine) Start(string, agent.Settings, string) (string, error) {
+	m.disk.service = true
+	m.start()
+	return "", nil
+}
+
+func (m *machine) Remove(string) error {
+	m.stop()
+	m.disk.service = false
+	return nil
+}
+
+func (m *machine) Wipe() error {
+	m.disk.settings, m.disk.laidFor = nil, ""
+	return nil
+}
+
+// Configure registers as config.sh does for an environment: the requests of the agent's
+// EnvironmentVMResourceConfigProvider.
+func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (*agent.Settings, error) {
+	m.disk.laidFor, m.disk.settings = r.InstanceID, nil
+	time.Sleep(m.takes)
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	c := config{ctx: ctx, pat: pat.Reveal()}
+	var err error
+	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: r.Proxy, Dial: m.dial}).Client(); err != nil {
+		return nil, err
+	}
+	defer c.client.CloseIdleConnections()
+	type entry struct {
+		ID      int
+		Name    string
+		Agent   struct{ ID int }
+		Project struct{ ID string }
+	}
+	var found struct{ Value []entry }
+	members := r.URL + "/" + url.PathEscape(r.Project) + "/_apis/pipelines/environments"
+	c.call("GET", r.URL+"/_apis/connectionData", nil, nil)
+	c.call("GET", members+"?name="+url.QueryEscape(r.Name), nil, &found)
+	if c.err == nil && len(found.Value) != 1 {
+		c.err = errors.New("no such environment")
+	}
+	if c.err == nil {
+		members = fmt.Sprintf("%s/%s/_apis/pipelines/environments/%d/providers/virtualmachines", r.URL, found.Value[0].Project.ID, found.Value[0].ID)
+	}
+	found.Value = nil
+	c.call("GET", members+"?name="+url.QueryEscape(r.AgentName), nil, &found)
+	me := map[string]any{"name": r.AgentName, "version": "4.248.0", "systemCapabilities": map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": r.InstanceID}}
+	var got entry
+	switch {
+	case c.err != nil:
+	case len(found.Value) == 0:
+		c.call("POST", members, map[string]any{"virtualMachineResource": map[string]any{"name": r.AgentName, "tags": r.Tags, "agent": me}}, &got)
+	case !r.Replace:
+		return nil, fault.New(fault.Target, "the name %s is taken", r.AgentName)
+	default:
+		me["id"] = found.Value[0].Agent.ID
+		c.call("PUT", members, map[string]any{"id": found.Value[0].ID, "name": r.AgentName, "tags": r.Tags, "agent": me}, &got)
+	}
+	if c.err != nil {
+		return nil, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()
+	}
+	line("Successfully added the agent")
+	m.disk.settings = &agent.Settings{AgentID: got.Agent.ID, AgentName: r.AgentName, ServerURL: r.URL, EnvironmentName: r.Name}
+	return m.disk.settings, nil
+}
+
+// config is config.sh's connection; after an error it asks no more.
+type config struct {
+	ctx    context.Context
+	client *http.Client
+	pat    string
+	err    error
+}
+
+func (c *config) call(method, address string, in, into any) {
+	if c.err != nil {
+		return
+	}
+	body, _ := json.Marshal(in)
+	req, err := http.NewRequestWithContext(c.ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		c.err = err
+		return
+	}
+	req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(":"+c.pat)))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json; api-version=4.1-preview")
+	req.Header.Set("User-Agent", "VSServices/19 vstsagentcore-linux-x64/4.248.0")
+	res, err := c.client.Do(req)
+	if err != nil {
+		c.err = err
+		return
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		c.err = err
+	case res.StatusCode != http.StatusOK:
+		c.err = fmt.Errorf("%s %s: %s: %s", method, address, res.Status, data)
+	case into != nil:
+		c.err = json.Unmarshal(data, into)
+	}
+}
