@@ -67,6 +67,7 @@ type Agent interface {
 	Remove(service string) error
 	Wipe() error
 	Verify() (agent.Manifest, error)
+	Warm(ctx context.Context) int64
 }
 
 // A Phase brings the VM one step nearer to ready. Do may be called again after a crash at any point
@@ -221,6 +222,7 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	settled := was == health.Ready || was == health.Draining || was == health.Removed
 	if !settled {
 		b.journal.Attempt++
+		go b.Runner.Warm(ctx)
 	}
 	if err := b.through(ctx, phases[:1], settled); err != nil {
 		return err

@@ -121,6 +121,7 @@ func (m *machine) Settings() (*agent.Settings, error) { return m.disk.settings, 
 func (m *machine) LaidFor() string                    { return m.disk.laidFor }
 func (m *machine) WorkFolder(string) error            { return nil }
 func (m *machine) Working() bool                      { return false }
+func (m *machine) Warm(context.Context) int64         { return 0 }
 func (m *machine) Verify() (agent.Manifest, error)    { return agent.Manifest{}, nil }
 func (m *machine) Stop() error                        { m.stop(); return nil }
 func (m *machine) Running(string) (bool, string)      { return m.runs, "in memory" }
