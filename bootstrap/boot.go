@@ -103,10 +103,10 @@ type Boot struct {
 	imds    *azure.IMDS
 	network azure.Network
 	client  *http.Client
-	pat     secret.PAT     // held between credential and online; dropped whenever the boot waits
+	pat     secret.PAT     // held between credential and online; dropped when the boot waits for long
 	given   secret.PAT     // by hand, in place of a vault's
+	vault   *azure.Vault   // with the identity's token, until it gave the PAT
 	server  *devops.Client // with pat
-	user    string         // whose the PAT is, when the server has said so
 	begun   time.Time
 
 	drainUntil time.Time // until then a running job is waited for

@@ -161,7 +161,7 @@ func TestDepartLeavesBehindWhatItCannotRemove(t *testing.T) {
 	}{
 		"an outage that passes":   {func(d time.Duration) int { return map[bool]int{true: 503}[d < 2*time.Minute] }, 5 * time.Minute, true, fault.Class{}, 5 * time.Minute},
 		"an outage that does not": {func(time.Duration) int { return 503 }, 5 * time.Minute, false, fault.Network, 5*time.Minute + time.Second},
-		"the PAT is revoked":      {func(time.Duration) int { return 401 }, 5 * time.Minute, false, fault.Scope, time.Minute},
+		"the PAT is revoked":      {func(time.Duration) int { return 401 }, 5 * time.Minute, false, fault.PAT, time.Minute},
 		"spot and an outage":      {func(time.Duration) int { return 503 }, 30 * time.Second, false, fault.Network, 31 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

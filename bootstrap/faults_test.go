@@ -79,7 +79,7 @@ func networkFaults() []networkFault {
 			return body[:len(body)/2]
 		})},
 		networkFault{name: "JSON of another kind", want: "~imds ~identity !vault !network !network !network !network", answer: answers(200, nil, `["something", 7]`)},
-		networkFault{name: "only nulls", want: "~imds ~identity !vault !network !target = !service", answer: answers(200, nil, `{"compute":null,"access_token":null,"expires_in":null,"value":null,"id":null,"attributes":null,"authenticatedUser":null,"instanceId":null,"count":null}`)},
+		networkFault{name: "only nulls", want: "~imds ~identity !vault !target !target = !service", answer: answers(200, nil, `{"compute":null,"access_token":null,"expires_in":null,"value":null,"id":null,"attributes":null,"authenticatedUser":null,"instanceId":null,"count":null}`)},
 		networkFault{name: "unknown and doubled fields", want: "= = = = = = =", answer: instead(func(h http.Header, body string) string {
 			h.Del("Content-Length")
 			body = strings.TrimSpace(body)

@@ -28,18 +28,19 @@ import (
 // A machine is a VM with its disk: the state folder, and what the agent's folder would hold.
 type machine struct {
 	*fleet
-	name  string // of the VM
-	disk  disk
-	state string        // folder
-	proxy string        // URL
-	never bool          // agent.replace: never
-	quiet bool          // logs errors only
-	takes time.Duration // config.sh's own time
-	held  *os.File
-	real  *real // with Microsoft's agent's stand-in in place of one in memory
-	dial  azure.Dial
-	said  bytes.Buffer
-	runs  bool // the agent
+	name   string // of the VM
+	called string // the computer; "" = as its number says
+	disk   disk
+	state  string        // folder
+	proxy  string        // URL
+	never  bool          // agent.replace: never
+	quiet  bool          // logs errors only
+	takes  time.Duration // config.sh's own time
+	held   *os.File
+	real   *real // with Microsoft's agent's stand-in in place of one in memory
+	dial   azure.Dial
+	said   bytes.Buffer
+	runs   bool // the agent
 }
 
 // A disk is what of the agent outlives a power cut.

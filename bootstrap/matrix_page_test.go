@@ -84,7 +84,7 @@ func renderMatrix() string {
 	for _, l := range localFaults() {
 		local = append(local, cells(l.name, l.want))
 	}
-	b.WriteString("### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor the secret; Azure DevOps whose the PAT is, for the target, for an agent of this name, and\nwhether the agent is online.\n\n")
+	b.WriteString("### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor the secret; Azure DevOps for the target (and whose the PAT is, if it refuses that), for an agent of this name, and\nwhether the agent is online.\n\n")
 	table(append([]string{"the answer"}, points...), requests)
 	b.WriteString("### Connections\n\n")
 	table(append([]string{"the connection"}, hosts...), connections)

@@ -19,8 +19,9 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-// The points are where a fault can strike a boot: each request of its own kind. In the order of a boot.
-var points = []string{"instance", "token", "secret", "whoami", "find", "look", "online"}
+// The points are where a fault can strike a boot: each request of its own kind, in the order of a boot. Whose the
+// PAT is, is asked only when the target is refused.
+var points = []string{"instance", "token", "secret", "find, whoami", "find", "look", "online"}
 
 // hosts are where a connection can fail.
 var hosts = []string{"IMDS", "vault", "DevOps"}
@@ -58,7 +59,7 @@ type strike struct {
 }
 
 func (s *strike) strikes(at string) bool {
-	if at != s.at || s.over.Load() {
+	if at == "" || !slices.Contains(strings.Split(s.at, ", "), at) || s.over.Load() {
 		return false
 	}
 	n := s.n.Add(1)

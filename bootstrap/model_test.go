@@ -281,6 +281,9 @@ func (m *mortal) clone(from *mortal) {
 
 // agentName is the name under which this VM registers.
 func (m *machine) agentName() string {
+	if m.called != "" {
+		return m.called
+	}
 	var i int
 	_, _ = fmt.Sscanf(m.name, "web_%d", &i)
 	return fmt.Sprintf("web-%06d", i)

@@ -103,16 +103,17 @@ func (b *Boot) secret(ctx context.Context) (err error) {
 		b.Redactor.Add(b.pat)
 		return err
 	}
-	v, err := azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client)
-	if err != nil {
-		return err
+	if b.vault == nil {
+		if b.vault, err = azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client); err != nil {
+			return err
+		}
 	}
 	young := !b.journal.looks && time.Since(b.begun) < roleSpread && (b.journal.Attempt <= 1 || time.Since(b.journal.StartedAt) < roleSpread)
-	s, err := v.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
+	s, err := b.vault.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
 	if err != nil {
 		return err
 	}
-	b.pat = s.PAT
+	b.pat, b.vault = s.PAT, nil
 	b.Redactor.Add(s.PAT)
 	b.noteSecret(s)
 	return nil
@@ -132,10 +133,10 @@ func (b *Boot) noteSecret(s azure.Secret) {
 	}
 }
 
-// drop forgets the PAT.
+// drop forgets the PAT, and the token that opens its vault.
 func (b *Boot) drop() {
 	b.pat.Drop()
-	b.server, b.found, b.user = nil, nil, ""
+	b.vault, b.server, b.found = nil, nil, nil
 }
 
 // devops is the client with the PAT; it lives as long as the PAT is held, and with it what it has
@@ -178,15 +179,15 @@ func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.user == "" { // asked once: under throttling each request counts
-		if b.user, err = c.WhoAmI(ctx); err != nil {
+	if b.Place.ID == 0 {
+		if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
 			return nil, err
 		}
 	}
-	if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+	if err := c.Crowded(); err != nil { // rather now than in the middle of config.sh
 		return nil, err
 	}
-	return logrus.Fields{"user": b.user, "target": b.Place.String(), "id": b.Place.ID}, nil
+	return logrus.Fields{"target": b.Place.String(), "id": b.Place.ID}, nil
 }
 
 // startService makes the agent run.

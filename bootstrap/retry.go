@@ -55,8 +55,8 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 			b.report.Polls(phase, last)
 			return
 		}
-		if last.Class != fault.Network || last.After == 0 {
-			b.drop() // the PAT is not kept through a wait, but for one that Azure DevOps asks for
+		if d >= pollLimit && last.After == 0 {
+			b.drop() // no secret is kept through a wait, but for a short one and one that a server asks for
 		}
 		retries++
 		counted(retries)
@@ -102,10 +102,10 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 	return last
 }
 
-// spread is at least what a server asks for, and up to a tenth more: it tells the same to thousands of VMs, which
-// must not all come back in one instant. Azure DevOps may ask for minutes in which a crowd fetches its PATs over
-// and over, three requests each; so the PAT is held until it is asked again.
-func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/10+1) }
+// spread is at least what a server asks for, and up to a fifth more: it tells the same to thousands of VMs, which
+// must not all come back in one instant. Azure DevOps may ask for minutes in which a crowd would fetch its PATs over
+// and over, three requests each; so the PAT is held until it is asked again, and the vault's token likewise.
+func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/5+1) }
 
 // downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
 const downloadLimit = 10 * time.Minute

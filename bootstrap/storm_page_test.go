@@ -102,6 +102,6 @@ every 10 seconds, or by exponential backoff to 20 s without jitter, or with full
 *At best*: every window is full, and the last VM begins the last one that is needed. *In vain*: requests beyond those that as
 many lone VMs would make. *Never*: at the deadline of 30 minutes.
 
-A VM waits at least as long as the server asks, and up to a tenth more, so that a crowd does not come back in
+A VM waits at least as long as the server asks, and up to a fifth more, so that a crowd does not come back in
 one instant; a lone VM waits for nobody.
 `

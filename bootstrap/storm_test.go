@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -13,10 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/sim"
 )
 
@@ -27,11 +30,13 @@ var (
 
 // The limits are those of the public documentation. What a request costs in Azure DevOps is not public: a
 // hundred and fiftieth of a TSTU is assumed, which makes 30,000 requests of the 200 TSTU that a user has in
-// five minutes.
+// five minutes. That it delays answers by up to 30 seconds before it refuses is public, from when on is not.
 const (
 	vaultLimit, vaultWindow   = 4000, 10 * time.Second // learn.microsoft.com, "Azure Key Vault service limits": secrets GET per vault
 	devopsLimit, devopsWindow = 30000, 5 * time.Minute // learn.microsoft.com, "Rate and usage limits": 200 TSTU in 5 minutes
+	delaysFrom, delaysMost    = 0.8, 30 * time.Second  // of the limit; an answer
 	configures                = 5 * time.Second        // config.sh's own time
+	twinsOf                   = 100                    // one in so many VMs bears the name of another
 )
 
 var latency = map[string]time.Duration{"IMDS": 5 * time.Millisecond, "token": 60 * time.Millisecond, "vault": 35 * time.Millisecond, "devops": 60 * time.Millisecond}
@@ -46,8 +51,9 @@ type limit struct {
 	served int
 }
 
-// asks counts a request; left is what remains of the window if it is full.
-func (l *limit) asks() (left time.Duration) {
+// asks counts a request; used is which share of what the window allows was served, over 1 that this one is not; left
+// is what remains of the window.
+func (l *limit) asks() (used float64, left time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -57,11 +63,12 @@ func (l *limit) asks() (left time.Duration) {
 	if n := now.Sub(l.begin) / l.window; n > 0 {
 		l.begin, l.served = l.begin.Add(n*l.window), 0
 	}
-	if l.served < l.most {
-		l.served++
-		return 0
+	left = l.begin.Add(l.window).Sub(now)
+	if l.served == l.most {
+		return 2, left
 	}
-	return l.begin.Add(l.window).Sub(now)
+	l.served++
+	return float64(l.served) / float64(l.most), left
 }
 
 // A cloud is the latencies and limits that many VMs meet, and what they ask.
@@ -72,12 +79,15 @@ type cloud struct {
 	mu      sync.Mutex
 	asked   map[string]int
 	refused int
-	each    map[int]int // requests by second
+	delayed int
+	each    map[int]int    // requests by second
+	by      map[string]int // requests by VM
+	told    map[string]int // how often a VM was refused
 }
 
 func newCloud() *cloud {
 	return &cloud{vault: limit{most: vaultLimit, window: vaultWindow}, devops: limit{most: devopsLimit, window: devopsWindow},
-		begin: time.Now(), asked: map[string]int{}, each: map[int]int{}}
+		begin: time.Now(), asked: map[string]int{}, each: map[int]int{}, by: map[string]int{}, told: map[string]int{}}
 }
 
 func (c *cloud) front(next http.Handler) http.Handler {
@@ -94,16 +104,29 @@ func (c *cloud) front(next http.Handler) http.Handler {
 		time.Sleep(latency[kind] / 2)
 		c.mu.Lock()
 		c.asked[kind]++
+		c.by[r.RemoteAddr]++
 		c.each[int(time.Since(c.begin)/time.Second)]++
 		c.mu.Unlock()
 		if limited != nil {
-			if left := limited.asks(); left > 0 {
+			used, left := limited.asks()
+			wish := strconv.Itoa(int(math.Ceil(left.Seconds())))
+			if used > 1 {
 				c.mu.Lock()
 				c.refused++
+				c.told[r.RemoteAddr]++
 				c.mu.Unlock()
-				w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(left.Seconds()))))
+				w.Header().Set("Retry-After", wish)
 				w.WriteHeader(http.StatusTooManyRequests)
 				return
+			}
+			if kind == "devops" && used > delaysFrom {
+				c.mu.Lock()
+				c.delayed++
+				c.mu.Unlock()
+				delay := time.Duration((used - delaysFrom) / (1 - delaysFrom) * float64(delaysMost))
+				w.Header().Set("Retry-After", wish)
+				w.Header().Set("X-RateLimit-Delay", strconv.FormatFloat(delay.Seconds(), 'f', 3, 64))
+				time.Sleep(delay)
 			}
 		}
 		rec := &recorded{header: http.Header{}, status: http.StatusOK}
@@ -122,11 +145,16 @@ type storm struct {
 	Client           string
 	VMs              int
 	Ready            int     // of them
+	Taken            int     // told that their name is taken
+	Agents           int     // that stand on the server, each of a VM of its own
 	Half, Most, Last float64 // seconds until 50, 99 and 100 % were ready
 	Least            float64 // seconds that the limits allow at best
 	Requests         int
 	Needed           int // that as many lone VMs would have made
-	Refused, Peak    int // Peak: in one second
+	Refused, Delayed int
+	Peak             int // in one second
+	Each, Busiest    int // requests of the VM in the middle, and of the one that made most
+	Told             int // the most refusals of one VM
 	First            float64
 	Curve            []float64 `json:",omitempty"` // seconds at which each percent was ready
 }
@@ -137,18 +165,26 @@ func rage(t *testing.T, name string, n int) (s storm) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer over(cancel)
-		f := newFleet(ctx, t, dir, n, func(s *sim.Scenario) {})
+		f := newFleet(ctx, t, dir, n, func(s *sim.Scenario) {
+			for i := range n / twinsOf {
+				s.VMs[n-1-i].ComputerName = s.VMs[i].ComputerName
+			}
+		})
 		c := newCloud()
 		f.front = c.front
 		ready := make([]time.Duration, n)
 		var wg sync.WaitGroup
+		var taken atomic.Int64
 		for i := range n {
 			wg.Go(func() {
 				time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
 				m := f.machine(i)
-				m.quiet, m.takes = true, configures
+				m.quiet, m.takes, m.called = true, configures, f.azure.VMs()[i].ComputerName
 				begin := time.Now()
 				if err := clients[name](ctx, m); err != nil {
+					if f := fault.From(err); f.Class == fault.Target && strings.Contains(f.Message, "is taken") {
+						taken.Add(1)
+					}
 					ready[i] = -1
 					return
 				}
@@ -161,10 +197,10 @@ func rage(t *testing.T, name string, n int) (s storm) {
 		wg.Wait()
 		ready = slices.DeleteFunc(ready, func(d time.Duration) bool { return d < 0 })
 		slices.Sort(ready)
-		s = storm{Client: name, VMs: n, Ready: len(ready), Refused: c.refused}
+		s = storm{Client: name, VMs: n, Ready: len(ready), Taken: int(taken.Load()), Agents: len(f.ofInstances()), Refused: c.refused, Delayed: c.delayed}
 		if len(ready) > 0 {
 			at := func(share float64) float64 {
-				i := int(math.Ceil(share*float64(n))) - 1
+				i := int(math.Ceil(share*float64(n-n/twinsOf))) - 1
 				if i >= len(ready) {
 					return math.Inf(1)
 				}
@@ -192,6 +228,11 @@ func rage(t *testing.T, name string, n int) (s storm) {
 		for _, k := range c.each {
 			s.Peak = max(s.Peak, k)
 		}
+		for _, k := range c.told {
+			s.Told = max(s.Told, k)
+		}
+		each := slices.Sorted(maps.Values(c.by))
+		s.Each, s.Busiest = each[len(each)/2], each[len(each)-1]
 	})
 	return s
 }
@@ -218,13 +259,13 @@ func TestStorm(t *testing.T) {
 			}
 			s.Least = max(lone.Last, last(1, vaultLimit, vaultWindow), last(lone.Requests-3, devopsLimit, devopsWindow))
 			all = append(all, s)
-			t.Logf("%-18s %6d VMs: ready %d; first %.1f s, 50 %% %.1f s, 99 %% %.1f s, last %.1f s, at best %.1f s (× %.2f); %d requests, %d needed (+ %.0f %%), %d refused, at most %d in a second",
-				s.Client, s.VMs, s.Ready, s.First, s.Half, s.Most, s.Last, s.Least, s.Last/s.Least, s.Requests, s.Needed, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Peak)
+			t.Logf("%-18s %6d VMs: ready %d, name taken %d, agents %d; first %.1f s, 50 %% %.1f s, 99 %% %.1f s, last %.1f s, at best %.1f s (× %.2f); %d requests, %d needed (+ %.0f %%), %d refused, %d delayed, at most %d in a second; a VM makes %d, at most %d, and is refused at most %d times",
+				s.Client, s.VMs, s.Ready, s.Taken, s.Agents, s.First, s.Half, s.Most, s.Last, s.Least, s.Last/s.Least, s.Requests, s.Needed, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Delayed, s.Peak, s.Each, s.Busiest, s.Told)
 			if name != "azp-bootstrap" {
 				continue
 			}
-			if s.Ready != n {
-				t.Errorf("%d of %d VMs are ready", s.Ready, n)
+			if twins := n / twinsOf; s.Ready != n-twins || s.Taken != twins || s.Agents != s.Ready {
+				t.Errorf("%d of %d VMs are ready, with %d agents; of %d whose name another bears, %d say so", s.Ready, n, s.Agents, twins, s.Taken)
 			}
 			if s.Last > 1.25*s.Least+1 { // the second in which they begin
 				t.Errorf("%d VMs: the last is ready after %.1f s; the limits allow %.1f s", n, s.Last, s.Least)

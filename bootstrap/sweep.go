@@ -62,10 +62,7 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]Swept, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
 	var all []*devops.Agent
-	err = b.patiently(ctx, func(c *devops.Client) error {
-		if _, err := c.WhoAmI(ctx); err != nil {
-			return err
-		}
+	err = b.patiently(ctx, func(c *devops.Client) (err error) {
 		if b.Place, err = c.Find(ctx, b.wanted()); err == nil {
 			all, err = c.All(ctx, b.Place)
 		}

@@ -101,7 +101,7 @@ func (n Network) transport() (*http.Transport, error) {
 		DialContext:            n.Dial.within(10 * time.Second),
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  30 * time.Second,
+		ResponseHeaderTimeout:  45 * time.Second, // Azure DevOps delays a heavy user by up to 30 s
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,

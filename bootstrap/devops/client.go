@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -50,6 +51,7 @@ type Client struct {
 	pipeline runtime.Pipeline
 	version  int         // index into versions
 	pools    map[int]int // the pool behind an environment, which does not tell by itself
+	until    time.Time   // Azure DevOps wants to be left alone
 }
 
 // versions of the REST API, newest first: Services and Server 2022.1, Server 2020, Server 2019,
@@ -140,6 +142,9 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 	if err != nil {
 		return fault.Connection(fault.Network, c.name, c.host, err)
 	}
+	if wish := fault.RetryAfter(res.Header); wish > 0 {
+		c.until = time.Now().Add(wish)
+	}
 	html := strings.Contains(res.Header.Get("Content-Type"), "html") || strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "<")
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNoContent && method != http.MethodGet {
 		if into == nil && !html {
@@ -194,6 +199,18 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 	}
 	return fault.New(fault.Network, "%s: %s", c.name, what).Because(err).
 		Hint("An answer this version does not know: please report it, with the log.")
+}
+
+// Crowded says that Azure DevOps, which answered, wants to be left alone for a while: answers to a user who asks too
+// much come late, and with Retry-After, before they are refused (learn.microsoft.com/azure/devops/integrate/concepts/rate-limits,
+// "API client experience"). nil = it does not.
+func (c *Client) Crowded() error {
+	left := time.Until(c.until)
+	if left <= 0 {
+		return nil
+	}
+	return fault.New(fault.Network, "%s answers, but late: the user of %s asks too much", c.name, c.with.kind()).Passing().Retry(left).
+		Hint("Azure DevOps asks to wait, which is done. If it lasts, let fewer VMs share a PAT's user (docs/scale.md).")
 }
 
 // WhoAmI asks whose the credential is (GET _apis/connectionData) and so whether it is accepted at all.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
@@ -85,8 +87,35 @@ func TestVersionNegotiation(t *testing.T) {
 		t.Fatalf("got %+v, %v", p, err)
 	}
 	n := len(asked)
-	if _, err := c.Find(context.Background(), Target{DeploymentGroup, "My Shop", "web"}); err != nil || len(asked)-n != 2 {
+	if _, err := c.Find(context.Background(), Target{DeploymentGroup, "My Shop", "web"}); err != nil || len(asked)-n != 1 {
 		t.Errorf("the version is not remembered: %v", asked)
+	}
+}
+
+// known is a server that knows the PAT, whatever else it answers.
+func known(a answerer) answerer {
+	return func(r *http.Request) (int, string) {
+		if strings.HasSuffix(r.URL.Path, "/connectionData") {
+			return 200, `{"authenticatedUser":{"id":"1","providerDisplayName":"Build"}}`
+		}
+		return a(r)
+	}
+}
+
+// A refusal of everything is one of the PAT, or of the organization; a server that is busy is not asked twice.
+func TestFindTellsThePATFromTheTarget(t *testing.T) {
+	for status, want := range map[int]fault.Class{401: fault.PAT, 403: fault.PAT, 203: fault.PAT, 404: fault.Target, 429: fault.Network, 503: fault.Network} {
+		asked := 0
+		_, err := server(t, func(*http.Request) (int, string) { asked++; return status, signIn }).Find(t.Context(), Target{Pool, "", "x"})
+		if f := fault.From(err); f.Class != want || f.Wait != (want == fault.Network) {
+			t.Errorf("%d became %v", status, err)
+		}
+		if status == 404 && !strings.Contains(err.Error(), "organization contoso is not found") {
+			t.Errorf("it is the organization that is not found: %v", err)
+		}
+		if most := map[bool]int{true: 1, false: 2}[want == fault.Network]; asked != most {
+			t.Errorf("%d: %d requests", status, asked)
+		}
 	}
 }
 
@@ -103,7 +132,7 @@ func TestFindNamesTheScope(t *testing.T) {
 				return 200, `{"value":[{"id":1,"name":"x"}]}`
 			},
 		} {
-			_, err := server(t, a).Find(context.Background(), Target{kind, "Shop", "x"})
+			_, err := server(t, known(a)).Find(context.Background(), Target{kind, "Shop", "x"})
 			if kind == Environment && err == nil {
 				continue // environments have no such filter
 			}
@@ -185,3 +214,36 @@ func TestEntraTokensAreBearers(t *testing.T) {
 		t.Errorf("%v (%s)", err, f.Advice)
 	}
 }
+
+// Azure DevOps delays the answers to a heavy user, and asks to be left alone, before it refuses any.
+func TestCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wish := ""
+		c := New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: answers(func(r *http.Request) *http.Response {
+			res, _ := answerer(func(*http.Request) (int, string) { return 200, `{"value":[{"id":1,"name":"x"}]}` }).RoundTrip(r)
+			res.Header.Set("Retry-After", wish)
+			return res
+		})}, Credential{})
+		for _, w := range []string{"", "soon", "-1", "40"} {
+			wish = w
+			if _, err := c.Find(t.Context(), Target{Pool, "", "x"}); err != nil {
+				t.Fatal(err)
+			}
+			err := c.Crowded()
+			if w != "40" && err != nil {
+				t.Errorf("%q: %v", w, err)
+			}
+			if f := fault.From(err); w == "40" && (err == nil || f.Class != fault.Network || !f.Wait || f.After != 40*time.Second || f.Advice == "") {
+				t.Errorf("%q: %v", w, err)
+			}
+		}
+		time.Sleep(40 * time.Second)
+		if err := c.Crowded(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type answers func(*http.Request) *http.Response
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }

@@ -68,8 +68,20 @@ func (c *Client) scopeMissing(t Target, what string) *fault.Error {
 	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).Hint("%s", t.ScopeHint(c.with.Entra))
 }
 
-// Find looks the target up and checks, as far as Azure DevOps tells, that the PAT may manage it.
+// Find looks the target up and checks, as far as Azure DevOps tells, that the credential may manage it. A refusal
+// may be of the credential or of the organization rather than of the target: then WhoAmI is asked, which
+// tells. When all is well nobody asks it: under throttling each request counts.
 func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
+	p, err := c.find(ctx, t)
+	if r, refused := err.(*refusal); refused && !fault.PassingStatus(r.Status) {
+		if _, err := c.WhoAmI(ctx); err != nil {
+			return p, err
+		}
+	}
+	return p, c.explain(err, "looking for the "+t.String(), c.known(t, "read"))
+}
+
+func (c *Client) find(ctx context.Context, t Target) (Place, error) {
 	p := Place{Target: t, area: "pipelines"}
 	path := map[string]string{
 		Pool:            "/_apis/distributedtask/pools",
@@ -80,33 +92,31 @@ func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 	if t.Kind == Pool {
 		query = url.Values{"poolName": {t.Name}}
 	}
+	if t.Kind != Environment { // its service has no filter by permission: registration itself tells
+		query.Set("actionFilter", "manage")
+	}
 	found, err := c.list(ctx, t, path, query)
 	if r, ok := err.(*refusal); ok && t.Kind == Environment && r.Status == http.StatusNotFound && !strings.HasPrefix(r.Type, "ProjectDoesNotExist") {
 		p.area = "distributedtask"
 		path = "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/environments"
 		found, err = c.list(ctx, t, path, query)
 	}
-	if err != nil {
-		return p, c.explain(err, "looking for the "+t.String(), c.known(t, "read"))
+	if err == nil && found == nil && t.Kind != Environment {
+		query.Del("actionFilter")
+		if found, err = c.list(ctx, t, path, query); err == nil && found != nil {
+			return p, c.scopeMissing(t, "manage")
+		}
 	}
-	if found == nil {
+	if err == nil && found == nil {
 		return p, fault.New(fault.Target, "%s: there is no %s", c.name, t).
 			Hint("Create it, or correct target; names are those that Azure DevOps shows. The PAT's owner must be allowed to see it.")
+	}
+	if err != nil {
+		return p, err
 	}
 	p.ID, p.PoolID = found.ID, found.Pool.ID
 	if t.Kind == Pool {
 		p.PoolID = found.ID
-	}
-	if t.Kind == Environment {
-		return p, nil // its service has no filter by permission: registration itself tells
-	}
-	query.Set("actionFilter", "manage")
-	found, err = c.list(ctx, t, path, query)
-	if err != nil {
-		return p, c.explain(err, "asking for the right to manage the "+t.String(), c.known(t, "manage"))
-	}
-	if found == nil {
-		return p, c.scopeMissing(t, "manage")
 	}
 	return p, nil
 }
@@ -135,7 +145,7 @@ func (c *Client) list(ctx context.Context, t Target, path string, query url.Valu
 }
 
 // known explains the refusals that every request below a target can meet. The credential is good at
-// this point: WhoAmI was answered.
+// this point: WhoAmI was answered, or the target was found by it.
 func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 	return func(r *refusal) *fault.Error {
 		switch {

@@ -50,7 +50,7 @@ func (r *Reporter) PhaseDone(p Phase, fields logrus.Fields) {
 
 func text(fields logrus.Fields) string {
 	s := ""
-	for _, k := range []string{"vm", "location", "vault", "secret", "user", "target", "agent", "id", "service", "version"} {
+	for _, k := range []string{"vm", "location", "vault", "secret", "target", "agent", "id", "service", "version"} {
 		if v, ok := fields[k]; ok && fmt.Sprint(v) != "" {
 			s += fmt.Sprintf("  %s=%v", k, v)
 		}
