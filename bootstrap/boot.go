@@ -20,6 +20,7 @@ package bootstrap
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -62,7 +63,7 @@ type Agent interface {
 	Start(serverURL string, s agent.Settings, caFile string) (service string, err error)
 	Running(service string) (running bool, state string)
 	Working() bool
-	Follow(ctx context.Context, service string, heard func(w agent.Word, line string)) error
+	Follow(ctx context.Context, service string, since time.Time, heard func(w agent.Word, line string)) error
 	Stop() error
 	Remove(service string) error
 	Wipe() error
@@ -108,6 +109,7 @@ type Boot struct {
 	vault   *azure.Vault   // with the identity's token, until it gave the PAT
 	server  *devops.Client // with pat
 	begun   time.Time
+	started time.Time // when the agent was, by this attempt; zero: it was not, or it was listened to
 
 	drainUntil time.Time // until then a running job is waited for
 	disabled   bool      // the agent takes no new job: nothing is asked of the server while one runs here
@@ -223,6 +225,7 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	if !settled {
 		b.journal.Attempt++
 		go b.Runner.Warm(ctx)
+		b.ahead(ctx)
 	}
 	if err := b.through(ctx, phases[:1], settled); err != nil {
 		return err
@@ -276,8 +279,18 @@ func (b *Boot) configure() (err error) {
 	b.journal.Package = prepared(home)
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
 	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
-	b.client, err = b.network.Client()
+	b.client, err = b.network.Client(b.askedSoon()...)
 	return err
+}
+
+// askedSoon are the hosts that a boot asks in any case.
+func (b *Boot) askedSoon() (hosts []string) {
+	for _, address := range []string{b.Config.Credential.KeyVault.URL, b.Config.Server.Base} {
+		if u, err := url.Parse(address); err == nil && u.Host != "" {
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return hosts
 }
 
 // asProcess: the agent is a process of the daemon's, not a service of the OS.

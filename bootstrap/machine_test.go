@@ -36,6 +36,7 @@ type machine struct {
 	never  bool          // agent.replace: never
 	quiet  bool          // logs errors only
 	takes  time.Duration // config.sh's own time
+	starts time.Duration // the agent's, until it is connected
 	held   *os.File
 	real   *real // with Microsoft's agent's stand-in in place of one in memory
 	dial   azure.Dial
@@ -127,14 +128,27 @@ func (m *machine) Verify() (agent.Manifest, error)    { return agent.Manifest{},
 func (m *machine) Stop() error                        { m.stop(); return nil }
 func (m *machine) Running(string) (bool, string)      { return m.runs, "in memory" }
 
-func (m *machine) Follow(ctx context.Context, _ string, _ func(agent.Word, string)) error {
+func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard func(agent.Word, string)) error {
+	if !since.IsZero() && m.runs { // it was just started
+		select {
+		case <-time.After(m.starts):
+			heard(agent.Connected, "Listening for Jobs")
+		case <-ctx.Done():
+		}
+	}
 	<-ctx.Done()
 	return nil
 }
 
 func (m *machine) Start(string, agent.Settings, string) (string, error) {
 	m.disk.service = true
-	m.start()
+	if m.starts == 0 {
+		m.start()
+		return "", nil
+	}
+	m.runs = true
+	id := m.disk.settings.AgentID
+	time.AfterFunc(m.starts, func() { m.azure.Connected(id, m.name, true) })
 	return "", nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
@@ -103,10 +104,8 @@ func (b *Boot) secret(ctx context.Context) (err error) {
 		b.Redactor.Add(b.pat)
 		return err
 	}
-	if b.vault == nil {
-		if b.vault, err = azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client); err != nil {
-			return err
-		}
+	if err := b.openVault(); err != nil {
+		return err
 	}
 	young := !b.journal.looks && time.Since(b.begun) < roleSpread && (b.journal.Attempt <= 1 || time.Since(b.journal.StartedAt) < roleSpread)
 	s, err := b.vault.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
@@ -117,6 +116,22 @@ func (b *Boot) secret(ctx context.Context) (err error) {
 	b.Redactor.Add(s.PAT)
 	b.noteSecret(s)
 	return nil
+}
+
+// openVault makes the client that the vault's token is held by.
+func (b *Boot) openVault() (err error) {
+	if c := b.Config.Credential; b.vault == nil {
+		b.vault, err = azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client)
+	}
+	return err
+}
+
+// ahead asks for the vault's token while IMDS is asked which VM this is, unless that decides about vault and identity.
+func (b *Boot) ahead(ctx context.Context) {
+	if c := b.Config; c.Credential.Entra || c.Sources.TrustRemote || b.openVault() != nil {
+		return
+	}
+	b.vault.Ahead(ctx)
 }
 
 // noteSecret remembers what the vault says of the secret, and warns of its end ahead of time.
@@ -199,6 +214,10 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
+	before := time.Now()
+	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {
+		b.started = before
+	}
 	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.network.CAFile)
 	b.journal.Agent.Service = name
 	if err != nil {
@@ -223,8 +242,37 @@ func (b *Boot) agentLog() string {
 // minutes for a session of its own that a crash left open (Agent.Listener, MessageListener.cs).
 const comesOnline = 5 * time.Minute
 
+// speaksUp is how long an agent that was just started is listened to before Azure DevOps is asked, which thousands
+// of others ask as well. A few seconds are usual.
+const speaksUp = 10 * time.Second
+
+// listen waits until the agent says that it is connected.
+func (b *Boot) listen(ctx context.Context) {
+	since := b.started
+	if b.started = (time.Time{}); since.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, speaksUp)
+	defer cancel()
+	err := b.Runner.Follow(ctx, b.journal.Agent.Service, since, func(w agent.Word, _ string) {
+		if w == agent.Connected {
+			cancel()
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		b.Log.WithError(err).Debug("the agent's output cannot be followed")
+	}
+}
+
 // online confirms that Azure DevOps shows the agent online.
 func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	b.listen(ctx)
+	running, state := b.Runner.Running(b.journal.Agent.Service)
+	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
+		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
+	if ctx.Err() != nil {
+		return nil, notYet.Passing()
+	}
 	c, err := b.devops(ctx)
 	if err != nil {
 		return nil, err
@@ -239,17 +287,14 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		b.journal.Agent.Version = a.Version
 		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil
 	}
-	running, state := b.Runner.Running(b.journal.Agent.Service)
 	waited := time.Since(b.journal.start[health.Online])
-	f := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
-		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
 	if waited > comesOnline {
-		return nil, f
+		return nil, notYet
 	}
 	if !running && b.asProcess() {
 		if _, err := startService(ctx, b); err != nil {
 			return nil, err
 		}
 	}
-	return nil, f.Passing().Retry(min(100*time.Millisecond+waited/4, 2*time.Second))
+	return nil, notYet.Passing().Retry(min(100*time.Millisecond+waited/4, 4*time.Second))
 }

@@ -30,10 +30,7 @@ func (b *Boot) through(ctx context.Context, phases []Phase, verifying bool) erro
 			fields = f
 			return err
 		}, func(n int) { retries = n })
-		done, jerr := b.journal.end(p.Name, retries, verifying)
-		if err == nil {
-			err = jerr
-		}
+		done := b.journal.end(p.Name, retries, verifying)
 		if err != nil {
 			return err
 		}

@@ -108,7 +108,7 @@ func (b *Boot) follow(ctx context.Context, service string, said chan<- saying) {
 		}
 	}
 	for {
-		if err := b.Runner.Follow(ctx, service, hear); err != nil && ctx.Err() == nil {
+		if err := b.Runner.Follow(ctx, service, time.Time{}, hear); err != nil && ctx.Err() == nil {
 			b.Log.WithError(err).Debug("the agent's output cannot be followed")
 		}
 		if !pause(ctx, lookService) {

@@ -41,35 +41,53 @@ func wordOf(line string) Word {
 	return ""
 }
 
-// Follow reads what the agent writes from now on and hands its words on, until ctx ends. What jobs
-// start can write there as well: a word is a reason to look, never more.
-func (r Runner) Follow(ctx context.Context, service string, heard func(w Word, line string)) error {
+// Follow reads what the agent writes from now on and hands its words on, until ctx ends; with since, also what it has
+// written since then, as far as its lines say when. What jobs start can write there as well: a word is a
+// reason to look, never more.
+func (r Runner) Follow(ctx context.Context, service string, since time.Time, heard func(w Word, line string)) error {
 	hear := func(line string) {
 		line = strings.TrimSpace(line)
-		if w := wordOf(line); w != "" {
-			heard(w, line[:min(len(line), 300)])
+		w := wordOf(line)
+		if w == "" {
+			return
 		}
+		if !since.IsZero() {
+			at, err := time.Parse("2006-01-02 15:04:05Z", line[:min(len(line), 20)])
+			if err != nil || at.Before(since.Truncate(time.Second)) {
+				return
+			}
+		}
+		heard(w, line[:min(len(line), 300)])
 	}
 	if r.Process {
-		return followFile(ctx, filepath.Join(r.State, "agent.log"), hear)
+		return followFile(ctx, filepath.Join(r.State, "agent.log"), !since.IsZero(), hear)
 	}
-	return followService(ctx, service, hear)
+	return followService(ctx, service, !since.IsZero(), hear)
 }
 
-const fileEvery = 5 * time.Second
+// How often a file is looked at: soon at first, when the agent was just started.
+const fileSoon, fileEvery = 50 * time.Millisecond, 5 * time.Second
+
+// recentBytes, recentLines are how much of what was written before is read again.
+const recentBytes, recentLines = 64 << 10, 50
 
 // followFile looks for new lines now and then; a line without an end waits for it.
-func followFile(ctx context.Context, name string, hear func(line string)) error {
+func followFile(ctx context.Context, name string, recent bool, hear func(line string)) error {
 	f, err := os.Open(name) //nolint:gosec // in the state folder
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err == nil && recent {
+		_, err = f.Seek(max(0, end-recentBytes), io.SeekStart)
+	}
+	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(fileEvery)
-	defer tick.Stop()
+	look := time.NewTimer(0)
+	defer look.Stop()
+	every := fileSoon
 	lines := bufio.NewReader(f)
 	for part := ""; ; {
 		text, err := lines.ReadString('\n')
@@ -82,7 +100,9 @@ func followFile(ctx context.Context, name string, hear func(line string)) error 
 			part = ""
 		}
 		select {
-		case <-tick.C:
+		case <-look.C:
+			look.Reset(every)
+			every = min(every+every/4, fileEvery)
 		case <-ctx.Done():
 			return nil
 		}

@@ -39,7 +39,7 @@ func TestFollowHearsOnlyWhatIsNew(t *testing.T) {
 	defer cancel()
 	heard := make(chan Word)
 	go func() {
-		_ = Runner{Process: true, State: state}.Follow(ctx, "", func(w Word, _ string) { heard <- w })
+		_ = Runner{Process: true, State: state}.Follow(ctx, "", time.Time{}, func(w Word, _ string) { heard <- w })
 	}()
 	<-time.After(50 * time.Millisecond) // it is at the end of the file by now
 	f, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
@@ -59,5 +59,32 @@ func TestFollowHearsOnlyWhatIsNew(t *testing.T) {
 		}
 	case <-ctx.Done():
 		t.Error("nothing was heard")
+	}
+}
+
+// What the agent has said since it was started is heard, however late one listens; what it said before is not.
+func TestFollowHearsWhatWasSaidSince(t *testing.T) {
+	state := t.TempDir()
+	text := "2026-11-24 03:00:00Z: Listening for Jobs\nThe agent no longer exists on the server.\n2026-11-24 03:00:07Z: Agent reconnected.\n"
+	if err := os.WriteFile(filepath.Join(state, "agent.log"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for since, want := range map[string]int{"03:00:00.9Z": 2, "03:00:01Z": 1, "03:00:07.5Z": 1, "03:00:08Z": 0} {
+		at, err := time.Parse(time.RFC3339Nano, "2026-11-24T"+since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		n := 0
+		err = Runner{Process: true, State: state}.Follow(ctx, "", at, func(w Word, _ string) {
+			if w != Connected {
+				t.Errorf("heard %q", w)
+			}
+			n++
+		})
+		cancel()
+		if n != want || err != nil {
+			t.Errorf("since %s: %d words, not %d: %v", since, n, want, err)
+		}
 	}
 }

@@ -194,11 +194,12 @@ func stopUnit(name string) error {
 	}
 }
 
-// followService reads the unit's journal from now on. journalctl sleeps until something is written.
+// followService reads the unit's journal from now on, and before that its last lines. journalctl sleeps until something is written.
 // --merge: else --follow wants the entries of this boot, whose ID a container's hardened unit sees as the
 // host's.
-func followService(ctx context.Context, name string, hear func(line string)) error {
-	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines=0", "--output=cat", "--unit="+name) //nolint:gosec // our own name
+func followService(ctx context.Context, name string, recent bool, hear func(line string)) error {
+	lines := map[bool]int{true: recentLines}[recent]
+	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines="+strconv.Itoa(lines), "--output=cat", "--unit="+name) //nolint:gosec // our own name
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -207,11 +208,11 @@ func followService(ctx context.Context, name string, hear func(line string)) err
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		hear(lines.Text())
+	text := bufio.NewScanner(out)
+	for text.Scan() {
+		hear(text.Text())
 	}
-	return errors.Join(lines.Err(), cmd.Wait())
+	return errors.Join(text.Err(), cmd.Wait())
 }
 
 func serviceFault(name, what string, err error) error {

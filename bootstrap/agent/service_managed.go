@@ -9,7 +9,7 @@ import (
 )
 
 // followService hears nothing: this service's output goes to files of the agent's own.
-func followService(ctx context.Context, _ string, _ func(line string)) error {
+func followService(ctx context.Context, _ string, _ bool, _ func(line string)) error {
 	<-ctx.Done()
 	return nil
 }

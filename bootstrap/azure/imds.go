@@ -41,7 +41,7 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 				return dial(ctx, network, addr)
 			},
 			ResponseHeaderTimeout: headers,
-			IdleConnTimeout:       30 * time.Second,
+			IdleConnTimeout:       idle,
 		}, headers+5*time.Second)
 	}
 	return &IMDS{within(15 * time.Second), within(150 * time.Second)}

@@ -57,13 +57,15 @@ func (n Network) FromEnvironment() Network {
 	return n
 }
 
-// Client makes the HTTP client for Key Vault and Azure DevOps. It follows no redirect: a credential
-// must not follow one, and neither service sends any to a client that is authorized.
-func (n Network) Client() (*http.Client, error) {
+// Client makes the HTTP client for Key Vault and Azure DevOps, and begins to connect to hosts (HOST or HOST:PORT),
+// which will be asked soon. It follows no redirect: a credential must not follow one, and neither service
+// sends any to a client that is authorized.
+func (n Network) Client(hosts ...string) (*http.Client, error) {
 	t, err := n.transport()
 	if err != nil {
 		return nil, err
 	}
+	t.open(hosts)
 	return client(t, 60*time.Second), nil
 }
 
@@ -81,28 +83,25 @@ func (n Network) Downloader() (*http.Client, error) {
 	}}, nil
 }
 
-func (n Network) transport() (*http.Transport, error) {
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
-	}
+func (n Network) transport() (*ahead, error) {
+	var own []byte
 	if n.CAFile != "" {
-		pem, err := os.ReadFile(n.CAFile)
-		if err != nil {
+		var err error
+		if own, err = os.ReadFile(n.CAFile); err != nil {
 			return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").Because(err).Hint("Name a PEM file that root can read.")
 		}
-		if !roots.AppendCertsFromPEM(pem) {
+		if !x509.NewCertPool().AppendCertsFromPEM(own) {
 			return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")
 		}
 	}
 	proxy := (&httpproxy.Config{HTTPProxy: n.Proxy, HTTPSProxy: n.Proxy, NoProxy: n.NoProxy}).ProxyFunc()
-	return &http.Transport{
+	t := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:            n.Dial.within(10 * time.Second),
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  45 * time.Second, // Azure DevOps delays a heavy user by up to 30 s
-		IdleConnTimeout:        30 * time.Second,
+		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, req *http.Request, res *http.Response) error {
@@ -111,10 +110,11 @@ func (n Network) transport() (*http.Transport, error) {
 			}
 			return &fault.ProxyError{Proxy: proxy.Host, Target: req.URL.Opaque + req.URL.Host, Status: res.StatusCode}
 		},
-	}, nil
+	}
+	return newAhead(t, own), nil
 }
 
-func client(t *http.Transport, whole time.Duration) *http.Client {
+func client(t http.RoundTripper, whole time.Duration) *http.Client {
 	return &http.Client{
 		Transport:     bounded{t},
 		Timeout:       whole, // headers and body: also ends an answer that drips

@@ -24,6 +24,7 @@ type Vault struct {
 	client *azsecrets.Client
 	host   string
 	id     Identity
+	cred   *credential
 }
 
 // NewVault makes a client. The token is asked for the vault's own domain, whatever the vault says.
@@ -40,7 +41,16 @@ func NewVault(vaultURL string, imds *IMDS, id Identity, client *http.Client) (*V
 	if err != nil {
 		return nil, fault.New(fault.Vault, "the vault %s", u.Hostname()).Because(err)
 	}
-	return &Vault{c, u.Hostname(), id}, nil
+	return &Vault{c, u.Hostname(), id, cred}, nil
+}
+
+// Ahead asks for the token that the first Secret will show.
+func (v *Vault) Ahead(ctx context.Context) { v.cred.ahead(ctx, resourceOf(v.host)+"/.default") }
+
+// resourceOf is what tokens for a vault are for: its domain.
+func resourceOf(host string) string {
+	_, domain, _ := strings.Cut(host, ".")
+	return "https://" + domain
 }
 
 // challenged answers the request without a token, by which the SDK asks which token the vault wants (keyvault/internal,
@@ -56,9 +66,8 @@ func (c challenged) Do(r *http.Request) (*http.Response, error) {
 	if r.Header.Get("Authorization") != "" {
 		return c.Transporter.Do(r)
 	}
-	_, domain, _ := strings.Cut(c.host, ".")
 	// A managed identity's tenant is its own: the one named here is not used.
-	challenge := `Bearer authorization="https://login.microsoftonline.com/common", resource="https://` + domain + `"`
+	challenge := `Bearer authorization="https://login.microsoftonline.com/common", resource="` + resourceOf(c.host) + `"`
 	return &http.Response{Status: "401 Unauthorized", StatusCode: http.StatusUnauthorized, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Www-Authenticate": {challenge}}, Body: http.NoBody, Request: r}, nil
 }

@@ -33,6 +33,10 @@ var ErrTooLarge = errors.New("the answer is larger than 8 MiB")
 // each has another cause and another owner. what is the thing asked ("the vault contoso"), host its
 // name and port.
 func Connection(c Class, what, host string, err error) *Error {
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
 	var (
 		dns       *net.DNSError
 		proxy     *ProxyError

@@ -1,0 +1,126 @@
+package azure
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// idle is how long a connection is kept that nobody uses: what stands between may forget it soon after.
+const idle = 30 * time.Second
+
+// ahead is a transport that does its own share of the work before it is needed, while IMDS is waited for: it reads the
+// system's certificates (some 40 ms of CPU), and opens a connection to each host that will be asked (name resolution, TCP
+// and TLS: three round trips and more). What was opened is used as long as it stands; all else is the
+// transport's own.
+type ahead struct {
+	*http.Transport
+	rooted chan struct{} // closed when the certificates are read
+	err    error         // that they could not be
+
+	mu     sync.Mutex
+	opened map[string]*opened // by HOST:PORT
+}
+
+type opened struct {
+	done chan struct{}    // closed when conn is set
+	conn *http.ClientConn // nil: it could not be opened
+	used *time.Timer      // ends it when it is idle for long
+}
+
+// newAhead trusts the system's certificates and own, PEM, with t.
+func newAhead(t *http.Transport, own []byte) *ahead {
+	a := &ahead{Transport: t, rooted: make(chan struct{}), opened: map[string]*opened{}}
+	go func() {
+		defer close(a.rooted)
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			a.err = fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
+			return
+		}
+		roots.AppendCertsFromPEM(own)
+		t.TLSClientConfig.RootCAs = roots
+	}()
+	return a
+}
+
+// open begins to connect to hosts. What fails is not an error: the first request tries by itself, and says why.
+func (a *ahead) open(hosts []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, host := range hosts {
+		o := &opened{done: make(chan struct{})}
+		a.opened[address(host)] = o
+		go func() {
+			defer close(o.done)
+			if <-a.rooted; a.err != nil {
+				return
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), idle)
+			defer cancel()
+			if conn, err := a.NewClientConn(ctx, "https", address(host)); err == nil {
+				o.conn, o.used = conn, time.AfterFunc(idle, func() { _ = conn.Close() })
+			}
+		}()
+	}
+}
+
+// address is a host with its port, as its certificate names it.
+func address(host string) string {
+	host = strings.ToLower(host)
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return host
+	}
+	return net.JoinHostPort(strings.Trim(host, "[]"), "443")
+}
+
+// RoundTrip uses the connection that was opened to the request's host, if it stands.
+func (a *ahead) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case <-a.rooted:
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	if a.err != nil {
+		return nil, a.err
+	}
+	o := a.to(r.URL)
+	if o == nil {
+		return a.Transport.RoundTrip(r)
+	}
+	select {
+	case <-o.done:
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	if o.conn == nil || o.conn.Err() != nil {
+		a.mu.Lock()
+		delete(a.opened, address(r.URL.Host))
+		a.mu.Unlock()
+		return a.Transport.RoundTrip(r)
+	}
+	if o.conn.Reserve() != nil { // busy
+		return a.Transport.RoundTrip(r)
+	}
+	if !o.used.Reset(idle) { // it is ended just now
+		o.conn.Release()
+		return a.Transport.RoundTrip(r)
+	}
+	return o.conn.RoundTrip(r)
+}
+
+func (a *ahead) to(u *url.URL) *opened {
+	if u.Scheme != "https" {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.opened[address(u.Host)]
+}
