@@ -28,20 +28,22 @@ import (
 // A machine is a VM with its disk: the state folder, and what the agent's folder would hold.
 type machine struct {
 	*fleet
-	name   string // of the VM
-	called string // the computer; "" = as its number says
-	disk   disk
-	state  string        // folder
-	proxy  string        // URL
-	never  bool          // agent.replace: never
-	quiet  bool          // logs errors only
-	takes  time.Duration // config.sh's own time
-	starts time.Duration // the agent's, until it is connected
-	held   *os.File
-	real   *real // with Microsoft's agent's stand-in in place of one in memory
-	dial   azure.Dial
-	said   bytes.Buffer
-	runs   bool // the agent
+	online  bool   // the agent has a session, or had one
+	outdone bool   // by another VM of its name
+	name    string // of the VM
+	called  string // the computer; "" = as its number says
+	disk    disk
+	state   string        // folder
+	proxy   string        // URL
+	never   bool          // agent.replace: never
+	quiet   bool          // logs errors only
+	takes   time.Duration // config.sh's own time
+	starts  time.Duration // the agent's, until it is connected
+	held    *os.File
+	real    *real // with Microsoft's agent's stand-in in place of one in memory
+	dial    azure.Dial
+	said    bytes.Buffer
+	runs    bool // the agent
 }
 
 // A disk is what of the agent outlives a power cut.
@@ -106,14 +108,14 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 func (m *machine) start() {
 	m.runs = true
 	if s := m.disk.settings; s != nil {
-		m.azure.Connected(s.AgentID, m.name, true)
+		m.online = m.azure.Connected(s.AgentID, m.name, m.disk.laidFor, true)
 	}
 }
 
 func (m *machine) stop() {
 	m.runs = false
 	if s := m.disk.settings; s != nil {
-		m.azure.Connected(s.AgentID, m.name, false)
+		m.azure.Connected(s.AgentID, m.name, m.disk.laidFor, false)
 	}
 }
 
@@ -132,7 +134,9 @@ func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard f
 	if !since.IsZero() && m.runs { // it was just started
 		select {
 		case <-time.After(m.starts):
-			heard(agent.Connected, "Listening for Jobs")
+			if m.start(); m.online {
+				heard(agent.Connected, "Listening for Jobs")
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -146,10 +150,8 @@ func (m *machine) Start(string, agent.Settings, string) (string, error) {
 		m.start()
 		return "", nil
 	}
-	m.runs = true
-	id := m.disk.settings.AgentID
-	time.AfterFunc(m.starts, func() { m.azure.Connected(id, m.name, true) })
-	return "", nil
+	m.runs, m.online = true, false
+	return "", nil // and it is online when it is listened to
 }
 
 func (m *machine) Remove(string) error {

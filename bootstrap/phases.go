@@ -246,27 +246,36 @@ const comesOnline = 5 * time.Minute
 // of others ask as well. A few seconds are usual.
 const speaksUp = 10 * time.Second
 
-// listen waits until the agent says that it is connected.
-func (b *Boot) listen(ctx context.Context) {
+// listen waits until an agent that was just started says that it is connected, and reports whether it did.
+func (b *Boot) listen(ctx context.Context) (heard bool) {
 	since := b.started
 	if b.started = (time.Time{}); since.IsZero() {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, speaksUp)
 	defer cancel()
 	err := b.Runner.Follow(ctx, b.journal.Agent.Service, since, func(w agent.Word, _ string) {
 		if w == agent.Connected {
+			heard = true
 			cancel()
 		}
 	})
 	if err != nil && ctx.Err() == nil {
 		b.Log.WithError(err).Debug("the agent's output cannot be followed")
 	}
+	return heard
+}
+
+// ours reports whether an agent on the server stands on this VM: of two VMs with one name, the second to register
+// takes the first one's agent over, with its ID. One that does not say where it stands is taken as ours.
+func (b *Boot) ours(ctx context.Context, c *devops.Client, a *devops.Agent) bool {
+	c.Identify(ctx, b.Place, a)
+	return a.InstanceID == "" || a.InstanceID == b.VM.VMID
 }
 
 // online confirms that Azure DevOps shows the agent online.
 func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
-	b.listen(ctx)
+	heard := b.listen(ctx)
 	running, state := b.Runner.Running(b.journal.Agent.Service)
 	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
 		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
@@ -283,6 +292,8 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	case a == nil:
 		return nil, fault.New(fault.Service, "the agent %s is gone from the server", b.Agent).Hint("Somebody removed it while the VM was joining; run again, and it is registered anew.")
+	case a.Online && !heard && !b.ours(ctx, c, a):
+		return nil, b.taken(a)
 	case a.Online:
 		b.journal.Agent.Version = a.Version
 		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil

@@ -30,7 +30,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
 	}
 	fields := logrus.Fields{"agent": b.Agent}
-	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent {
+	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent && b.ours(ctx, c, there) {
 		fields["id"] = there.ID
 		return fields, b.setTags(ctx, c, there)
 	}
@@ -120,18 +120,23 @@ func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
 		return false, nil
 	}
 	i := b.journal.Registering
-	ours := there.InstanceID == b.VM.VMID || b.journal.Agent.ID == there.ID && b.journal.InstanceID == b.VM.VMID && b.journal.Target == b.target() ||
+	ours := there.InstanceID == b.VM.VMID || there.InstanceID == "" && b.journal.Agent.ID == there.ID && b.journal.InstanceID == b.VM.VMID && b.journal.Target == b.target() ||
 		i != nil && i.Name == b.Agent && i.Existing == 0 && !there.Online && (there.InstanceID == "" || there.InstanceID == b.VM.VMID)
 	policy := b.Config.Agent.Replace
 	if ours || policy == "always" || policy == "offline" && !there.Online {
 		return true, nil
 	}
+	return false, b.taken(there)
+}
+
+// taken is the fault of a name that another VM's agent bears.
+func (b *Boot) taken(by *devops.Agent) *fault.Error {
 	state := "offline"
-	if there.Online {
+	if by.Online {
 		state = "online"
 	}
-	return false, fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", there.Name, b.Place, state, there.ID).
-		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", policy)
+	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", by.Name, b.Place, state, by.ID).
+		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", b.Config.Agent.Replace)
 }
 
 // leaveFormer takes the VM out of the target it was in before the configuration changed, when its job

@@ -10,7 +10,7 @@ import (
 
 // writeStorm writes what was measured as a page with a plot.
 func writeStorm(folder string, all []storm) error {
-	var rows strings.Builder
+	var rows, asked strings.Builder
 	most := 0
 	for _, s := range all {
 		most = max(most, s.VMs)
@@ -24,13 +24,13 @@ func writeStorm(folder string, all []storm) error {
 		if s.Last >= 0 {
 			last, times = fmt.Sprintf("%.1f s", s.Last), fmt.Sprintf("× %.2f", s.Last/s.Least)
 		}
-		fmt.Fprintf(&rows, "| %s | %d | %d | %s | %s | %s | %.1f s | %s | %d | %+.0f %% | %d | %d |\n", s.Client, s.VMs, s.Ready, seconds(s.Half), seconds(s.Most), last, s.Least, times,
-			s.Requests, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Peak)
+		fmt.Fprintf(&rows, "| %s | %d | %d | %d | %s | %s | %s | %.1f s | %s |\n", s.Client, s.VMs, s.Ready, s.Agents, seconds(s.Half), seconds(s.Most), last, s.Least, times)
+		fmt.Fprintf(&asked, "| %s | %d | %d | %+.0f %% | %d | %d | %d | %d | %d | %d |\n", s.Client, s.VMs, s.Requests, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Delayed, s.Peak, s.Each, s.Busiest, s.Told)
 	}
 	if err := os.WriteFile(folder+"/storm.svg", []byte(plot(curves)), 0o644); err != nil { //nolint:gosec // a page
 		return err
 	}
-	return os.WriteFile(folder+"/storm.md", []byte(fmt.Sprintf(stormPage, most, rows.String())), 0o644) //nolint:gosec // a page
+	return os.WriteFile(folder+"/storm.md", []byte(fmt.Sprintf(stormPage, most, rows.String(), asked.String())), 0o644) //nolint:gosec // a page
 }
 
 func seconds(s float64) string {
@@ -90,18 +90,34 @@ simulated Azure with latencies (IMDS 5 ms, a token 60 ms, the vault 35 ms, Azure
 | secrets read from one vault | 4,000 in 10 s | Azure Key Vault service limits |
 | requests of one user (the PAT's) in Azure DevOps | 30,000 in 5 minutes | rate and usage limits: 200 TSTU in 5 minutes. What a request costs is not public: 1/150 TSTU is assumed |
 
-What is over a limit is answered 429 with Retry-After: the rest of the window. config.sh takes 5 seconds and four requests of
-its own, which count. The peers are the bootstrap that people write, with the same requests, each tried again
+What is over a limit is answered 429 with Retry-After: the rest of the window. Before that, from 80 %% of its limit on, Azure DevOps
+delays its answers, by up to 30 seconds (public), more and more (assumed). config.sh takes 5 seconds and four requests of
+its own, which count; the agent needs 3 more until it is connected. One VM in a hundred bears the name of another: it must say so
+and leave that one's agent alone. The peers are the bootstrap that people write, with the same requests, each tried again
 every 10 seconds, or by exponential backoff to 20 s without jitter, or with full jitter to 40 s; none of them reads Retry-After.
 
 ![share of %[1]d VMs that is ready, by time](storm.svg)
 
-| client | VMs | ready | 50 %% | 99 %% | last | at best | last ÷ best | requests | in vain | refused | most in a second |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+## Time
+
+| client | VMs | ready | agents | 50 %% | 99 %% | last | at best | last ÷ best |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 %[2]s
-*At best*: every window is full, and the last VM begins the last one that is needed. *In vain*: requests beyond those that as
-many lone VMs would make. *Never*: at the deadline of 30 minutes.
+*Ready* is what the VMs believe; *agents* is on how many of them one stands: a script that gives --replace takes its twin's place,
+and neither knows. *At best*: every window is full, and the last VM begins the last one that is needed. *Never*: at the
+deadline of 30 minutes. The times are those of the VMs that have a name of their own.
+
+## Requests
+
+| client | VMs | requests | in vain | refused | delayed | most in a second | a VM makes | the busiest | refusals of one VM |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+%[3]s
+*In vain*: requests beyond those that as many lone VMs would make. *A VM makes*: the one in the middle. How fair it is, the last two
+columns say: what the busiest VM asks, and how often the unluckiest is refused.
+
+## How
 
 A VM waits at least as long as the server asks, and up to a fifth more, so that a crowd does not come back in
-one instant; a lone VM waits for nobody.
+one instant; a lone VM waits for nobody. An answer that came late, with Retry-After, is heeded before config.sh is started. The
+PAT and the vault's token are held through such waits. See [one retry loop](decisions/one-retry-loop.md).
 `

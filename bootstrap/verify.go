@@ -39,7 +39,7 @@ func (b *Boot) standing(ctx context.Context, id int) (bool, error) {
 		return false, err
 	}
 	a, err := c.Agent(ctx, b.Place, b.Agent)
-	if err != nil || a == nil || a.ID != id {
+	if err != nil || a == nil || a.ID != id || !b.ours(ctx, c, a) {
 		return false, err
 	}
 	if err := b.setTags(ctx, c, a); err != nil {

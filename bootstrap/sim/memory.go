@@ -98,24 +98,26 @@ type name string
 func (name) Network() string  { return "memory" }
 func (n name) String() string { return string(n) }
 
-// Connected begins or ends the session of the agent of this ID for a VM, for agents that live in memory. As
-// there is one session of an agent, a second VM with a copy of its credentials gets none.
-func (s *Sim) Connected(id int, vm string, yes bool) {
+// Connected begins or ends the session of the agent of this ID for a VM, for agents that live in memory, and reports whether
+// it has one. As there is one session of an agent, a second VM with a copy of its credentials gets none; credentials are those
+// of a registration, on behalf of an instance, and end with the next.
+func (s *Sim) Connected(id int, vm, instance string, yes bool) (has bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.servers {
 		for _, p := range v.pools {
 			for _, a := range p.agents {
 				switch {
-				case a.id != id || a.session != "" && a.session != vm:
+				case a.id != id || a.session != "" && a.session != vm || a.caps["AZP_BOOTSTRAP_INSTANCE_ID"] != instance:
 				case yes:
-					a.session, a.listening, a.seen = vm, 1, time.Now()
+					a.session, a.listening, a.seen, has = vm, 1, time.Now(), true
 				default:
 					a.session, a.listening = "", 0
 				}
 			}
 		}
 	}
+	return has
 }
 
 // VMs are those of the scenario.
