@@ -73,6 +73,10 @@ endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at
 storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/storm.md: STORM=1,100,10000
 	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),1,10,100,1000,10000) -storm-docs ../docs | grep -v '^=== '
 
+.PHONY: bench
+bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/performance.md: RUNS=20 (root; installs the peers with apt)
+	@scripts/bench.sh $(BUILD) -bench-runs $(or $(RUNS),20) -bench-docs ../../docs | grep -v '^=== '
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds
 	@scripts/lint.sh

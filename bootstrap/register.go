@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
@@ -104,7 +105,7 @@ func (b *Boot) registration(replace bool) agent.Registration {
 	r := agent.Registration{
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
-		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile,
+		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
 		InstanceID: b.VM.VMID, ScopeHint: b.wanted().ScopeHint(c.Credential.Entra), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {

@@ -33,6 +33,7 @@ type Registration struct {
 	Proxy      string // URL, may carry user:password
 	NoProxy    string
 	CAFile     string
+	SystemCAs  string // file of the system's certificates; "" = there is none
 	InstanceID string
 	ScopeHint  string // what to do if the server refuses the registration
 	Timeout    time.Duration
@@ -111,10 +112,6 @@ func (h Home) trust(caFile string) []string {
 	return []string{"SSL_CERT_FILE=" + bundle, "NODE_EXTRA_CA_CERTS=" + bundle, "GIT_SSL_CAINFO=" + bundle, "CURL_CA_BUNDLE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle}
 }
 
-// systemBundles are where distributions keep the system's certificates in one file (as crypto/x509
-// looks for them).
-var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
-
 // furnish writes what config.sh is to find: the instance ID, network settings and certificates. The
 // folder is fresh and still root's here.
 func (h Home) furnish(r Registration) error {
@@ -140,11 +137,8 @@ func (h Home) furnish(r Registration) error {
 		return nil
 	}
 	var all bytes.Buffer
-	for _, f := range systemBundles {
-		if data, err := os.ReadFile(f); err == nil { //nolint:gosec // fixed paths
-			all.Write(data)
-			break
-		}
+	if data, err := os.ReadFile(r.SystemCAs); err == nil { //nolint:gosec // the system's
+		all.Write(data)
 	}
 	own, err := os.ReadFile(r.CAFile)
 	if err != nil {

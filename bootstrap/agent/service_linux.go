@@ -50,8 +50,11 @@ RestartSec=5
 WantedBy=multi-user.target
 `
 
-// plainUnit are names that systemd takes unescaped.
-var plainUnit = regexp.MustCompile(`^[A-Za-z0-9:_.-]{1,200}$`)
+// plainUnit are names that systemd takes unescaped, if they are not too long. (Here and elsewhere a regular expression
+// does not count to hundreds: compiling that would cost each start milliseconds.)
+var plainUnit = regexp.MustCompile(`^[A-Za-z0-9:_.-]+$`)
+
+const longestUnit = 200
 
 // unitName is the name as svc.sh passes it through `systemd-escape --path`: a dash becomes \x2d.
 func unitName(name string) string { return unit.UnitNamePathEscape(name) }
@@ -76,7 +79,7 @@ func (h Home) installService(serverURL string, s Settings) (string, error) {
 	esc := func(s string) string { return strings.ReplaceAll(s, "%", "%%") } // systemd's specifiers
 	text := fmt.Sprintf(unitText, esc(strings.TrimSuffix(strings.TrimPrefix(plain, "vsts.agent."), ".service")),
 		esc(strconv.Quote(h.path("runsvc.sh"))), u.Username, esc(h.Dir))
-	if name != plain && plainUnit.MatchString(plain) {
+	if name != plain && len(plain) <= longestUnit && plainUnit.MatchString(plain) {
 		text += "# the same name without systemd's escapes, as people type it\nAlias=" + plain + "\n"
 	}
 	path := "/etc/systemd/system/" + name

@@ -3,9 +3,11 @@ package azure
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -17,15 +19,16 @@ import (
 const idle = 30 * time.Second
 
 // ahead is a transport that does its own share of the work before it is needed, while IMDS is waited for: it reads the
-// system's certificates (some 40 ms of CPU), and opens a connection to each host that will be asked (name resolution, TCP
-// and TLS: three round trips and more). What was opened is used as long as it stands; all else is the
-// transport's own.
+// system's certificates, and opens a connection to each host that will be asked (name resolution, TCP and TLS: three
+// round trips and more). What was opened is used as long as it stands; all else is the transport's own.
 type ahead struct {
-	*http.Transport
+	own    []byte        // PEM, trusted besides the system's
 	rooted chan struct{} // closed when the certificates are read
 	err    error         // that they could not be
 
 	mu     sync.Mutex
+	t      *http.Transport
+	whole  bool               // t trusts all that the system trusts, not its bundle alone
 	opened map[string]*opened // by HOST:PORT
 }
 
@@ -35,20 +38,73 @@ type opened struct {
 	used *time.Timer      // ends it when it is idle for long
 }
 
-// newAhead trusts the system's certificates and own, PEM, with t.
+// bundles are where distributions keep the system's certificates in one file (as crypto/x509 looks for them).
+var bundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
+
+// Bundle is the file of the system's certificates; "" if there is none.
+func Bundle() string {
+	for _, name := range bundles {
+		if fi, err := os.Stat(name); err == nil && fi.Size() > 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+// newAhead trusts the system's certificates and own, PEM, with t. crypto/x509 reads the bundle and then each file of the folder
+// beside it, which mostly holds the same ones by themselves: three times the CPU. So the bundle comes first, and the
+// folder when a certificate turns up whose authority is not in it.
 func newAhead(t *http.Transport, own []byte) *ahead {
-	a := &ahead{Transport: t, rooted: make(chan struct{}), opened: map[string]*opened{}}
+	a := &ahead{own: own, t: t, rooted: make(chan struct{}), opened: map[string]*opened{}}
 	go func() {
 		defer close(a.rooted)
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			a.err = fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
-			return
+		roots := x509.NewCertPool()
+		pem, err := os.ReadFile(Bundle())
+		if a.whole = err != nil || !roots.AppendCertsFromPEM(pem); a.whole {
+			if roots, err = x509.SystemCertPool(); err != nil {
+				a.err = fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
+				return
+			}
 		}
 		roots.AppendCertsFromPEM(own)
 		t.TLSClientConfig.RootCAs = roots
 	}()
 	return a
+}
+
+// transport is the present one.
+func (a *ahead) transport() *http.Transport {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.t
+}
+
+// widen has another transport than t, which trusts all that the system trusts; false: t does.
+func (a *ahead) widen(t *http.Transport) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.t != t {
+		return true
+	}
+	roots, err := x509.SystemCertPool()
+	if a.whole || err != nil {
+		return false
+	}
+	roots.AppendCertsFromPEM(a.own)
+	a.t, a.whole = t.Clone(), true
+	a.t.TLSClientConfig.RootCAs = roots
+	return true
+}
+
+// usual is a request over a connection of the transport's own.
+func (a *ahead) usual(r *http.Request) (*http.Response, error) {
+	t := a.transport()
+	res, err := t.RoundTrip(r)
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) && r.Body == nil && a.widen(t) { // nothing was sent
+		return a.transport().RoundTrip(r)
+	}
+	return res, err
 }
 
 // open begins to connect to hosts. What fails is not an error: the first request tries by itself, and says why.
@@ -65,7 +121,7 @@ func (a *ahead) open(hosts []string) {
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), idle)
 			defer cancel()
-			if conn, err := a.NewClientConn(ctx, "https", address(host)); err == nil {
+			if conn, err := a.transport().NewClientConn(ctx, "https", address(host)); err == nil {
 				o.conn, o.used = conn, time.AfterFunc(idle, func() { _ = conn.Close() })
 			}
 		}()
@@ -93,7 +149,7 @@ func (a *ahead) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	o := a.to(r.URL)
 	if o == nil {
-		return a.Transport.RoundTrip(r)
+		return a.usual(r)
 	}
 	select {
 	case <-o.done:
@@ -104,14 +160,14 @@ func (a *ahead) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.mu.Lock()
 		delete(a.opened, address(r.URL.Host))
 		a.mu.Unlock()
-		return a.Transport.RoundTrip(r)
+		return a.usual(r)
 	}
 	if o.conn.Reserve() != nil { // busy
-		return a.Transport.RoundTrip(r)
+		return a.usual(r)
 	}
 	if !o.used.Reset(idle) { // it is ended just now
 		o.conn.Release()
-		return a.Transport.RoundTrip(r)
+		return a.usual(r)
 	}
 	return o.conn.RoundTrip(r)
 }

@@ -48,7 +48,9 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 }
 
 // vmID is a GUID in practice; it goes into files by the line.
-var vmID = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
+var vmID = regexp.MustCompile(`^[0-9A-Za-z._-]+$`)
+
+const longestVMID = 64
 
 // An Instance is what IMDS says of this VM (GET /metadata/instance, api-version 2021-12-13).
 type Instance struct {
@@ -88,7 +90,7 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 		return Instance{}, err
 	}
 	c := body.Compute
-	if !vmID.MatchString(c.VMID) {
+	if len(c.VMID) > longestVMID || !vmID.MatchString(c.VMID) {
 		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId (it gave %q)", snippet([]byte(c.VMID))).Passing().Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
 	}
 	v := Instance{

@@ -18,8 +18,8 @@ var VaultDomains = map[string]string{
 }
 
 var (
-	secretName    = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
-	secretVersion = regexp.MustCompile(`^[0-9A-Za-z]{0,64}$`)
+	secretName    = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+	secretVersion = regexp.MustCompile(`^[0-9A-Za-z]*$`)
 	guid          = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 )
 
@@ -173,10 +173,10 @@ func (c *Config) checkVault(bad func(key, text, fix string)) {
 	switch {
 	case kv.Secret == "":
 		bad("credential.keyVault.secret", "is missing", "Name the secret that holds the PAT.")
-	case !secretName.MatchString(kv.Secret):
+	case len(kv.Secret) > 127 || !secretName.MatchString(kv.Secret):
 		bad("credential.keyVault.secret", "not the name of a secret", "Names have 1 to 127 letters, digits and dashes. (The name, not the PAT itself.)")
 	}
-	if !secretVersion.MatchString(kv.Version) {
+	if len(kv.Version) > 64 || !secretVersion.MatchString(kv.Version) {
 		bad("credential.keyVault.version", "not a version of a secret", `Write the 32 hexadecimal digits that Key Vault shows, or "" for the latest.`)
 	}
 }

@@ -39,6 +39,7 @@ type Request struct {
 	Status  int       `json:"status"` // 0 = cut
 	Fault   bool      `json:"fault,omitempty"`
 	Millis  float64   `json:"ms"`
+	Bytes   int       `json:"bytes,omitempty"` // of the answer's body
 }
 
 // New makes an Azure from a scenario. Its certificate authority and its log are written to dir.
@@ -84,7 +85,7 @@ func (s *Sim) serve(service, vm string, w http.ResponseWriter, r *http.Request, 
 	defer func() {
 		auth, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		q := Request{At: begin.UTC(), Service: service, VM: vm, Method: r.Method, URL: r.Host + r.URL.RequestURI(), Auth: strings.ToLower(auth),
-			Agent: r.UserAgent(), Status: rec.status, Fault: f != nil, Millis: float64(time.Since(begin).Microseconds()) / 1000}
+			Agent: r.UserAgent(), Status: rec.status, Fault: f != nil, Millis: float64(time.Since(begin).Microseconds()) / 1000, Bytes: rec.bytes}
 		s.mu.Lock()
 		s.log = append(s.log, q)
 		line, _ := json.Marshal(q)
@@ -145,7 +146,7 @@ func (s *Sim) fault(service string, r *http.Request) *Fault {
 
 type recorder struct {
 	http.ResponseWriter
-	status int
+	status, bytes int
 }
 
 func (r *recorder) WriteHeader(code int) {
@@ -159,7 +160,9 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	return r.ResponseWriter.Write(b)
+	n, err := r.ResponseWriter.Write(b)
+	r.bytes += n
+	return n, err
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

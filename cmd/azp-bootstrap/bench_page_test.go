@@ -1,0 +1,116 @@
+//go:build linux
+
+package main_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A benchPage is what docs/performance.md is made from.
+type benchPage struct {
+	runs     int
+	parts    []benchPart
+	idle     idle
+	programs []started
+}
+
+type benchPart struct {
+	distance string
+	cold     bool
+	measured map[string][]boot
+}
+
+func (p *benchPage) add(distance string, cold bool, measured map[string][]boot) {
+	p.parts = append(p.parts, benchPart{distance, cold, measured})
+}
+
+// of is the median of a figure, and its spread.
+func of[T int64 | time.Duration](boots []boot, figure func(boot) T) (T, T) {
+	var all []T
+	for _, r := range boots {
+		all = append(all, figure(r))
+	}
+	return middle(all)
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.0f ms", float64(d)/1e6) }
+func mib(n int64) string        { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func (p *benchPage) render() string {
+	var b strings.Builder
+	const ours, checked = "azp-bootstrap", "floor, with our checks"
+	for _, part := range p.parts {
+		title := map[string]string{"azure": "An Azure that is near (IMDS 5 ms, a token 60 ms, the vault 35 ms, Azure DevOps 60 ms)", "none": "An Azure that is no distance away"}[part.distance]
+		fmt.Fprintf(&b, "### %s, %s page cache\n\n", title, map[bool]string{false: "warm", true: "cold"}[part.cold])
+		b.WriteString("| | start → config.sh | ÷ floor with our checks | its start → its first request | start → online | CPU but for config.sh's | ÷ curl + jq | peak RSS | requests | bytes |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+		config := func(r boot) time.Duration { return r.config }
+		least, _ := of(part.measured[checked], config)
+		agents, _ := of(part.measured[checked], func(r boot) time.Duration { return r.cpu })
+		cpu := func(r boot) time.Duration { return max(r.cpu-agents, 0) }
+		theirs, _ := of(part.measured["curl + jq"], cpu)
+		for _, c := range contenders() {
+			all := part.measured[c.name]
+			to, spread := of(all, config)
+			starts, _ := of(all, func(r boot) time.Duration { return r.begun - r.config })
+			online, onlineSpread := of(all, func(r boot) time.Duration { return r.online })
+			took, _ := of(all, cpu)
+			rss, _ := of(all, func(r boot) int64 { return r.rss })
+			bytes, _ := of(all, func(r boot) int64 { return r.bytes })
+			requests := all[len(all)-1].requests
+			name, used, share, memory := c.name, ms(took), fmt.Sprintf("%.2f", float64(took)/float64(theirs)), mib(rss)
+			if c.self != nil {
+				used, share, memory = "", "", ""
+			}
+			if c.name == ours {
+				name = "**" + name + "**"
+			}
+			fmt.Fprintf(&b, "| %s | %s ± %s | %.2f | %s | %s ± %s | %s | %s | %s | %d + %d + %d + %d | %d |\n", name, ms(to), ms(spread), float64(to)/float64(least), ms(starts), ms(online), ms(onlineSpread), used, share, memory,
+				requests["imds"], requests["identity"], requests["vault"], requests["devops"], bytes)
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("### The program\n\n| | size | start, warm | start, cold |\n| --- | --- | --- | --- |\n")
+	for _, s := range p.programs {
+		size := ""
+		if s.size > 0 {
+			size = mib(s.size)
+		}
+		warm, _ := middle(s.warm)
+		cold, _ := middle(s.cold)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.name, size, ms(warm), ms(cold))
+	}
+	fmt.Fprintf(&b, "\nThe daemon, while nothing happens (%s): %s resident, %.1f wake-ups a second, %.2f %% of a core.\n", p.idle.length, mib(p.idle.rss), p.idle.wakeups, 100*p.idle.cpu)
+	return fmt.Sprintf(benchHead, p.runs) + b.String() + benchTail
+}
+
+const benchHead = `<!-- Made by make bench from what it measured. Do not edit. -->
+# Performance
+
+` + "`make bench`" + ` boots one VM after the other (needs root; a few minutes for each round), each time from a folder as image time leaves it, against one
+simulated Azure with TLS, at its production names in a network of its own, with the same stand-in for Microsoft's agent
+as a process. To repeat it: ` + "`make bench`" + `, or with fewer runs ` + "`make bench RUNS=5`" + `; the lines it prints are for benchstat.
+Medians of %d runs, ± half the distance of the quartiles. Absolute times are those of a small virtual machine and mean
+little elsewhere; compare the lines of one table.
+
+- **azp-bootstrap**: ` + "`azp-bootstrap run --once`" + `, with all its checks, its state on disk, and the agent confirmed online.
+- **curl + jq** (` + "`scripts/bench/curl-jq.sh`" + `): token, secret, config.sh, run.sh, as people write it: no check, the PAT in an argument list.
+- **curl + jq, with our checks**: the instance, the environment, an agent of this name, and a wait until it is online.
+- **azure-cli**: Debian's 2.45, ` + "`az login --identity`" + ` and ` + "`az rest`" + ` for the secret, then as the first.
+- **floor**: a process that runs already and has its connections: token, then secret, then config.sh, then run.sh. *With our checks*:
+  and between them the target, then an agent of its name, each of which needs the answer before it.
+
+*Start → config.sh* ends when config.sh's first line runs; *online* when the server has the agent's session. The stand-in's config.sh reads
+200 files of 200 KiB, as .NET does of its assemblies when it starts: its start is what reading ahead shortens, in a
+cold cache. Requests: IMDS + tokens + vault + Azure DevOps, without config.sh's and the agent's own.
+
+`
+
+const benchTail = `
+## What it says
+
+Goals, for an Azure that is near and a warm cache: within 1.10 of the floor with our checks; ahead of curl + jq in wall time to *online*, though it
+does more; five times ahead of azure-cli to config.sh; a quarter of the CPU of curl + jq; 40 MiB at most; 20 MiB of binary. Where one is missed, the
+table says so. See [what is done before it is needed](decisions/ahead.md) and [thousands of VMs](storm.md).
+`
