@@ -70,12 +70,12 @@ endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at
 	@go test -count=1 -v -timeout 90m ./bootstrap -run 'TestEnded|TestSoak|TestCrowd|TestEveryInterleaving' -seed $(or $(SEED),1) -kills 1000 -soak 500 -crowd 60 -interleavings 3000 | grep -vE 'power off|(RUN|PAUSE|CONT|PASS:) '
 
 .PHONY: storm
-storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/storm.md: STORM=1,100,10000
-	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),1,10,100,1000,10000) -storm-docs ../docs | grep -v '^=== '
+storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/storm.md; STORM=1,100,10000 without peers and page
+	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),1,10,100,1000,5000,10000) $(if $(STORM),,-storm-docs ../docs) | grep -v '^=== '
 
 .PHONY: bench
-bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/performance.md: RUNS=20 (root; installs the peers with apt)
-	@scripts/bench.sh $(BUILD) -bench-runs $(or $(RUNS),20) -bench-docs ../../docs | grep -v '^=== '
+bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/performance.md; RUNS=5 without page (root; installs the peers with apt)
+	@scripts/bench.sh $(BUILD) $(if $(RUNS),-bench-runs $(RUNS),-bench-docs ../../docs) | grep -v '^=== '
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds

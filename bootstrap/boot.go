@@ -124,6 +124,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	defer b.report.Console.Close()
 	served := &health.Server{Live: b.report.Live, Version: o.Version}
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
@@ -137,6 +138,7 @@ func Run(ctx context.Context, o Options) error {
 			b.serveHealth(ctx, served)
 		}
 		if err == nil {
+			b.ahead(ctx)
 			err = b.bringUp(ctx)
 		}
 		b.drop()
@@ -186,6 +188,7 @@ func begin(o Options) (*Boot, error) {
 	j, err := openJournal(o.StateDir, o.Log, live)
 	if err != nil {
 		report.Failed(health.Waiting, fault.From(err))
+		report.Console.Close()
 		return nil, err
 	}
 	return &Boot{Options: o, journal: j, report: report, begun: time.Now()}, nil
@@ -220,12 +223,10 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	defer unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
-	was := b.journal.Phase
-	settled := was == health.Ready || was == health.Draining || was == health.Removed
+	settled := b.journal.stands()
 	if !settled {
 		b.journal.Attempt++
 		go b.Runner.Warm(ctx)
-		b.ahead(ctx)
 	}
 	if err := b.through(ctx, phases[:1], settled); err != nil {
 		return err
@@ -316,7 +317,7 @@ func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
 	err = b.retry(ctx, health.Waiting, func() (err error) {
 		lock, err = b.journal.lock()
 		return err
-	}, func(int) {})
+	}, func(int) { b.drop() })
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +325,10 @@ func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
 		_ = lock.Close()
 		return nil, err
 	}
-	return func() { _ = lock.Close() }, nil
+	return func() {
+		_ = b.journal.settled()
+		_ = lock.Close()
+	}, nil
 }
 
 // failed records why an attempt failed. A configuration that is refused says nothing of a VM that is

@@ -225,6 +225,7 @@ func Deregister(ctx context.Context, o Options, now bool) (done bool, err error)
 	if err != nil {
 		return false, err
 	}
+	defer b.report.Console.Close()
 	if err := b.configure(); err != nil {
 		return false, err
 	}

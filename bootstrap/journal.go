@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -14,11 +15,12 @@ import (
 // The journal is state.json while a boot writes it.
 type journal struct {
 	health.State
-	dir   string
-	log   *logrus.Logger
-	live  *health.Live
-	looks bool                 // only looks: nothing is written
-	start map[string]time.Time // with the monotonic clock, which survives a jump of the other
+	dir     string
+	log     *logrus.Logger
+	live    *health.Live
+	looks   bool                 // only looks: nothing is written
+	pending chan error           // of a write that is under way
+	start   map[string]time.Time // with the monotonic clock, which survives a jump of the other
 }
 
 func openJournal(dir string, log *logrus.Logger, live *health.Live) (*journal, error) {
@@ -81,8 +83,33 @@ func (j *journal) sweep() {
 }
 
 func (j *journal) write() error {
+	if err := j.settled(); err != nil {
+		return err
+	}
 	j.live.Set(j.State)
 	return j.Write(j.dir)
+}
+
+// soon writes beside what comes next, for what nothing depends on: a write waits for the disk. How it ended, the next write
+// says, which waits for it.
+func (j *journal) soon() error {
+	if err := j.settled(); err != nil {
+		return err
+	}
+	j.live.Set(j.State)
+	s := j.State
+	s.Phases = slices.Clone(s.Phases)
+	j.pending = make(chan error, 1)
+	go func() { j.pending <- s.Write(j.dir) }()
+	return nil
+}
+
+// settled waits until what is to be written soon is.
+func (j *journal) settled() (err error) {
+	if j.pending != nil {
+		err, j.pending = <-j.pending, nil
+	}
+	return err
 }
 
 // newInstance begins the journal of another VM.
@@ -121,7 +148,7 @@ func (j *journal) begin(phase string, verifying bool) error {
 	}
 	j.Phase = phase
 	j.Phases = append(j.Phases, health.Phase{Name: phase, StartedAt: now()})
-	return j.write()
+	return j.soon()
 }
 
 // end notes how long a phase took. It is written with what comes next, which is at once: a write waits for the disk.
@@ -163,9 +190,16 @@ func (j *journal) stumbled(f *fault.Error, redact func(string) string) error {
 	if j.Phase == health.Ready || j.looks {
 		return nil
 	}
-	j.LastError = failure(f, redact)
+	now := failure(f, redact)
+	if was := j.LastError; was != nil && was.Message == now.Message && now.At.Sub(was.At) < saidEvery {
+		return nil
+	}
+	j.LastError = now
 	return j.write()
 }
+
+// saidEvery is how often it is worth a write that the same is waited for.
+const saidEvery = 30 * time.Second
 
 func (j *journal) failed(f *fault.Error, redact func(string) string) error {
 	if j.StartedAt.IsZero() {
@@ -174,6 +208,11 @@ func (j *journal) failed(f *fault.Error, redact func(string) string) error {
 	j.Attempt = max(j.Attempt, 1)
 	j.Phase, j.ReadyAt, j.LastError = health.Failed, nil, failure(f, redact)
 	return j.write()
+}
+
+// stands reports whether the VM has joined or left, so that there may be nothing to do.
+func (j *journal) stands() bool {
+	return j.Phase == health.Ready || j.Phase == health.Draining || j.Phase == health.Removed
 }
 
 // at is the phase the boot is in, for messages.

@@ -52,6 +52,10 @@ var vmID = regexp.MustCompile(`^[0-9A-Za-z._-]+$`)
 
 const longestVMID = 64
 
+// again is when a service is asked anew that is not there: the boot may be ahead of the VM's network, and nobody else asks
+// this one.
+const again = time.Second
+
 // An Instance is what IMDS says of this VM (GET /metadata/instance, api-version 2021-12-13).
 type Instance struct {
 	VMID, Name, ComputerName      string
@@ -125,7 +129,7 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 	req.Header.Set("Metadata", "true")
 	res, err := client.Do(req)
 	if err != nil {
-		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Hint(notAzure)
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Retry(again).Hint(notAzure)
 	}
 	defer res.Body.Close() //nolint:errcheck // nothing was written
 	data, err := io.ReadAll(res.Body)

@@ -90,7 +90,7 @@ const benchHead = `<!-- Made by make bench from what it measured. Do not edit. -
 
 ` + "`make bench`" + ` boots one VM after the other (needs root; a few minutes for each round), each time from a folder as image time leaves it, against one
 simulated Azure with TLS, at its production names in a network of its own, with the same stand-in for Microsoft's agent
-as a process. To repeat it: ` + "`make bench`" + `, or with fewer runs ` + "`make bench RUNS=5`" + `; the lines it prints are for benchstat.
+as a process. To repeat it: ` + "`make bench`" + `, or quickly ` + "`make bench RUNS=2`" + `; the lines it prints are for benchstat.
 Medians of %d runs, ± half the distance of the quartiles. Absolute times are those of a small virtual machine and mean
 little elsewhere; compare the lines of one table.
 
@@ -111,6 +111,6 @@ const benchTail = `
 ## What it says
 
 Goals, for an Azure that is near and a warm cache: within 1.10 of the floor with our checks; ahead of curl + jq in wall time to *online*, though it
-does more; five times ahead of azure-cli to config.sh; a quarter of the CPU of curl + jq; 40 MiB at most; 20 MiB of binary. Where one is missed, the
-table says so. See [what is done before it is needed](decisions/ahead.md) and [thousands of VMs](storm.md).
+does more; five times ahead of azure-cli to config.sh; a quarter of the CPU of curl + jq; 40 MiB at most; 20 MiB of binary. Which are
+missed, and why: [profiles](profiles.md). See also [what is done before it is needed](decisions/ahead.md) and [thousands of VMs](storm.md).
 `

@@ -5,12 +5,8 @@ package main_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -18,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +28,7 @@ import (
 var (
 	benchPrograms = flag.String("bench-programs", "", "benchmark the programs of this `folder` (scripts/bench.sh does)")
 	benchRuns     = flag.Int("bench-runs", 20, "runs of each kind")
+	benchOnly     = flag.String("bench-only", "", "measure the contenders whose names match this `regexp`, near and warm, and write no page")
 	benchDocs     = flag.String("bench-docs", "", "write performance.md to this `folder`")
 )
 
@@ -120,6 +118,7 @@ func (b *bench) begin(distance string) {
 	_ = os.RemoveAll(b.path("azure"))
 	b.sim = exec.Command(filepath.Join(b.bin, "azp-sim"), "serve", "--dir", b.path("azure"), "--scenario", b.path("azure.yaml"), "--imds", "169.254.169.254:80", "--tls", "127.0.0.1:443")
 	b.must(b.sim.Start())
+	b.t.Cleanup(b.end)
 	for end := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
 		data, err := os.ReadFile(b.path("azure/sim.json"))
 		if err == nil && json.Unmarshal(data, &b.at) == nil {
@@ -285,100 +284,6 @@ func (b *bench) reset() {
 	b.requests()
 }
 
-// floor is the least that the protocols allow: a process that runs already, connections that stand, nothing that
-// waits for what it does not need. checked asks what a boot of ours asks.
-func (b *bench) floor(checked bool) func() (syscall.Rusage, error) {
-	standing := b.standing("contoso.vault.azure.net", "dev.azure.com")
-	client := &http.Client{Transport: standing}
-	get := func(address string, header http.Header, user string, into any) error {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, address, nil)
-		if err != nil {
-			return err
-		}
-		if header != nil {
-			r.Header = header
-		}
-		if user != "" {
-			r.SetBasicAuth("", user)
-		}
-		res, err := client.Do(r)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return errors.New(res.Status)
-		}
-		return json.NewDecoder(res.Body).Decode(into)
-	}
-	return func() (syscall.Rusage, error) {
-		defer standing.close()
-		var token struct {
-			AccessToken string `json:"access_token"`
-		}
-		if err := get("http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net", http.Header{"Metadata": {"true"}}, "", &token); err != nil {
-			return syscall.Rusage{}, err
-		}
-		var secret struct{ Value string }
-		if err := get("https://contoso.vault.azure.net/secrets/azp-pat?api-version=7.4", http.Header{"Authorization": {"Bearer " + token.AccessToken}}, "", &secret); err != nil {
-			return syscall.Rusage{}, err
-		}
-		if checked {
-			members := "https://dev.azure.com/contoso/Shop/_apis/pipelines/environments"
-			var found struct{ Value []struct{ ID int } }
-			if err := get(members+"?name=production&api-version=7.1-preview", nil, secret.Value, &found); err != nil {
-				return syscall.Rusage{}, err
-			}
-			if err := get(fmt.Sprintf("%s/%d/providers/virtualmachines?name=web-000001&api-version=7.1-preview", members, found.Value[0].ID), nil, secret.Value, &found); err != nil {
-				return syscall.Rusage{}, err
-			}
-		}
-		nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Setsid: true}
-		configure := exec.Command("./config.sh", "--unattended", "--acceptTeeEula", "--replace", "--url", "https://dev.azure.com/contoso", "--auth", "PAT", "--agent", "web-000001", "--environment",
-			"--environmentname", "production", "--projectname", "Shop", "--addvirtualmachineresourcetags", "--virtualmachineresourcetags", "web", "--sslcacert", "azp-bootstrap-ca.pem")
-		configure.Dir, configure.SysProcAttr, configure.Env = b.agent(), nobody, append(os.Environ(), "SSL_CERT_FILE="+b.trusted, "VSTS_AGENT_INPUT_TOKEN="+secret.Value)
-		if out, err := configure.CombinedOutput(); err != nil {
-			return syscall.Rusage{}, fmt.Errorf("%w: %s", err, out)
-		}
-		listener := exec.Command("./run.sh")
-		listener.Dir, listener.SysProcAttr, listener.Env = b.agent(), nobody, append(os.Environ(), "SSL_CERT_FILE="+b.trusted)
-		if err := listener.Start(); err != nil {
-			return syscall.Rusage{}, err
-		}
-		go func() { _ = listener.Wait() }()
-		return *configure.ProcessState.SysUsage().(*syscall.Rusage), nil
-	}
-}
-
-// standing are connections that were made before.
-type standing map[string]*http.ClientConn
-
-func (b *bench) standing(hosts ...string) standing {
-	pem, err := os.ReadFile(b.trusted)
-	b.must(err)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-	s := standing{}
-	for _, h := range hosts {
-		s[h], err = t.NewClientConn(context.Background(), "https", h+":443")
-		b.must(err)
-	}
-	s["169.254.169.254"], err = t.NewClientConn(context.Background(), "http", "169.254.169.254:80")
-	b.must(err)
-	return s
-}
-
-func (s standing) RoundTrip(r *http.Request) (*http.Response, error) {
-	return s[r.URL.Host].RoundTrip(r)
-}
-
-func (s standing) close() {
-	for _, c := range s {
-		_ = c.Close()
-	}
-}
-
 // TestBench measures; without -bench-programs there is nothing to do.
 func TestBench(t *testing.T) {
 	if *benchPrograms == "" {
@@ -395,12 +300,20 @@ func TestBench(t *testing.T) {
 	b.must(err)
 	b.makePackage()
 	page := &benchPage{runs: *benchRuns}
+	only, err := regexp.Compile(*benchOnly)
+	b.must(err)
 	for _, distance := range []string{"azure", "none"} {
 		for _, cold := range []bool{false, true} {
+			if *benchOnly != "" && (distance != "azure" || cold) {
+				continue
+			}
 			b.begin(distance)
 			measured := map[string][]boot{}
 			for i := range *benchRuns + 1 {
 				for _, c := range contenders() {
+					if !only.MatchString(c.name) {
+						continue
+					}
 					r := b.measure(c, cold)
 					if i == 0 { // the first warms up
 						continue
@@ -415,6 +328,9 @@ func TestBench(t *testing.T) {
 			page.add(distance, cold, measured)
 		}
 	}
+	if *benchOnly != "" {
+		return
+	}
 	b.begin("none")
 	page.idle = b.idle()
 	b.end()
@@ -422,91 +338,6 @@ func TestBench(t *testing.T) {
 	if *benchDocs != "" {
 		b.must(os.WriteFile(filepath.Join(*benchDocs, "performance.md"), []byte(page.render()), 0o644))
 	}
-}
-
-// idle is what the daemon takes while nothing happens.
-type idle struct {
-	rss     int64
-	wakeups float64 // in a second
-	cpu     float64 // of a core
-	length  time.Duration
-}
-
-func (b *bench) idle() (i idle) {
-	b.image(contenders()[0])
-	cmd := exec.Command(filepath.Join(b.bin, "azp-bootstrap"), "--config", b.path("config.yaml"), "--state-dir", b.path("state"), "run")
-	b.must(cmd.Start())
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-		b.reset()
-	}()
-	b.exec(filepath.Join(b.bin, "azp-bootstrap"), "--state-dir", b.path("state"), "status", "--wait", "--timeout", "30s")
-	<-time.After(5 * time.Second)
-	i.length = time.Minute
-	switches, ticks := b.activity(cmd.Process.Pid)
-	<-time.After(i.length)
-	switches2, ticks2 := b.activity(cmd.Process.Pid)
-	i.wakeups = float64(switches2-switches) / i.length.Seconds()
-	i.cpu = float64(ticks2-ticks) / 100 / i.length.Seconds()
-	i.rss = statusField(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid), "VmRSS") << 10
-	return i
-}
-
-// activity is how often the threads of a process gave way because they had nothing to do, and the CPU that it took.
-func (b *bench) activity(pid int) (switches, ticks int64) {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	for _, f := range threads {
-		switches += statusField(f, "voluntary_ctxt_switches")
-	}
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	b.must(err)
-	f := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return switches, user + system
-}
-
-func statusField(file, name string) (n int64) {
-	data, _ := os.ReadFile(file)
-	for line := range strings.Lines(string(data)) {
-		if k, v, ok := strings.Cut(line, ":"); ok && k == name {
-			n, _ = strconv.ParseInt(strings.Fields(v)[0], 10, 64)
-		}
-	}
-	return n
-}
-
-// A program's start, without work.
-type started struct {
-	name       string
-	size       int64
-	warm, cold []time.Duration
-}
-
-func (b *bench) starts() (all []started) {
-	for _, argv := range [][]string{{filepath.Join(b.bin, "azp-bootstrap"), "version"}, {"/usr/bin/curl", "--version"}, {"/usr/bin/az", "version"}} {
-		s := started{name: filepath.Base(argv[0]) + " " + argv[1]}
-		if fi, err := os.Stat(argv[0]); err == nil && strings.HasPrefix(argv[0], b.bin) {
-			s.size = fi.Size()
-		}
-		run := func() time.Duration {
-			begin := time.Now()
-			b.exec(argv[0], argv[1:]...)
-			return time.Since(begin)
-		}
-		run()
-		for range *benchRuns {
-			s.warm = append(s.warm, run())
-		}
-		for range *benchRuns {
-			b.exec("sync")
-			b.must(os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0))
-			s.cold = append(s.cold, run())
-		}
-		all = append(all, s)
-	}
-	return all
 }
 
 // middle is the median and the half of the quartiles' distance.

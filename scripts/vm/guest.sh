@@ -35,18 +35,40 @@ state() { azp-bootstrap status --json; }
 asserted() { systemctl show -P StatusText azp-bootstrap | grep -q ready; }
 figures() {
     systemctl is-system-running --wait >/dev/null
-    systemd-analyze time | head -1 | sed 's/^/  /'
+    systemd-analyze time | head -1 | sed "s/^/  /"
+    systemd-analyze critical-chain azp-bootstrap.service --no-pager | sed "s/^/  /"
     local unit=azp-bootstrap.service
     local from until
     from=$(systemctl show -P ExecMainStartTimestampMonotonic $unit)
     until=$(systemctl show -P ActiveEnterTimestampMonotonic $unit)
     say "kernel start to azp-bootstrap's start $(awk "BEGIN{printf \"%.1f\", $from/1e6}") s; it held the boot up for $(awk "BEGIN{printf \"%.2f\", ($until-$from)/1e6}") s; kernel start to now $(cut -d' ' -f1 /proc/uptime) s"
 }
+# budget SECONDS: what each phase of a first boot takes, in percent of the seconds from the kernel's start to the daemon's, which the same
+# machine took. More than a quarter over what is recorded here is a change for the worse; a phase may be off by three more,
+# which is a second of an emulated machine.
+budget() {
+    azp-bootstrap status --json >/run/azp-status
+    python3 - "$1" <<'PY'
+import json, sys
+recorded = {"discover": 1.5, "credential": 1, "preflight": 0.5, "register": 20, "service": 30, "online": 10, "whole": 60}
+boot = float(sys.argv[1])
+share = {p["name"]: 100 * p["seconds"] / boot for p in json.load(open("/run/azp-status"))["phases"]}
+share["whole"] = sum(share.values())
+print("boot budget:", ", ".join(f"{name} {n:.1f} %" for name, n in share.items()), f"of {boot:.1f} s")
+over = [name for name, n in share.items() if n > 1.25 * recorded[name] + (0 if name == "whole" else 3)]
+sys.exit(f"over the budget: {', '.join(over)}; recorded: {recorded}" if over else 0)
+PY
+}
 case $mode in
 first | again | clone)
     await 700 "agent online" asserted
     say "online $(cut -d' ' -f1 /proc/uptime) s after the kernel's start: $(systemctl show -P StatusText azp-bootstrap)"
     figures
+    if [ "$mode" = first ]; then
+        begun=$(awk "BEGIN{print $(systemctl show -P ExecMainStartTimestampMonotonic azp-bootstrap)/1e6}")
+        said=$(budget "$begun" 2>&1) || fail "$said"
+        say "$said"
+    fi
     azp-bootstrap status
     [ "$(systemctl is-enabled azp-bootstrap)" = enabled ] || fail "the daemon is not enabled"
     if ! grep -q cloud-init=disabled /proc/cmdline; then

@@ -1,0 +1,120 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+)
+
+// startService makes the agent run.
+func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
+	s, err := b.Runner.Settings()
+	if err == nil && s == nil {
+		err = fault.New(fault.Agent, "the agent is no longer configured").Hint("Run again: it is registered anew.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	before := time.Now()
+	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {
+		b.started = before
+	}
+	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.network.CAFile)
+	b.journal.Agent.Service = name
+	if err != nil {
+		return nil, errors.Join(err, b.journal.write())
+	}
+	fields := logrus.Fields{"service": name}
+	if name == "" {
+		fields = logrus.Fields{"runs": "as a process of the daemon"}
+	}
+	return fields, b.journal.write()
+}
+
+// agentLog is where a person finds what the agent said.
+func (b *Boot) agentLog() string {
+	if b.asProcess() {
+		return filepath.Join(b.StateDir, "agent.log")
+	}
+	return "journalctl -u '" + b.journal.Agent.Service + "'"
+}
+
+// comesOnline is how long a started agent may take to show up: the listener waits at most four
+// minutes for a session of its own that a crash left open (Agent.Listener, MessageListener.cs).
+const comesOnline = 5 * time.Minute
+
+// speaksUp is how long an agent that was just started is listened to before Azure DevOps is asked, which thousands
+// of others ask as well. A few seconds are usual.
+const speaksUp = 10 * time.Second
+
+// listen waits until an agent that was just started says that it is connected, and reports whether it did.
+func (b *Boot) listen(ctx context.Context) (heard bool) {
+	since := b.started
+	if b.started = (time.Time{}); since.IsZero() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, speaksUp)
+	defer cancel()
+	err := b.Runner.Follow(ctx, b.journal.Agent.Service, since, func(w agent.Word, _ string) {
+		if w == agent.Connected {
+			heard = true
+			cancel()
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		b.Log.WithError(err).Debug("the agent's output cannot be followed")
+	}
+	return heard
+}
+
+// ours reports whether an agent on the server stands on this VM: of two VMs with one name, the second to register
+// takes the first one's agent over, with its ID. One that does not say where it stands is taken as ours.
+func (b *Boot) ours(ctx context.Context, c *devops.Client, a *devops.Agent) bool {
+	c.Identify(ctx, b.Place, a)
+	return a.InstanceID == "" || a.InstanceID == b.VM.VMID
+}
+
+// online confirms that Azure DevOps shows the agent online.
+func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	heard := b.listen(ctx)
+	running, state := b.Runner.Running(b.journal.Agent.Service)
+	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
+		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
+	if ctx.Err() != nil {
+		return nil, notYet.Passing()
+	}
+	c, err := b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.Agent(ctx, b.Place, b.Agent)
+	switch {
+	case err != nil:
+		return nil, err
+	case a == nil:
+		return nil, fault.New(fault.Service, "the agent %s is gone from the server", b.Agent).Hint("Somebody removed it while the VM was joining; run again, and it is registered anew.")
+	case a.Online && !heard && !b.ours(ctx, c, a):
+		return nil, b.taken(a)
+	case a.Online:
+		b.journal.Agent.Version = a.Version
+		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil
+	}
+	waited := time.Since(b.journal.start[health.Online])
+	if waited > comesOnline {
+		return nil, notYet
+	}
+	if !running && b.asProcess() {
+		if _, err := startService(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	return nil, notYet.Passing().Retry(min(100*time.Millisecond+waited/4, 4*time.Second))
+}
