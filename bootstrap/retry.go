@@ -99,10 +99,10 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 	return last
 }
 
-// spread is at least what a server asks for, and up to a fifth more: it tells the same to thousands of VMs, which
+// spread is at least what a server asks for, and up to a tenth more: it tells the same to thousands of VMs, which
 // must not all come back in one instant. Azure DevOps may ask for minutes in which a crowd would fetch its PATs over
 // and over, three requests each; so the PAT is held until it is asked again, and the vault's token likewise.
-func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/5+1) }
+func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/10+1) }
 
 // downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
 const downloadLimit = 10 * time.Minute

@@ -119,7 +119,7 @@ columns say: what the busiest VM asks, and how often the unluckiest is refused.
 
 ## How
 
-A VM waits at least as long as the server asks, and up to a fifth more, so that a crowd does not come back in
+A VM waits at least as long as the server asks, and up to a tenth more, so that a crowd does not come back in
 one instant; a lone VM waits for nobody. An answer that came late, with Retry-After, is heeded before config.sh is started. The
 PAT and the vault's token are held through such waits. See [one retry loop](decisions/one-retry-loop.md).
 `
