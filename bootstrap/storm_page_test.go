@@ -96,7 +96,8 @@ What is over a limit is answered 429 with Retry-After: the rest of the window. B
 delays its answers, by up to 30 seconds (public), more and more (assumed). config.sh takes 5 seconds and four requests of
 its own, which count; the agent needs 3 more until it is connected. One VM in a hundred bears the name of another: it must say so
 and leave that one's agent alone. The peers are the bootstrap that people write, with the same requests, each tried again
-every 10 seconds, or by exponential backoff to 20 s without jitter, or with full jitter to 40 s; none of them reads Retry-After.
+every 10 seconds, or by exponential backoff to 20 s without jitter, or with full jitter to 40 s; none of them reads Retry-After,
+nor waits until its agent is connected.
 
 ![share of %[1]d VMs that is ready, by time](storm.svg)
 
