@@ -128,6 +128,20 @@ type entry struct {
 
 func archive(t testing.TB, entries ...entry) (file, sum string) {
 	t.Helper()
+	data, err := packed(entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "vsts-agent-linux-x64-4.248.0.tar.gz")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := sha256.Sum256(data)
+	return file, hex.EncodeToString(s[:])
+}
+
+// packed fails for names that Go's own writer does not take: one that ends in a slash and is no folder, say.
+func packed(entries ...entry) ([]byte, error) {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
@@ -136,19 +150,14 @@ func archive(t testing.TB, entries ...entry) (file, sum string) {
 			e.mode = 0o755
 		}
 		if err := w.WriteHeader(&tar.Header{Name: e.name, Linkname: e.link, Typeflag: e.kind, Mode: e.mode, Size: int64(len(e.text))}); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		if _, err := w.Write([]byte(e.text)); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	_, _ = w.Close(), z.Close()
-	file = filepath.Join(t.TempDir(), "vsts-agent-linux-x64-4.248.0.tar.gz")
-	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	s := sha256.Sum256(b.Bytes())
-	return file, hex.EncodeToString(s[:])
+	err := errors.Join(w.Close(), z.Close())
+	return b.Bytes(), err
 }
 
 func home(t testing.TB) Home {
@@ -346,6 +355,7 @@ func FuzzUnpack(f *testing.F) {
 	}
 	f.Add(data, "l", "../..", "l/x")
 	f.Add(data[:20], "/etc", "x", "..")
+	f.Add(data[:20], "a", "b", "c/")
 	f.Fuzz(func(t *testing.T, raw []byte, a, b, c string) {
 		dir := t.TempDir()
 		name := filepath.Join(dir, "raw.tar.gz")
@@ -353,13 +363,16 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = unpack(name, filepath.Join(dir, "one"))
-		if !slices.ContainsFunc([]string{a, b, c}, func(s string) bool { return s == "" || strings.Contains(s, "\x00") || len(s) > 90 }) {
-			made, _ := archive(t, entry{name: a, link: b, kind: tar.TypeSymlink}, entry{name: c, text: "x", kind: tar.TypeReg}, entry{name: b, link: c, kind: tar.TypeLink})
-			_ = unpack(made, filepath.Join(dir, "two"))
+		if made, err := packed(entry{name: a, link: b, kind: tar.TypeSymlink}, entry{name: c, text: "x", kind: tar.TypeReg}, entry{name: b, link: c, kind: tar.TypeLink}); err == nil {
+			name := filepath.Join(dir, "made.tar.gz")
+			if err := os.WriteFile(name, made, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_ = unpack(name, filepath.Join(dir, "two"))
 		}
 		left, _ := filepath.Glob(filepath.Join(dir, "*"))
 		for _, l := range left {
-			if base := filepath.Base(l); base != "raw.tar.gz" && base != "one" && base != "two" {
+			if base := filepath.Base(l); !slices.Contains([]string{"raw.tar.gz", "made.tar.gz", "one", "two"}, base) {
 				t.Errorf("%q left the folder", base)
 			}
 		}
