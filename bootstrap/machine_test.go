@@ -168,6 +168,11 @@ func (m *machine) Wipe() error {
 // Configure registers as config.sh does for an environment: the requests of the agent's
 // EnvironmentVMResourceConfigProvider.
 func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (*agent.Settings, error) {
+	if r.Await != nil { // the storm's peers have nothing to wait for
+		if err := r.Await(); err != nil {
+			return nil, err
+		}
+	}
 	m.disk.laidFor, m.disk.settings = r.InstanceID, nil
 	time.Sleep(m.takes)
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)

@@ -22,13 +22,26 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	there, err := c.Agent(ctx, b.Place, b.Agent)
-	if err != nil {
-		return nil, err
-	}
+	look, done := b.look(ctx, c)
+	defer done()
 	here, err := b.Runner.Settings()
 	if err != nil {
 		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
+	} else if here == nil && b.untouched() { // a first boot: all is made ready for config.sh while the server is asked
+		fields, err := b.enrol(ctx, c, false, 0, func() error {
+			there, err := look()
+			if err == nil && there != nil {
+				err = errStands
+			}
+			return err
+		})
+		if !errors.Is(err, errStands) {
+			return fields, err
+		}
+	}
+	there, err := look()
+	if err != nil {
+		return nil, err
 	}
 	fields := logrus.Fields{"agent": b.Agent}
 	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent && b.ours(ctx, c, there) {
@@ -52,19 +65,56 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		existing = there.ID
 		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
 	}
-	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
-		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
+	return b.enrol(ctx, c, replace, existing, func() error { return nil })
+}
+
+// errStands says that an agent of our name stands on the server.
+var errStands = errors.New("an agent of this name stands")
+
+// look asks the server for an agent of our name, beside what comes next; done ends that.
+func (b *Boot) look(ctx context.Context, c *devops.Client) (look func() (*devops.Agent, error), done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var there *devops.Agent
+	var err error
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		there, err = c.Agent(ctx, b.Place, b.Agent)
+	}()
+	look = func() (*devops.Agent, error) {
+		<-answered
+		return there, err
 	}
-	if err := b.journal.write(); err != nil {
-		return nil, err
+	return look, func() {
+		cancel()
+		<-answered
 	}
+}
+
+// untouched: nothing on this VM tells of an agent.
+func (b *Boot) untouched() bool {
+	return b.Runner.LaidFor() == "" && b.journal.Registering == nil && b.journal.Agent.ID == 0
+}
+
+// enrol runs config.sh, when all is prepared and allowed says nothing against it. The intent is on disk before it begins.
+func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existing int, allowed func() error) (logrus.Fields, error) {
 	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
 		return nil, err
 	}
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	got, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.logOutput())
+	r := b.registration(replace)
+	r.Await = func() error {
+		if err := allowed(); err != nil {
+			return err
+		}
+		if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
+			b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
+		}
+		return b.journal.write()
+	}
+	got, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
 		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
 			_ = c.Delete(ctx, b.Place, dead)
@@ -76,8 +126,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	b.journal.Target = b.target()
 	b.journal.Agent = health.Agent{Name: got.AgentName, ID: got.AgentID}
 	b.journal.Registering = nil
-	fields["id"] = got.AgentID
-	return fields, b.journal.write()
+	return logrus.Fields{"agent": b.Agent, "id": got.AgentID}, b.journal.write()
 }
 
 // maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.

@@ -172,6 +172,14 @@ var honest = []entry{{name: "./config.sh", text: "#!/bin/sh\n", kind: tar.TypeRe
 
 func quiet(string, ...any) {}
 
+func laid(h Home, instance string) error {
+	m, err := h.lay()
+	if err != nil {
+		return err
+	}
+	return h.hand(m, instance)
+}
+
 func TestPrepare(t *testing.T) {
 	h := home(t)
 	file, sum := archive(t, honest...)
@@ -199,7 +207,7 @@ func TestPrepare(t *testing.T) {
 	if err := os.WriteFile(h.archive(m), []byte("damaged"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Lay("vm"); err == nil || fault.From(err).Class != fault.Agent {
+	if err := laid(h, "vm"); err == nil || fault.From(err).Class != fault.Agent {
 		t.Errorf("a damaged package was laid: %v", err)
 	}
 }
@@ -402,7 +410,7 @@ func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
 	if _, err := h.Prepare(file, sum, quiet); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Lay("vm-1"); err != nil {
+	if err := laid(h, "vm-1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.put(".agent", `{"agentId":7}`, 0o644); err != nil {
@@ -419,7 +427,7 @@ func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
 	if s, err := h.Settings(); err != nil || s == nil || s.AgentID != 7 || h.LaidFor() != "vm-1" {
 		t.Errorf("the registration is gone: %+v, %v", s, err)
 	}
-	if err := h.Lay("vm-1"); err != nil { // the next registration
+	if err := laid(h, "vm-1"); err != nil { // the next registration
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(h.path("news")); err != nil {

@@ -37,6 +37,9 @@ type Registration struct {
 	InstanceID string
 	ScopeHint  string // what to do if the server refuses the registration
 	Timeout    time.Duration
+	// Await, if set, is called when all is ready for config.sh, which begins only if it returns nil: what decides
+	// about the registration may be asked beside the preparations.
+	Await func() error
 }
 
 // The names by which the agent's listener knows its options: CommandLine/ConfigureAgent.cs and
@@ -122,19 +125,21 @@ func (h Home) furnish(r Registration) error {
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
+	bypass := ""
 	if r.Proxy != "" {
 		// One regular expression per line (VstsAgentWebProxy.cs). Configuring a deployment group asks
 		// IMDS, which must not go through a proxy.
-		bypass := []string{`169\.254\.169\.254`}
+		lines := []string{`169\.254\.169\.254`}
 		for _, n := range strings.FieldsFunc(r.NoProxy, func(r rune) bool { return r == ',' || r == ' ' }) {
-			bypass = append(bypass, regexp.QuoteMeta(strings.TrimPrefix(n, "*")))
+			lines = append(lines, regexp.QuoteMeta(strings.TrimPrefix(n, "*")))
 		}
-		if err := h.put(".proxybypass", strings.Join(bypass, "\n")+"\n", 0o644); err != nil {
-			return err
-		}
+		bypass = strings.Join(lines, "\n") + "\n"
+	}
+	if err := h.put(".proxybypass", bypass, 0o644); err != nil {
+		return err
 	}
 	if r.CAFile == "" {
-		return nil
+		return h.put(caBundle, "", 0o644)
 	}
 	var all bytes.Buffer
 	if data, err := os.ReadFile(r.SystemCAs); err == nil { //nolint:gosec // the system's
@@ -149,8 +154,8 @@ func (h Home) furnish(r Registration) error {
 	return h.put(caBundle, all.String(), 0o644)
 }
 
-// put writes a file of the agent's folder, replacing what stands there. It follows no link: the
-// folder may already be the service user's.
+// put writes a file of the agent's folder, replacing what stands there; without content there is none afterwards. It
+// follows no link: the folder may be the service user's.
 func (h Home) put(name, content string, mode fs.FileMode) error {
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
@@ -159,6 +164,9 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 	defer root.Close() //nolint:errcheck // the file's own Close reports
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return diskFault(err, h.path(name))
+	}
+	if content == "" {
+		return nil
 	}
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -174,14 +182,15 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 	return diskFault(err, h.path(name))
 }
 
-// Configure lays the folder fresh, runs config.sh there as the service user and reads its result.
-// The PAT is in the environment of that process tree alone. Each line of output goes to line,
+// Configure lays the folder fresh, runs config.sh there as the service user, once r.Await allows it, and reads its
+// result. The PAT is in the environment of that process tree alone. Each line of output goes to line,
 // redacted.
 func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (*Settings, error) {
 	if n := h.endStrangers(); n > 0 {
 		line(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
 	}
-	if err := h.Lay(r.InstanceID); err != nil {
+	m, err := h.lay()
+	if err != nil {
 		return nil, err
 	}
 	if err := h.furnish(r); err != nil {
@@ -194,6 +203,16 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...), Record: h.configureRecord()}
+	var refused error
+	p.Ready = func() error {
+		if r.Await != nil {
+			refused = r.Await()
+		}
+		if refused == nil {
+			refused = h.hand(m, r.InstanceID)
+		}
+		return refused
+	}
 	reader := &outputReader{replacing: r.Replace}
 	begin := time.Now()
 	exit, err := p.run(ctx, func(out io.Reader, stop func()) {
@@ -204,6 +223,9 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 			}
 		})
 	})
+	if refused != nil {
+		return nil, refused
+	}
 	if err := h.hunt(pat, begin); err != nil {
 		return nil, err
 	}

@@ -261,25 +261,24 @@ func (h Home) layFresh(m Manifest) error {
 	return h.setLayout(layout{Fresh: true, SHA256: m.SHA256})
 }
 
-// Lay makes the folder ready for config.sh on behalf of an instance: fresh from the package, then
-// handed to the service user. A folder that prepare left fresh is used as it is.
-func (h Home) Lay(instanceID string) error {
+// lay makes the folder fresh from the package, and root's. One that prepare left fresh is used as it is.
+func (h Home) lay() (Manifest, error) {
 	m, err := h.Manifest()
 	if err != nil {
-		return err
+		return m, err
 	}
 	halfWritten, _ := filepath.Glob(filepath.Join(h.keep(), ".*")) // by a run that was killed
 	for _, name := range halfWritten {
 		_ = os.Remove(name)
 	}
-	if err := h.ours(); err != nil {
-		return err
+	if err := h.ours(); err != nil || h.fresh(m.SHA256) {
+		return m, err
 	}
-	if !h.fresh(m.SHA256) {
-		if err := h.layFresh(m); err != nil {
-			return err
-		}
-	}
+	return m, h.layFresh(m)
+}
+
+// hand gives a folder that was laid to the service user, to be configured on behalf of an instance.
+func (h Home) hand(m Manifest, instanceID string) error {
 	if err := h.setLayout(layout{SHA256: m.SHA256, InstanceID: instanceID}); err != nil {
 		return err
 	}

@@ -25,7 +25,8 @@ type process struct {
 	User   string
 	Env    []string
 	Argv   []string
-	Record string // file
+	Record string       // file
+	Ready  func() error // the program begins if it returns nil; nil = at once
 }
 
 // gate holds the program back until its record is written: if the daemon dies before, the program
@@ -51,18 +52,25 @@ func (p process) start(output *os.File, session bool) (*exec.Cmd, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	shut := func(err error) error {
+		_ = open.Close() // the program never begins
+		_ = cmd.Wait()
+		return err
+	}
 	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
 	if err := maybe.WriteFile(p.Record, []byte(record), 0o644); err != nil {
-		_ = open.Close() // the gate stays shut
-		_ = cmd.Wait()
-		return nil, err
+		return nil, shut(err)
 	}
-	_, err = io.WriteString(open, "go\n")
+	if p.Ready != nil {
+		if err := p.Ready(); err != nil {
+			_ = os.Remove(p.Record)
+			return nil, shut(err)
+		}
+	}
+	if _, err := io.WriteString(open, "go\n"); err != nil {
+		return nil, shut(err)
+	}
 	_ = open.Close()
-	if err != nil {
-		_ = cmd.Wait()
-		return nil, err
-	}
 	return cmd, nil
 }
 

@@ -22,6 +22,7 @@ type process struct {
 	Env    []string
 	Argv   []string
 	Record string
+	Ready  func() error // the program begins if it returns nil; nil = at once
 }
 
 // plain are arguments that cmd.exe passes on as they are. Others would be read by it as syntax.
@@ -46,6 +47,11 @@ func (p process) command() *exec.Cmd {
 }
 
 func (p process) run(ctx context.Context, consume func(out io.Reader, stop func())) (int, error) {
+	if p.Ready != nil {
+		if err := p.Ready(); err != nil {
+			return -1, err
+		}
+	}
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return -1, err

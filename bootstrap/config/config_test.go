@@ -152,6 +152,17 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A drop-in whose content a power cut lost must not let the VM join what the image names.
+func TestEmptyDropIn(t *testing.T) {
+	_, err := load(t, map[string]string{"config.yaml": good, "conf.d/50-target.yaml": ""}, nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "50-target.yaml: is empty") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := load(t, map[string]string{"config.yaml": good, "conf.d/50-target.yaml": "# nothing here\n"}, nil, nil); err != nil {
+		t.Errorf("a comment alone: %v", err)
+	}
+}
+
 func TestNames(t *testing.T) {
 	c, err := load(t, map[string]string{"config.yaml": good + `agent: {name: "{{.ScaleSet}}-{{.InstanceIndex}}-{{.Tags.role}}"}` + "\n"}, nil, nil)
 	if err != nil {

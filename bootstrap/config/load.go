@@ -57,6 +57,12 @@ func Load(file string, environ, flags []string) (*Loader, error) {
 		}
 		found = true
 		ps = append(ps, checkOwner(name)...)
+		if name != file && len(data) == 0 {
+			// What cloud-init wrote half a minute before a power cut is a name without content (ext4's delayed allocation), and
+			// cloud-init does not write it again: the VM would join what the image names.
+			ps = append(ps, Problem{name, "", "is empty: what was written to it may have been lost in a power cut", "Write it again (cloud-init clean --reboot), or delete it."})
+			continue
+		}
 		layer, problems := fromYAML(name, data)
 		l.local, ps = append(l.local, layer), append(ps, problems...)
 	}

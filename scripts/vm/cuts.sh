@@ -3,7 +3,8 @@
 for at in discover credential preflight register service online; do
     say "the power is cut in the phase $at, then it boots again"
     disk "p-$at"
-    power web_1 "$dir/p-$at" hold &
+    # nodelalloc: else what cloud-init wrote in the last half minute would be lost, and cloud-init would not write it again.
+    append=rootflags=nodelalloc power web_1 "$dir/p-$at" hold &
     machine=$!
     # The console shows each phase when it is done; discover begins when IMDS is asked which VM this is.
     if [ "$at" = discover ]; then
