@@ -19,9 +19,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2/maybe"
-
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A Home is the place of one agent: its folder, and beside it (".package") what root keeps: the
@@ -126,7 +125,7 @@ func (h Home) Record(m Manifest) error {
 	if err != nil {
 		return err
 	}
-	return diskFault(maybe.WriteFile(h.manifestFile(), append(data, '\n'), 0o644), h.manifestFile())
+	return diskFault(whole.Write(h.manifestFile(), append(data, '\n'), 0o644), h.manifestFile())
 }
 
 // keepOnly removes earlier packages, and what an interrupted prepare left.
@@ -202,7 +201,7 @@ func (h Home) setLayout(l layout) error {
 	if err != nil {
 		return err
 	}
-	return diskFault(maybe.WriteFile(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
+	return diskFault(whole.Write(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
 }
 
 func (h Home) fresh(sum string) bool {

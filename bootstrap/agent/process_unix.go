@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/renameio/v2/maybe"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A process runs a program of the agent's folder as the service user, in a process group of its own
@@ -58,7 +58,7 @@ func (p process) start(output *os.File, session bool) (*exec.Cmd, error) {
 		return err
 	}
 	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
-	if err := maybe.WriteFile(p.Record, []byte(record), 0o644); err != nil {
+	if err := whole.Write(p.Record, []byte(record), 0o644); err != nil {
 		return nil, shut(err)
 	}
 	if p.Ready != nil {

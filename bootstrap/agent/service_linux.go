@@ -15,9 +15,9 @@ import (
 
 	"github.com/coreos/go-systemd/v22/dbus"
 	"github.com/coreos/go-systemd/v22/unit"
-	"github.com/kardianos/service"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 const servicePattern = "vsts.agent.{0}.{1}.{2}.service"
@@ -82,47 +82,71 @@ func (h Home) installService(serverURL string, s Settings) (string, error) {
 	if name != plain && len(plain) <= longestUnit && plainUnit.MatchString(plain) {
 		text += "# the same name without systemd's escapes, as people type it\nAlias=" + plain + "\n"
 	}
-	path := "/etc/systemd/system/" + name
-	svc, err := h.service(name, text)
-	if err != nil {
-		return name, err
-	}
-	if old, err := os.ReadFile(path); err != nil || string(old) != text || svc.Enabled() != nil { //nolint:gosec // fixed folder
+	path := unitFile(name)
+	if old, err := os.ReadFile(path); err != nil || string(old) != text { //nolint:gosec // fixed folder
 		if err := h.uninstallService(name); err != nil {
 			return name, err
 		}
-		if err := svc.Install(); err != nil {
+		if _, err := os.Lstat(path); err == nil {
+			return name, serviceFault(name, "cannot be installed", fmt.Errorf("%s is there and not this agent's (masked?)", path))
+		}
+		if err := whole.Write(path, []byte(text), 0o644); err != nil {
 			return name, serviceFault(name, "cannot be installed", err)
 		}
 	}
 	if err := h.put(".service", name+"\n", 0o644); err != nil {
 		return name, err
 	}
-	if err := svc.Start(); err != nil {
-		return name, serviceFault(name, "does not start", err)
-	}
-	return name, nil
+	return name, enableAndStart(name)
 }
 
-type unitService struct {
-	service.Service
-	name string
-}
+func unitFile(name string) string { return "/etc/systemd/system/" + name }
 
-// Enabled is nil if systemd starts the unit at boot.
-func (u unitService) Enabled() error {
-	return exec.Command("systemctl", "is-enabled", "--quiet", u.name).Run() //nolint:gosec // our own name
-}
+// systemdPatience is how long systemd may take for one thing: longer than an agent that is stopped may (TimeoutStopSec).
+const systemdPatience = 6 * time.Minute
 
-func (h Home) service(name, text string) (unitService, error) {
-	s, err := service.New(nil, &service.Config{
-		Name:   strings.TrimSuffix(name, ".service"), // kardianos/service puts it back on
-		Option: service.KeyValue{"SystemdScript": strings.ReplaceAll(text, "{{", "{ {")},
-	})
+// enableAndStart starts a unit, at each boot and now. systemd finds a new unit by itself when it is started, and what enabling
+// it changes counts from the next boot on: so nothing waits for systemd to read all units again, as systemctl enable
+// lets it, which takes longer than all else here.
+func enableAndStart(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), systemdPatience)
+	defer cancel()
+	c, err := dbus.NewWithContext(ctx)
 	if err != nil {
-		return unitService{}, serviceFault(name, "cannot be managed", err)
+		return serviceFault(name, "cannot be managed", err)
 	}
-	return unitService{s, name}, nil
+	defer c.Close()
+	_, _, err = c.EnableUnitFilesContext(ctx, []string{name}, false, true)
+	if err == nil { // systemd is content if one of two links was made: the alias
+		_, err = os.Lstat(unitFile("multi-user.target.wants/" + name))
+	}
+	if err != nil {
+		return serviceFault(name, "cannot be enabled", err)
+	}
+	if err = job(ctx, c.StartUnitContext, name); err != nil && c.ReloadContext(ctx) == nil {
+		err = job(ctx, c.StartUnitContext, name) // an older systemd may not have seen the file
+	}
+	if err != nil {
+		return serviceFault(name, "does not start", err)
+	}
+	return nil
+}
+
+// job waits for a job of systemd's to end well.
+func job(ctx context.Context, begin func(ctx context.Context, name, mode string, ended chan<- string) (int, error), name string) error {
+	ended := make(chan string, 1)
+	if _, err := begin(ctx, name, "replace", ended); err != nil {
+		return err
+	}
+	select {
+	case result := <-ended:
+		if result != "done" {
+			return fmt.Errorf("systemd: %s", result)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // uninstallService stops and removes the unit, if it is there and this agent's: the service user can write
@@ -131,25 +155,26 @@ func (h Home) uninstallService(name string) error {
 	if !agentService(name) || os.Geteuid() != 0 {
 		return nil
 	}
-	path := "/etc/systemd/system/" + name
-	if text, err := os.ReadFile(path); err != nil || !strings.Contains(strings.ReplaceAll(string(text), "%%", "%"), h.path("runsvc.sh")) { //nolint:gosec // fixed folder
+	if text, err := os.ReadFile(unitFile(name)); err != nil || !strings.Contains(strings.ReplaceAll(string(text), "%%", "%"), h.path("runsvc.sh")) { //nolint:gosec // fixed folder
 		return nil
 	}
-	svc, err := h.service(name, "")
+	ctx, cancel := context.WithTimeout(context.Background(), systemdPatience)
+	defer cancel()
+	c, err := dbus.NewWithContext(ctx)
 	if err != nil {
-		return err
+		return serviceFault(name, "cannot be stopped", err)
 	}
-	if err := svc.Stop(); err != nil && serviceState(name) == "active" {
-		// An agent that runs on would take jobs that nobody knows of.
-		if e := stopUnit(name); e != nil {
-			return serviceFault(name, "cannot be stopped", errors.Join(err, e))
-		}
+	defer c.Close()
+	// An agent that runs on would take jobs that nobody knows of.
+	if err := job(ctx, c.StopUnitContext, name); err != nil && serviceState(name) == "active" {
+		return serviceFault(name, "cannot be stopped", err)
 	}
-	if err := svc.Uninstall(); err != nil {
-		// disable fails on a unit that was never loaded; what counts is that the file is gone
-		if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			return serviceFault(name, "cannot be removed", err)
-		}
+	_, _ = c.DisableUnitFilesContext(ctx, []string{name}, false) // what counts is that the file is gone
+	if err := os.Remove(unitFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return serviceFault(name, "cannot be removed", err)
+	}
+	if err := c.ReloadContext(ctx); err != nil {
+		return serviceFault(name, "cannot be removed", err)
 	}
 	return nil
 }
@@ -171,30 +196,6 @@ func serviceState(name string) string {
 	}
 	state, _ := p.Value.Value().(string)
 	return state
-}
-
-// stopUnit asks systemd itself, and waits until the unit has stopped.
-func stopUnit(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	c, err := dbus.NewWithContext(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	done := make(chan string, 1)
-	if _, err := c.StopUnitContext(ctx, name, "replace", done); err != nil {
-		return err
-	}
-	select {
-	case result := <-done:
-		if result != "done" {
-			return fmt.Errorf("systemd: %s", result)
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // followService reads the unit's journal from now on, and before that its last lines. journalctl sleeps until something is written.

@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2/maybe"
-
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // The phases of a VM's life, in order. From ready on it is watched over.
@@ -160,7 +159,7 @@ func (s State) Write(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := maybe.WriteFile(StateFile(dir), append(data, '\n'), 0o644); err != nil {
+	if err := whole.Write(StateFile(dir), append(data, '\n'), 0o644); err != nil {
 		return fault.New(fault.State, "the state cannot be written").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", dir)
 	}
 	return nil

@@ -65,13 +65,13 @@ func (b *bench) floor(checked bool) func() (syscall.Rusage, error) {
 		}
 		nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Setsid: true}
 		configure := exec.Command("./config.sh", "--unattended", "--acceptTeeEula", "--replace", "--url", "https://dev.azure.com/contoso", "--auth", "PAT", "--agent", "web-000001", "--environment",
-			"--environmentname", "production", "--projectname", "Shop", "--addvirtualmachineresourcetags", "--virtualmachineresourcetags", "web", "--sslcacert", "azp-bootstrap-ca.pem")
-		configure.Dir, configure.SysProcAttr, configure.Env = b.agent(), nobody, append(os.Environ(), "SSL_CERT_FILE="+b.trusted, "VSTS_AGENT_INPUT_TOKEN="+secret.Value)
+			"--environmentname", "production", "--projectname", "Shop", "--addvirtualmachineresourcetags", "--virtualmachineresourcetags", "web")
+		configure.Dir, configure.SysProcAttr, configure.Env = b.agent(), nobody, append(os.Environ(), "VSTS_AGENT_INPUT_TOKEN="+secret.Value)
 		if out, err := configure.CombinedOutput(); err != nil {
 			return syscall.Rusage{}, fmt.Errorf("%w: %s", err, out)
 		}
 		listener := exec.Command("./run.sh")
-		listener.Dir, listener.SysProcAttr, listener.Env = b.agent(), nobody, append(os.Environ(), "SSL_CERT_FILE="+b.trusted)
+		listener.Dir, listener.SysProcAttr = b.agent(), nobody
 		if err := listener.Start(); err != nil {
 			return syscall.Rusage{}, err
 		}
@@ -84,7 +84,7 @@ func (b *bench) floor(checked bool) func() (syscall.Rusage, error) {
 type standing map[string]*http.ClientConn
 
 func (b *bench) standing(hosts ...string) standing {
-	pem, err := os.ReadFile(b.trusted)
+	pem, err := os.ReadFile(trusted)
 	b.must(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)

@@ -14,8 +14,9 @@ status=$(ask "$machines" | jq -r '.value[0].agent.status // "none"')
 [ "$status" != online ] || { echo "the name $name is taken" >&2; exit 1; }
 cd "$AGENT_DIR"
 VSTS_AGENT_INPUT_TOKEN=$pat setpriv --reuid=nobody --regid=nogroup --clear-groups ./config.sh --unattended --acceptTeeEula --replace --url "$URL" --auth PAT \
-    --agent "$name" --environment --environmentname "$ENVIRONMENT" --projectname "$PROJECT" --addvirtualmachineresourcetags --virtualmachineresourcetags web --sslcacert azp-bootstrap-ca.pem
-setsid setpriv --reuid=nobody --regid=nogroup --clear-groups ./run.sh >/dev/null 2>&1 </dev/null &
+    --agent "$name" --environment --environmentname "$ENVIRONMENT" --projectname "$PROJECT" --addvirtualmachineresourcetags --virtualmachineresourcetags web
+bin/svc.sh install nobody >/dev/null # stands for ./svc.sh
+bin/svc.sh start >/dev/null
 for _ in $(seq 120); do
     [ "$(ask "$machines" | jq -r '.value[0].agent.status // "none"')" != online ] || exit 0
     sleep 1

@@ -5,5 +5,6 @@ token=$(curl -fsS -H Metadata:true 'http://169.254.169.254/metadata/identity/oau
 pat=$(curl -fsS --retry 5 -H "Authorization: Bearer $token" "$VAULT/secrets/$SECRET?api-version=7.4" | jq -r .value)
 cd "$AGENT_DIR"
 setpriv --reuid=nobody --regid=nogroup --clear-groups ./config.sh --unattended --acceptTeeEula --replace --url "$URL" --auth PAT --token "$pat" \
-    --agent "$NAME" --environment --environmentname "$ENVIRONMENT" --projectname "$PROJECT" --addvirtualmachineresourcetags --virtualmachineresourcetags web --sslcacert azp-bootstrap-ca.pem
-setsid setpriv --reuid=nobody --regid=nogroup --clear-groups ./run.sh >/dev/null 2>&1 </dev/null &
+    --agent "$NAME" --environment --environmentname "$ENVIRONMENT" --projectname "$PROJECT" --addvirtualmachineresourcetags --virtualmachineresourcetags web
+bin/svc.sh install nobody >/dev/null # stands for ./svc.sh
+bin/svc.sh start >/dev/null

@@ -2,12 +2,12 @@
 # Makes a small Debian root file system with systemd for containers, once for each list of packages, and
 # prints its folder.
 #
-#   scripts/systemd/root.sh BUILD
+#   scripts/systemd/root.sh BUILD [MORE,PACKAGES]
 set -euo pipefail
 build=$(cd "$1" && pwd)
 # shellcheck disable=SC1091 # the system's own
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
-packages=systemd,systemd-sysv,dbus,ca-certificates
+packages=systemd,systemd-sysv,dbus,ca-certificates${2:+,$2}
 root=$build/cache/$suite-$(printf %s "$packages" | sha256sum | cut -c1-12)
 if [ ! -f "$root.done" ]; then
     echo "Making a Debian $suite root with $packages (once; kept in $root)" >&2

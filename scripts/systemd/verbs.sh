@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs inside the machine: the service manager fails at one verb after another.
+# Runs inside the machine: the service manager fails at one thing after another.
 set -u
 mkdir -p /var/lib/azp-test
 exec >/var/lib/azp-test/log 2>&1
@@ -14,39 +14,52 @@ fail() {
 }
 azp-bootstrap status --wait --timeout 60s >/dev/null || fail "status --wait"
 systemctl stop azp-bootstrap
-real=$(readlink -f "$(command -v systemctl)")
-mv "$real" "$real.real"
-cat >"$real" <<SH
-#!/bin/bash
-[ "\$1" != "\$(cat /run/fails 2>/dev/null)" ] || { echo "systemctl \$1: told to fail" >&2; exit 1; }
-exec -a systemctl "$real.real" "\$@"
-SH
-chmod 755 "$real"
+unit=$(cat /opt/azp-agent/.service)
+units=/etc/systemd/system
 run() { # CODE COMMAND...
     local want=$1 code=0
     shift
     "$@" >/var/lib/azp-test/said 2>&1 || code=$?
-    [ "$code" = "$want" ] || fail "$* ended with $code, not $want, while systemctl fails at: $(cat /run/fails 2>/dev/null)"
+    [ "$code" = "$want" ] || fail "$* ended with $code, not $want, while systemd fails at: $at"
 }
-for verb in daemon-reload enable start; do
+breaks() {
+    case $at in
+    write) mount --bind "$units" "$units" && mount -o remount,bind,ro "$units" ;;
+    enable) mv "$units/multi-user.target.wants" "$units/aside" && touch "$units/multi-user.target.wants" ;;
+    start) mkdir "$units/$unit.d" && printf '[Service]\nExecStartPre=/bin/false\n' >"$units/$unit.d/fails.conf" ;;
+    masked) ln -s /dev/null "$units/$unit" ;;
+    bus) mount -t tmpfs tmpfs /run/dbus && mount -t tmpfs tmpfs /run/systemd ;;
+    esac
+}
+mends() {
+    case $at in
+    write) umount "$units" ;;
+    enable) rm "$units/multi-user.target.wants" && mv "$units/aside" "$units/multi-user.target.wants" ;;
+    start) rm -r "$units/$unit.d" && systemctl daemon-reload ;;
+    masked) rm "$units/$unit" ;;
+    bus) umount /run/dbus /run/systemd ;;
+    esac
+}
+for at in write enable start masked bus; do
     run 0 azp-bootstrap deregister --now
-    echo "$verb" >/run/fails
+    [ ! -e "$units/$unit" ] || fail "after the VM left, its unit is still there"
+    breaks || fail "it could not be broken at $at"
     run 18 azp-bootstrap run --once --set deadline=20s
     grep -q 'Next: ' /var/lib/azp-test/said || fail "no next step"
-    rm /run/fails
+    mends || fail "it could not be mended at $at"
     run 0 azp-bootstrap run --once
-    [ "$(systemctl is-active "$(cat /opt/azp-agent/.service)")" = active ] || fail "after $verb failed, the agent does not run"
-    echo "  ok: systemctl $verb fails: class service, and the next run joins"
+    [ "$(systemctl is-active "$unit")$(systemctl is-enabled "$unit")" = activeenabled ] || fail "after $at failed, the agent is not active and enabled"
+    echo "  ok: systemd fails ($at): class service, and the next run joins"
 done
-for verb in stop disable; do
-    unit=$(cat /opt/azp-agent/.service)
-    echo "$verb" >/run/fails
-    run 0 azp-bootstrap deregister --now
-    rm /run/fails
-    [ ! -e "/etc/systemd/system/$unit" ] || fail "after $verb failed, the unit is still there"
-    [ "$(systemctl is-active "$unit")" != active ] || fail "after $verb failed, the agent still runs"
-    run 0 azp-bootstrap run --once
-    echo "  ok: systemctl $verb fails: the VM leaves all the same, and joins again"
-done
-mv "$real.real" "$real"
+at=stop
+mkdir "$units/$unit.d" && printf '[Unit]\nRefuseManualStop=yes\n' >"$units/$unit.d/stays.conf"
+systemctl daemon-reload
+run 18 azp-bootstrap deregister --now
+rm -r "$units/$unit.d"
+systemctl daemon-reload
+run 0 azp-bootstrap deregister --now
+[ ! -e "$units/$unit" ] || fail "the unit is still there"
+[ "$(systemctl is-active "$unit")" != active ] || fail "the agent still runs"
+run 0 azp-bootstrap run --once
+echo "  ok: systemd does not stop the agent: class service, and the VM leaves when it does"
 touch /var/lib/azp-test/passed

@@ -90,7 +90,7 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 	}
 	text("license.html", "<html><body>The stand-in agent has no licence terms of its own.</body></html>\n", 0o644)
 	text("bin/AgentService.js", "// The stand-in's host process is in its node.\n", 0o644)
-	text("bin/vsts.agent.service.template", "[Service]\nExecStart={{AgentRoot}}/runsvc.sh\nUser={{User}}\n", 0o644)
+	text("bin/vsts.agent.service.template", "[Unit]\nDescription={{Description}}\n\n[Service]\nExecStart={{AgentRoot}}/runsvc.sh\nUser={{User}}\nWorkingDirectory={{AgentRoot}}\nKillSignal=SIGTERM\n\n[Install]\nWantedBy=multi-user.target\n", 0o644)
 	if behaviour != "" {
 		text("bin/behaviour", behaviour, 0o644)
 	}
