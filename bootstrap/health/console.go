@@ -1,6 +1,7 @@
 package health
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -31,7 +32,19 @@ func (c *Console) serve() {
 	defer close(c.done)
 	file := firstConsole()
 	for line := range c.lines {
-		if file != nil && write(file, "azp-bootstrap: "+line+"\r\n") != nil { // written off
+		if file == nil { // written off
+			continue
+		}
+		text := "azp-bootstrap: " + line + "\r\n"
+		err := write(file, text)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			// A login prompt that comes up on the line (agetty) hangs it up for all who hold it.
+			_ = file.Close()
+			if file = firstConsole(); file != nil {
+				err = write(file, text)
+			}
+		}
+		if err != nil && file != nil {
 			_ = file.Close()
 			file = nil
 		}
