@@ -111,6 +111,8 @@ type Boot struct {
 	begun   time.Time
 	started time.Time // when the agent was, by this attempt; zero: it was not, or it was listened to
 
+	enrolled bool // by this attempt, and not started yet
+
 	drainUntil time.Time // until then a running job is waited for
 	disabled   bool      // the agent takes no new job: nothing is asked of the server while one runs here
 	found      *found    // what registered found, for as long as the PAT is held

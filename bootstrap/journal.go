@@ -112,15 +112,15 @@ func (j *journal) settled() (err error) {
 	return err
 }
 
-// newInstance begins the journal of another VM.
-func (j *journal) newInstance(id string) error {
+// newInstance begins the journal of another VM. It is written with what comes next; a boot that is cut off before finds
+// out again.
+func (j *journal) newInstance(id string) {
 	at, attempt := j.StartedAt, j.Attempt
 	phases := j.Phases
 	if j.InstanceID != "" {
 		at, attempt = now(), 1
 	}
 	j.State = health.State{InstanceID: id, Phase: health.Discover, Attempt: max(attempt, 1), StartedAt: at, Phases: phases}
-	return j.write()
 }
 
 // again begins an attempt on a VM that was ready, or had left.

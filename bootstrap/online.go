@@ -24,9 +24,14 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	before := time.Now()
-	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {
+	runs := false
+	if !b.enrolled { // else config.sh has just ended
+		runs, _ = b.Runner.Running(b.journal.Agent.Service)
+	}
+	if !runs {
 		b.started = before
 	}
+	b.enrolled = false
 	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.network.CAFile)
 	b.journal.Agent.Service = name
 	if err != nil {
@@ -36,7 +41,7 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	if name == "" {
 		fields = logrus.Fields{"runs": "as a process of the daemon"}
 	}
-	return fields, b.journal.write()
+	return fields, nil // the name is written with the next phase's beginning, which is at once
 }
 
 // agentLog is where a person finds what the agent said.
@@ -82,13 +87,18 @@ func (b *Boot) ours(ctx context.Context, c *devops.Client, a *devops.Agent) bool
 	return a.InstanceID == "" || a.InstanceID == b.VM.VMID
 }
 
+// notOnline is the fault of an agent that does not show online, and whether it runs at all.
+func (b *Boot) notOnline() (running bool, f *fault.Error) {
+	running, state := b.Runner.Running(b.journal.Agent.Service)
+	return running, fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
+		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
+}
+
 // online confirms that Azure DevOps shows the agent online.
 func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	heard := b.listen(ctx)
-	running, state := b.Runner.Running(b.journal.Agent.Service)
-	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
-		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
 	if ctx.Err() != nil {
+		_, notYet := b.notOnline()
 		return nil, notYet.Passing()
 	}
 	c, err := b.devops(ctx)
@@ -107,6 +117,7 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		b.journal.Agent.Version = a.Version
 		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil
 	}
+	running, notYet := b.notOnline()
 	waited := time.Since(b.journal.start[health.Online])
 	if waited > comesOnline {
 		return nil, notYet

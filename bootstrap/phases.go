@@ -37,9 +37,7 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		}
 	}
 	if before != vm.VMID {
-		if err := b.journal.newInstance(vm.VMID); err != nil {
-			return nil, err
-		}
+		b.journal.newInstance(vm.VMID)
 	}
 	return logrus.Fields{"vm": vm.Name, "instance": vm.VMID, "location": vm.Location, "agent": b.Agent}, nil
 }

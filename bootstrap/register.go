@@ -126,7 +126,9 @@ func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existi
 	b.journal.Target = b.target()
 	b.journal.Agent = health.Agent{Name: got.AgentName, ID: got.AgentID}
 	b.journal.Registering = nil
-	return logrus.Fields{"agent": b.Agent, "id": got.AgentID}, b.journal.write()
+	b.enrolled = true
+	// It is written with the next phase's beginning, which is at once; until then the intent tells of the agent.
+	return logrus.Fields{"agent": b.Agent, "id": got.AgentID}, nil
 }
 
 // maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.

@@ -203,7 +203,7 @@ func serviceState(name string) string {
 // host's.
 func followService(ctx context.Context, name string, recent bool, hear func(line string)) error {
 	lines := map[bool]int{true: recentLines}[recent]
-	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines="+strconv.Itoa(lines), "--output=cat", "--unit="+name) //nolint:gosec // our own name
+	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines="+strconv.Itoa(lines), "--output=cat", "_SYSTEMD_UNIT="+name) //nolint:gosec // our own name
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
