@@ -38,16 +38,21 @@ func (h Home) Warm(ctx context.Context) (asked int64) {
 		const whoThread, classIdle = 1, 3 << 13
 		_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoThread, 0, classIdle)
 		for _, dir := range []string{"bin", "externals"} {
-			_ = fs.WalkDir(root.FS(), dir, func(name string, d fs.DirEntry, err error) error {
+			below, err := root.OpenRoot(dir) // one folder less to look up for each file
+			if err != nil {
+				continue
+			}
+			_ = fs.WalkDir(below.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 				if ctx.Err() != nil || asked >= most {
 					return fs.SkipAll
 				}
 				if err != nil || !d.Type().IsRegular() || dir == "externals" && !strings.Contains(name, "/bin/") {
 					return nil //nolint:nilerr // what cannot be looked at is not read
 				}
-				asked += readAhead(root, name)
+				asked += readAhead(below, name)
 				return nil
 			})
+			_ = below.Close()
 		}
 	}()
 	<-done
