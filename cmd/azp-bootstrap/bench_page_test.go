@@ -87,22 +87,24 @@ func (p *benchPage) render() string {
 const benchHead = `<!-- Made by make bench from what it measured. Do not edit. -->
 # Performance
 
-` + "`make bench`" + ` boots one VM after the other (needs root; a few minutes for each round), each time from a folder as image time leaves it, against one
-simulated Azure with TLS, at its production names in a network of its own, with the same stand-in for Microsoft's agent
-as a process. To repeat it: ` + "`make bench`" + `, or quickly ` + "`make bench RUNS=2`" + `; the lines it prints are for benchstat.
+` + "`make bench`" + ` boots one VM after the other, on a Debian with its own systemd (systemd-nspawn; needs root), each time from a folder as image time
+leaves it, against one simulated Azure with TLS, at its production names in a network of its own, with the same stand-in for
+Microsoft's agent as a service. To repeat it: ` + "`make bench`" + `, or quickly ` + "`make bench RUNS=2`" + `; the lines it prints are for benchstat.
 Medians of %d runs, ± half the distance of the quartiles. Absolute times are those of a small virtual machine and mean
 little elsewhere; compare the lines of one table.
 
-- **azp-bootstrap**: ` + "`azp-bootstrap run --once`" + `, with all its checks, its state on disk, and the agent confirmed online.
-- **curl + jq** (` + "`scripts/bench/curl-jq.sh`" + `): token, secret, config.sh, run.sh, as people write it: no check, the PAT in an argument list.
+- **azp-bootstrap**: ` + "`azp-bootstrap run --once`" + `, with all its checks, its state on disk, the agent's unit enabled and started, and the agent confirmed online.
+- **curl + jq** (` + "`scripts/bench/curl-jq.sh`" + `): token, secret, config.sh, svc.sh install, svc.sh start, as people write it: no check, the PAT in an argument
+  list. (` + "`scripts/bench/svc.sh`" + ` stands for the agent's: the same programs in the same order.)
 - **curl + jq, with our checks**: the instance, the environment, an agent of this name, and a wait until it is online.
 - **azure-cli**: Debian's 2.45, ` + "`az login --identity`" + ` and ` + "`az rest`" + ` for the secret, then as the first.
-- **floor**: a process that runs already and has its connections: token, then secret, then config.sh, then run.sh. *With our checks*:
+- **floor**: a process that runs already and has its connections: token, then secret, then config.sh, then run.sh, without a service. *With our checks*:
   and between them the target, then an agent of its name, each of which needs the answer before it.
 
 *Start → config.sh* ends when config.sh's first line runs; *online* when the server has the agent's session. The stand-in's config.sh reads
 200 files of 200 KiB, as .NET does of its assemblies when it starts: its start is what reading ahead shortens, in a
-cold cache. Requests: IMDS + tokens + vault + Azure DevOps, without config.sh's and the agent's own.
+cold cache. CPU: of the program and all that it starts, without config.sh; systemd's own is not in it, which reads all its units
+twice for svc.sh. Requests: IMDS + tokens + vault + Azure DevOps, without config.sh's and the agent's own.
 
 `
 
@@ -110,6 +112,6 @@ const benchTail = `
 ## What it says
 
 Goals, for an Azure that is near and a warm cache: within 1.10 of the floor with our checks; ahead of curl + jq in wall time to *online*, though it
-does more; five times ahead of azure-cli to config.sh; a quarter of the CPU of curl + jq; 40 MiB at most; 20 MiB of binary. Which are
-missed, and why: [profiles](profiles.md). See also [what is done before it is needed](decisions/ahead.md) and [thousands of VMs](storm.md).
+does more; five times ahead of azure-cli to config.sh; a quarter of the CPU of curl + jq; 40 MiB at most; 20 MiB of binary. How they
+are held, and what the rest is: [profiles](profiles.md). See also [what is done before it is needed](decisions/ahead.md) and [thousands of VMs](storm.md).
 `
