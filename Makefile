@@ -75,7 +75,7 @@ storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and 
 
 .PHONY: bench
 bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/performance.md; RUNS=5 without page (root; installs the peers with apt)
-	@scripts/bench.sh $(BUILD) $(if $(RUNS),-bench-runs $(RUNS),-bench-docs /docs) | grep -v '^=== '
+	@scripts/bench.sh $(BUILD) $(if $(RUNS),-bench-runs $(RUNS),-bench-docs /docs) | grep --line-buffered -v '^=== '
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds

@@ -122,12 +122,12 @@ off and the VM boots again. After each run these hold, whatever the outcome:
 
 const matrixTail = `### The service manager
 
-In a machine that systemd boots (` + "`make systemd-test`" + `), systemctl fails at one verb after another.
+In a machine that systemd boots (` + "`make systemd-test`" + `), systemd fails at one thing after another.
 
-| systemctl | outcome |
+| systemd | outcome |
 | --- | --- |
-| daemon-reload, enable or start fails at the registration | **service**; the next run joins |
-| stop or disable fails as the VM leaves | leaves: systemd is asked over D-Bus; the next run joins |
+| its unit folder is read-only, the unit cannot be enabled, does not start, is masked, or systemd cannot be reached, at the registration | **service**; the next run joins |
+| it refuses to stop the agent as the VM leaves | **service**; the next run leaves |
 
 ## Left to chance
 

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -170,6 +173,32 @@ func TestInstance(t *testing.T) {
 			t.Errorf("%d %q became %v", c.status, c.body, err)
 		}
 	}
+}
+
+// A boot that is ahead of the VM's network by a moment loses no second; one that waits for long asks each second.
+func TestIMDSThatIsNotThereYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := NewIMDS("http://169.254.169.254", func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ENETUNREACH })
+		after := func() time.Duration {
+			_, err := i.Instance(t.Context())
+			f := fault.From(err)
+			if f.Class != fault.IMDS || !f.Wait {
+				t.Fatal(err)
+			}
+			return f.After
+		}
+		asked := 0
+		for begin := time.Now(); time.Since(begin) < 10*time.Second; asked++ {
+			d := after()
+			if asked == 0 && d > 50*time.Millisecond || d > time.Second {
+				t.Errorf("after %s: %s", time.Since(begin), d)
+			}
+			<-time.After(d)
+		}
+		if asked < 15 || asked > 40 {
+			t.Errorf("asked %d times in ten seconds", asked)
+		}
+	})
 }
 
 func TestAnswersAreBounded(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -22,6 +23,7 @@ const imdsHost = "169.254.169.254"
 type IMDS struct {
 	client  *http.Client
 	patient *http.Client // for scheduled events, whose first answer takes up to two minutes
+	away    atomic.Int64 // since when it is not reached, in nanoseconds of Unix time; 0: it is
 }
 
 // NewIMDS makes a client that asks for the fixed address and reaches it at endpoint, with dial (nil = the
@@ -44,7 +46,7 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 			IdleConnTimeout:       idle,
 		}, headers+5*time.Second)
 	}
-	return &IMDS{within(15 * time.Second), within(150 * time.Second)}
+	return &IMDS{client: within(15 * time.Second), patient: within(150 * time.Second)}
 }
 
 // vmID is a GUID in practice; it goes into files by the line.
@@ -52,9 +54,13 @@ var vmID = regexp.MustCompile(`^[0-9A-Za-z._-]+$`)
 
 const longestVMID = 64
 
-// again is when a service is asked anew that is not there: the boot may be ahead of the VM's network, and nobody else asks
-// this one.
-const again = time.Second
+// again is when IMDS is asked anew if it is not reached: the boot may be ahead of the VM's network by a moment, or by
+// minutes. Nobody else asks this one.
+func (i *IMDS) again() time.Duration {
+	now := time.Now().UnixNano()
+	i.away.CompareAndSwap(0, now)
+	return max(50*time.Millisecond, min(time.Duration(now-i.away.Load())/4, time.Second))
+}
 
 // An Instance is what IMDS says of this VM (GET /metadata/instance, api-version 2021-12-13).
 type Instance struct {
@@ -129,9 +135,10 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 	req.Header.Set("Metadata", "true")
 	res, err := client.Do(req)
 	if err != nil {
-		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Retry(again).Hint(notAzure)
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Retry(i.again()).Hint(notAzure)
 	}
 	defer res.Body.Close() //nolint:errcheck // nothing was written
+	i.away.Store(0)
 	data, err := io.ReadAll(res.Body)
 	if err != nil {
 		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Hint(notAzure)
