@@ -12,6 +12,7 @@ import (
 // Console is the VM's serial console, when there is one. Lines are written beside what they tell of: a serial line takes
 // milliseconds for each.
 type Console struct {
+	names  []string // of the devices that may be one
 	redact func(string) string
 	lines  chan string
 	done   chan struct{} // closed when all is written, or given up
@@ -23,14 +24,14 @@ const waiting = 100
 // OpenConsole opens the first of the serial line and the kernel's console that takes a line. Azure
 // shows ttyS0 in the portal and keeps it for boot diagnostics. Without one, Line does nothing.
 func OpenConsole(redact func(string) string) *Console {
-	c := &Console{redact: redact, lines: make(chan string, waiting), done: make(chan struct{})}
+	c := &Console{names: consoles, redact: redact, lines: make(chan string, waiting), done: make(chan struct{})}
 	go c.serve()
 	return c
 }
 
 func (c *Console) serve() {
 	defer close(c.done)
-	file := firstConsole()
+	file := c.first()
 	for line := range c.lines {
 		if file == nil { // written off
 			continue
@@ -40,7 +41,7 @@ func (c *Console) serve() {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			// A login prompt that comes up on the line (agetty) hangs it up for all who hold it.
 			_ = file.Close()
-			if file = firstConsole(); file != nil {
+			if file = c.first(); file != nil {
 				err = write(file, text)
 			}
 		}
@@ -54,8 +55,8 @@ func (c *Console) serve() {
 	}
 }
 
-func firstConsole() *os.File {
-	for _, name := range consoles {
+func (c *Console) first() *os.File {
+	for _, name := range c.names {
 		f, err := openConsole(name)
 		if err != nil {
 			continue
