@@ -2,10 +2,8 @@ package agent
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,43 +29,64 @@ func (h Home) Warm(ctx context.Context) (asked int64) {
 		return 0
 	}
 	defer root.Close() //nolint:errcheck // only read
+	w := warming{ctx: ctx, most: most}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never unlocked: the thread goes with its priority
 		const whoThread, classIdle = 1, 3 << 13
 		_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoThread, 0, classIdle)
-		for _, dir := range []string{"bin", "externals"} {
-			below, err := root.OpenRoot(dir) // one folder less to look up for each file
-			if err != nil {
-				continue
+		for _, name := range []string{"bin", "externals"} {
+			if dir, err := root.Open(name); err == nil {
+				w.folder(int(dir.Fd()), ".", name == "bin")
+				_ = dir.Close()
 			}
-			_ = fs.WalkDir(below.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-				if ctx.Err() != nil || asked >= most {
-					return fs.SkipAll
-				}
-				if err != nil || !d.Type().IsRegular() || dir == "externals" && !strings.Contains(name, "/bin/") {
-					return nil //nolint:nilerr // what cannot be looked at is not read
-				}
-				asked += readAhead(below, name)
-				return nil
-			})
-			_ = below.Close()
 		}
 	}()
 	<-done
-	return asked
+	return w.asked
 }
 
-func readAhead(root *os.Root, name string) int64 {
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// warming is what is left to read ahead.
+type warming struct {
+	ctx         context.Context
+	asked, most int64
+}
+
+// folder reads ahead what is in the folder name in the open folder at; if it holds no programs, what is in a folder bin below it.
+// The system is asked without more ado, since each boot pays for each of some hundred files: a name in an open folder leads
+// nowhere else unless it is a link, which is not followed.
+func (w *warming) folder(at int, name string, programs bool) {
+	fd, err := unix.Openat(at, name, readOnly|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close() //nolint:errcheck // only read
+	entries, _ := dir.ReadDir(-1)
+	for _, e := range entries {
+		switch {
+		case w.ctx.Err() != nil || w.asked >= w.most:
+			return
+		case e.IsDir():
+			w.folder(fd, e.Name(), programs || e.Name() == "bin")
+		case e.Type().IsRegular() && programs:
+			w.asked += readAhead(fd, e.Name())
+		}
+	}
+}
+
+const readOnly = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+
+func readAhead(at int, name string) int64 {
+	fd, err := unix.Openat(at, name, readOnly, 0)
 	if err != nil {
 		return 0
 	}
-	defer f.Close() //nolint:errcheck // only read
-	fi, err := f.Stat()
-	if err != nil || unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED) != nil {
+	defer unix.Close(fd) //nolint:errcheck // only read
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || unix.Fadvise(fd, 0, 0, unix.FADV_WILLNEED) != nil {
 		return 0
 	}
-	return fi.Size()
+	return st.Size
 }
