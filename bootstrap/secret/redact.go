@@ -61,6 +61,9 @@ func (r *Redactor) Redact(s string) string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, t := range r.tokens {
+		if len(s) < t.length() { // no form is shorter
+			continue
+		}
 		for _, form := range t.Forms() {
 			s = strings.ReplaceAll(s, form, hidden)
 		}

@@ -48,6 +48,13 @@ func (p PAT) Reveal() string {
 	return string(*p.value)
 }
 
+func (p PAT) length() int {
+	if p.value == nil {
+		return 0
+	}
+	return len(*p.value)
+}
+
 // Forms are the shapes in which a token travels: as it is, in a URL, in base64 with and without the
 // colon of Basic authentication, and the part of its base64 that is the same whatever stands around
 // it (the token may begin at each of three places in a group of three bytes).

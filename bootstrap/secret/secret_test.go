@@ -112,6 +112,18 @@ func TestRedactorForms(t *testing.T) {
 }
 
 // The token is found wherever reads split it and wherever it stands on the line.
+// Redact looks only at what is as long as the token at least.
+func TestNoFormIsShorterThanTheToken(t *testing.T) {
+	for n := 1; n <= 100; n++ {
+		p := pat(t, strings.Repeat("x", n))
+		for _, form := range p.Forms() {
+			if len(form) < p.length() {
+				t.Errorf("%d characters: %q", n, form)
+			}
+		}
+	}
+}
+
 func TestLinesSplitReads(t *testing.T) {
 	r := &Redactor{}
 	r.Add(pat(t, "opaque/Token+value=1"))
