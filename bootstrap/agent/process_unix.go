@@ -9,12 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"azp-bootstrap/bootstrap/whole"
+	"azp-bootstrap/bootstrap/fault"
 )
 
 // A process runs a program of the agent's folder as the service user, in a process group of its own
@@ -58,8 +59,8 @@ func (p process) start(output *os.File, session bool) (*exec.Cmd, error) {
 		return err
 	}
 	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
-	if err := whole.Write(p.Record, []byte(record), 0o644); err != nil {
-		return nil, shut(err)
+	if err := os.WriteFile(p.Record, []byte(record), 0o644); err != nil { //nolint:gosec // no secret; no process outlives a power cut, half a record is none
+		return nil, shut(fault.New(fault.State, "the record of a process").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", filepath.Dir(p.Record)))
 	}
 	if p.Ready != nil {
 		if err := p.Ready(); err != nil {
@@ -127,7 +128,7 @@ func recorded(record string) int {
 	}
 	pidText, start, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
 	pid, err := strconv.Atoi(pidText)
-	if err != nil || pid <= 1 || startTime(pid) != start {
+	if err != nil || pid <= 1 || start == "" || startTime(pid) != start {
 		return 0
 	}
 	return pid

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -48,6 +49,9 @@ func (r Runner) Start(serverURL string, s Settings, caFile string) (string, erro
 	defer out.Close() //nolint:errcheck // the child has its own
 	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile)...), Argv: []string{r.path("run.sh")}, Record: r.record()}
 	cmd, err := p.start(out, true)
+	if own := (*fault.Error)(nil); errors.As(err, &own) {
+		return "", own
+	}
 	if err != nil {
 		return "", fault.New(fault.Service, "the agent cannot be started").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
 	}
