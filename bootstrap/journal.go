@@ -19,7 +19,8 @@ type journal struct {
 	log     *logrus.Logger
 	live    *health.Live
 	looks   bool                 // only looks: nothing is written
-	pending chan error           // of a write that is under way
+	later   *time.Timer          // begins a write
+	pending chan error           // of that write
 	start   map[string]time.Time // with the monotonic clock, which survives a jump of the other
 }
 
@@ -90,6 +91,9 @@ func (j *journal) write() error {
 	return j.Write(j.dir)
 }
 
+// dwell is how long a phase lasts before it is written by itself. What is over sooner is written with what comes next.
+const dwell = 100 * time.Millisecond
+
 // soon writes beside what comes next, for what nothing depends on: a write waits for the disk. How it ended, the next write
 // says, which waits for it.
 func (j *journal) soon() error {
@@ -99,16 +103,18 @@ func (j *journal) soon() error {
 	j.live.Set(j.State)
 	s := j.State
 	s.Phases = slices.Clone(s.Phases)
-	j.pending = make(chan error, 1)
-	go func() { j.pending <- s.Write(j.dir) }()
+	written := make(chan error, 1)
+	j.later = time.AfterFunc(dwell, func() { written <- s.Write(j.dir) })
+	j.pending = written
 	return nil
 }
 
-// settled waits until what is to be written soon is.
+// settled waits for a write that has begun; one that has not is left to what comes next.
 func (j *journal) settled() (err error) {
-	if j.pending != nil {
-		err, j.pending = <-j.pending, nil
+	if j.pending != nil && !j.later.Stop() {
+		err = <-j.pending
 	}
+	j.pending = nil
 	return err
 }
 
@@ -148,6 +154,9 @@ func (j *journal) begin(phase string, verifying bool) error {
 	}
 	j.Phase = phase
 	j.Phases = append(j.Phases, health.Phase{Name: phase, StartedAt: now()})
+	if phase == health.Draining { // a daemon that is started anew must know
+		return j.write()
+	}
 	return j.soon()
 }
 
