@@ -47,7 +47,6 @@ type Options struct {
 	Version    string
 	Log        *logrus.Logger
 	Redactor   *secret.Redactor
-	Waits      func() // hears that config.sh begins: from here on the boot, and the daemon, mostly wait; nil = nobody does
 
 	// What a VM brings; nil = the real thing. Simulations of many VMs bring their own.
 	Dial  azure.Dial

@@ -112,13 +112,7 @@ func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existi
 		if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
 			b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
 		}
-		if err := b.journal.write(); err != nil {
-			return err
-		}
-		if b.Waits != nil {
-			b.Waits()
-		}
-		return nil
+		return b.journal.write()
 	}
 	got, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {

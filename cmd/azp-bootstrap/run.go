@@ -12,8 +12,8 @@ import (
 )
 
 // sparing suits a program that waits for others nearly all the time. The garbage collector runs less often than by default: a
-// boot makes some 20 MB of garbage in a second, the daemon afterwards almost none. GOGC and GOMEMLIMIT in the environment
-// still count.
+// boot makes some 20 MB of garbage in a second, the daemon afterwards almost none. One thread at a time runs Go code: to wake
+// another for each answer costs more than it gains. GOGC, GOMEMLIMIT and GOMAXPROCS in the environment still count.
 func sparing() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
@@ -21,11 +21,6 @@ func sparing() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(32 << 20) // from there on it runs as often as it must
 	}
-}
-
-// alone lets one thread at a time run Go code, unless GOMAXPROCS says otherwise: to wake another for each answer costs more
-// than it gains.
-func alone() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
 	}
@@ -45,7 +40,6 @@ instant and asked again: it goes on where it was, and on a VM that is ready it o
 				return err
 			}
 			o.Once = once
-			o.Waits = alone
 			sparing()
 			return asService(cmd.Context(), func(ctx context.Context) error {
 				return bootstrap.Run(ctx, o)
