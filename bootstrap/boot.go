@@ -282,7 +282,7 @@ func (b *Boot) configure() (err error) {
 	b.journal.Package = prepared(home)
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
 	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
-	b.client, err = b.network.Client(b.askedSoon()...)
+	b.client, err = b.network.Client(b.imds.Asked(), b.askedSoon()...)
 	return err
 }
 

@@ -179,7 +179,7 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 	defer cancel()
 	c := config{ctx: ctx, pat: pat.Reveal()}
 	var err error
-	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: r.Proxy, Dial: m.dial}).Client(); err != nil {
+	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: r.Proxy, Dial: m.dial}).Client(nil); err != nil {
 		return nil, err
 	}
 	defer c.client.CloseIdleConnections()

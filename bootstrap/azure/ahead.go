@@ -23,7 +23,8 @@ const idle = 30 * time.Second
 // round trips and more). What was opened is used as long as it stands; all else is the transport's own.
 type ahead struct {
 	own    []byte        // PEM, trusted besides the system's
-	rooted chan struct{} // closed when the certificates are read
+	begun  sync.Once     // the certificates are read
+	rooted chan struct{} // closed when they are
 	err    error         // that they could not be
 
 	mu     sync.Mutex
@@ -51,25 +52,29 @@ func Bundle() string {
 	return ""
 }
 
-// newAhead trusts the system's certificates and own, PEM, with t. crypto/x509 reads the bundle and then each file of the folder
-// beside it, which mostly holds the same ones by themselves: three times the CPU. So the bundle comes first, and the
-// folder when a certificate turns up whose authority is not in it.
 func newAhead(t *http.Transport, own []byte) *ahead {
-	a := &ahead{own: own, t: t, rooted: make(chan struct{}), opened: map[string]*opened{}}
-	go func() {
-		defer close(a.rooted)
-		roots := x509.NewCertPool()
-		pem, err := os.ReadFile(Bundle())
-		if a.whole = err != nil || !roots.AppendCertsFromPEM(pem); a.whole {
-			if roots, err = x509.SystemCertPool(); err != nil {
-				a.err = fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
-				return
+	return &ahead{own: own, t: t, rooted: make(chan struct{}), opened: map[string]*opened{}}
+}
+
+// root begins to read the certificates. crypto/x509 reads the bundle and then each file of the folder beside it, which
+// mostly holds the same ones by themselves: three times the CPU. So the bundle comes first, and the folder when a certificate
+// turns up whose authority is not in it.
+func (a *ahead) root() {
+	a.begun.Do(func() {
+		go func() {
+			defer close(a.rooted)
+			roots := x509.NewCertPool()
+			pem, err := os.ReadFile(Bundle())
+			if a.whole = err != nil || !roots.AppendCertsFromPEM(pem); a.whole {
+				if roots, err = x509.SystemCertPool(); err != nil {
+					a.err = fault.New(fault.Config, "the system's certificates cannot be read").Because(err).Hint("Install the package ca-certificates.")
+					return
+				}
 			}
-		}
-		roots.AppendCertsFromPEM(own)
-		t.TLSClientConfig.RootCAs = roots
-	}()
-	return a
+			roots.AppendCertsFromPEM(a.own)
+			a.t.TLSClientConfig.RootCAs = roots
+		}()
+	})
 }
 
 // transport is the present one.
@@ -107,8 +112,23 @@ func (a *ahead) usual(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// open begins to connect to hosts. What fails is not an error: the first request tries by itself, and says why.
-func (a *ahead) open(hosts []string) {
+// open begins to connect to hosts after something (nil: at once). What fails is not an error: the first request tries by
+// itself, and says why.
+func (a *ahead) open(after <-chan struct{}, hosts []string) {
+	if len(hosts) == 0 {
+		return
+	}
+	if after == nil {
+		a.root()
+	} else {
+		go func() {
+			select {
+			case <-after:
+			case <-time.After(idle):
+			}
+			a.root()
+		}()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, host := range hosts {
@@ -139,6 +159,7 @@ func address(host string) string {
 
 // RoundTrip uses the connection that was opened to the request's host, if it stands.
 func (a *ahead) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.root()
 	select {
 	case <-a.rooted:
 	case <-r.Context().Done():

@@ -38,7 +38,7 @@ func TestConnectionsAreOpenedAhead(t *testing.T) {
 			opened <- c
 			return c, err
 		}}
-		c, err := n.Client("example.com")
+		c, err := n.Client(nil, "example.com")
 		if err != nil {
 			t.Fatal(err)
 		}

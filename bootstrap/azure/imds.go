@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,7 @@ const imdsHost = "169.254.169.254"
 type IMDS struct {
 	client  *http.Client
 	patient *http.Client // for scheduled events, whose first answer takes up to two minutes
+	asked   *asked
 	away    atomic.Int64 // since when it is not reached, in nanoseconds of Unix time; 0: it is
 }
 
@@ -37,16 +40,34 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 		}
 	}
 	dial = dial.within(3 * time.Second)
-	within := func(headers time.Duration) *http.Client {
-		return client(&http.Transport{
+	within := func(headers time.Duration) *http.Transport {
+		return &http.Transport{
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return dial(ctx, network, addr)
 			},
 			ResponseHeaderTimeout: headers,
 			IdleConnTimeout:       idle,
-		}, headers+5*time.Second)
+		}
 	}
-	return &IMDS{client: within(15 * time.Second), patient: within(150 * time.Second)}
+	quick := &asked{RoundTripper: within(15 * time.Second), sent: make(chan struct{})}
+	return &IMDS{client: client(quick, 20*time.Second), patient: client(within(150*time.Second), 155*time.Second), asked: quick}
+}
+
+// Asked is closed once a question is on its way to IMDS, or could not be sent: what takes the processor may begin.
+func (i *IMDS) Asked() <-chan struct{} { return i.asked.sent }
+
+// asked tells of the first request.
+type asked struct {
+	http.RoundTripper
+	once sync.Once
+	sent chan struct{}
+}
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	tell := func() { a.once.Do(func() { close(a.sent) }) }
+	defer tell()
+	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { tell() }}
+	return a.RoundTripper.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
 
 // vmID is a GUID in practice; it goes into files by the line.

@@ -58,14 +58,14 @@ func (n Network) FromEnvironment() Network {
 }
 
 // Client makes the HTTP client for Key Vault and Azure DevOps, and begins to connect to hosts (HOST or HOST:PORT),
-// which will be asked soon. It follows no redirect: a credential must not follow one, and neither service
+// which will be asked soon: once after is closed, if there is something that goes before. It follows no redirect: a credential must not follow one, and neither service
 // sends any to a client that is authorized.
-func (n Network) Client(hosts ...string) (*http.Client, error) {
+func (n Network) Client(after <-chan struct{}, hosts ...string) (*http.Client, error) {
 	t, err := n.transport()
 	if err != nil {
 		return nil, err
 	}
-	t.open(hosts)
+	t.open(after, hosts)
 	return client(t, 60*time.Second), nil
 }
 
