@@ -228,7 +228,13 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	settled := b.journal.stands()
 	if !settled {
 		b.journal.Attempt++
-		go b.Runner.Warm(ctx)
+		go func() {
+			select {
+			case <-b.imds.Asked():
+				b.Runner.Warm(ctx)
+			case <-ctx.Done():
+			}
+		}()
 	}
 	if err := b.through(ctx, phases[:1], settled); err != nil {
 		return err

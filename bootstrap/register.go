@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -81,6 +82,7 @@ func (b *Boot) look(ctx context.Context, c *devops.Client) (look func() (*devops
 		defer close(answered)
 		there, err = c.Agent(ctx, b.Place, b.Agent)
 	}()
+	runtime.Gosched() // the question goes first
 	look = func() (*devops.Agent, error) {
 		<-answered
 		return there, err
