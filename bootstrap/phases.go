@@ -78,6 +78,13 @@ func (b *Boot) target() health.Target {
 	return health.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name(), URL: b.Config.Server.Base}
 }
 
+// found is the configured target as it was found.
+func (b *Boot) found() health.Target {
+	t := b.target()
+	t.ProjectID, t.ID, t.PoolID = b.Place.ProjectID, b.Place.ID, b.Place.PoolID
+	return t
+}
+
 // roleSpread is how long role assignments may take to reach a vault (learn.microsoft.com, "Azure
 // RBAC limitations": up to 10 minutes).
 const roleSpread = 10 * time.Minute

@@ -3,7 +3,6 @@ package bootstrap
 import (
 	"context"
 	"errors"
-	"runtime"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -23,114 +22,113 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	look, done := b.look(ctx, c)
-	defer done()
-	here, err := b.Runner.Settings()
+	there, err := c.Agent(ctx, b.Place, b.Agent)
 	if err != nil {
-		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
-	} else if here == nil && b.untouched() { // a first boot: all is made ready for config.sh while the server is asked
-		fields, err := b.enrol(ctx, c, false, 0, func() error {
-			there, err := look()
-			if err == nil && there != nil {
-				err = errStands
-			}
-			return err
-		})
-		if !errors.Is(err, errStands) {
-			return fields, err
+		return nil, err
+	}
+	if b.enrolled(there) {
+		b.journal.Target = b.found()
+		b.setTags(ctx, c)
+		return logrus.Fields{"agent": b.Agent, "id": there.ID}, nil
+	}
+	if there == nil {
+		if err := b.mayReturn(ctx, c); err != nil {
+			return nil, err
 		}
 	}
-	there, err := look()
-	if err != nil {
-		return nil, err
-	}
-	fields := logrus.Fields{"agent": b.Agent}
-	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent && b.ours(ctx, c, there) {
-		fields["id"] = there.ID
-		return fields, b.setTags(ctx, c, there)
-	}
-	if known := b.journal.Agent; there == nil && known.ID != 0 && known.Name == b.Agent && b.journal.Target == b.target() && b.journal.Registering == nil && !b.Config.Agent.Reregister {
-		return nil, fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister is off", b.Agent, b.Place).
-			Hint("Set agent.reregister: true, or let this VM go.")
-	}
-	if err := b.leaveFormer(ctx); err != nil {
-		return nil, err
-	}
-	c.Identify(ctx, b.Place, there)
 	replace, err := b.mayTake(there)
 	if err != nil {
 		return nil, err
 	}
-	existing := 0
+	if err := b.leaveFormer(ctx); err != nil {
+		return nil, err
+	}
+	return b.enrol(ctx, there, replace)
+}
+
+// enrolled reports whether the agent that stands under our name is this VM's, by a registration that is whole: there is
+// nothing to do.
+func (b *Boot) enrolled(there *devops.Agent) bool {
+	here, err := b.Runner.Registered()
+	if err != nil {
+		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
+	}
+	known := b.journal.Agent
+	return there != nil && here == there.ID && known.ID == here && known.Name == b.Agent && b.samePlace() &&
+		b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.whose(there) == thisVM
+}
+
+// mayReturn decides whether a VM whose agent the target shows no more may register anew: only if the server says that
+// the agent of the journal is gone, and not if agent.reregister is off.
+func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
+	known := b.journal.Agent
+	if known.ID == 0 || known.Name != b.Agent || !b.samePlace() || b.journal.Registering != nil {
+		return nil
+	}
+	switch a, err := c.ByID(ctx, b.Place, known.ID); {
+	case err == nil:
+		if b.whose(a) == anotherVM {
+			return b.taken(a)
+		}
+		return nil // a VM resource that was deleted, and left its agent in the pool
+	case !errors.Is(err, devops.ErrGone):
+		return err
+	}
+	if !b.Config.Agent.Reregister {
+		return fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister is off", b.Agent, b.Place).
+			Hint("Set agent.reregister: true, or let this VM go.")
+	}
+	return nil
+}
+
+// enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it begins.
+func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (logrus.Fields, error) {
+	if b.worksOn() { // a registration that is not whole can still run a job
+		return nil, working(b.journal.Agent.Name)
+	}
+	existing, drained := 0, false
 	if there != nil {
 		existing = there.ID
+		drained = !there.Enabled && (b.whose(there) == anotherVM || b.journal.Agent.Drained)
 		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
 	}
-	return b.enrol(ctx, c, replace, existing, func() error { return nil })
-}
-
-// errStands says that an agent of our name stands on the server.
-var errStands = errors.New("an agent of this name stands")
-
-// look asks the server for an agent of our name, beside what comes next; done ends that.
-func (b *Boot) look(ctx context.Context, c *devops.Client) (look func() (*devops.Agent, error), done func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var there *devops.Agent
-	var err error
-	answered := make(chan struct{})
-	go func() {
-		defer close(answered)
-		there, err = c.Agent(ctx, b.Place, b.Agent)
-	}()
-	runtime.Gosched() // the question goes first
-	look = func() (*devops.Agent, error) {
-		<-answered
-		return there, err
+	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
+		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
 	}
-	return look, func() {
-		cancel()
-		<-answered
+	b.journal.Registering.Drained = b.journal.Registering.Drained || drained
+	if err := b.journal.write(); err != nil {
+		return nil, err
 	}
-}
-
-// untouched: nothing on this VM tells of an agent.
-func (b *Boot) untouched() bool {
-	return b.Runner.LaidFor() == "" && b.journal.Registering == nil && b.journal.Agent.ID == 0
-}
-
-// enrol runs config.sh, when all is prepared and allowed says nothing against it. The intent is on disk before it begins.
-func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existing int, allowed func() error) (logrus.Fields, error) {
 	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
 		return nil, err
 	}
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	r := b.registration(replace)
-	r.Await = func() error {
-		if err := allowed(); err != nil {
-			return err
-		}
-		if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
-			b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
-		}
-		return b.journal.write()
-	}
-	got, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
+	id, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
-		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
-			_ = c.Delete(ctx, b.Place, dead)
-		}
+		b.unmake(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
-	b.journal.Target = b.target()
-	b.journal.Agent = health.Agent{Name: got.AgentName, ID: got.AgentID}
+	b.journal.Target = b.found()
+	b.journal.Agent = health.Agent{Name: b.Agent, ID: id, Drained: b.journal.Registering.Drained}
 	b.journal.Registering = nil
-	b.enrolled = true
+	b.fresh = true
 	// It is written with the next phase's beginning, which is at once; until then the intent tells of the agent.
-	return logrus.Fields{"agent": b.Agent, "id": got.AgentID}, nil
+	return logrus.Fields{"agent": b.Agent, "id": id}, nil
+}
+
+// unmake removes the agent that config.sh has just registered and that must not stay.
+func (b *Boot) unmake(ctx context.Context) {
+	c, err := b.devops(ctx)
+	if err != nil {
+		return
+	}
+	if a, err := c.Agent(ctx, b.Place, b.Agent); err == nil && a != nil && b.whose(a) == thisVM {
+		_ = c.Delete(ctx, b.Place, a)
+	}
 }
 
 // maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.
@@ -167,37 +165,10 @@ func (b *Boot) registration(replace bool) agent.Registration {
 	return r
 }
 
-// mayTake decides about an agent that stands under our name: ours (by its instance ID, or because
-// we were about to make it when we were cut off) is taken over; another's by agent.replace.
-func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
-	if there == nil {
-		return false, nil
-	}
-	i := b.journal.Registering
-	ours := there.InstanceID == b.VM.VMID || there.InstanceID == "" && b.journal.Agent.ID == there.ID && b.journal.InstanceID == b.VM.VMID && b.journal.Target == b.target() ||
-		i != nil && i.Name == b.Agent && i.Existing == 0 && !there.Online && (there.InstanceID == "" || there.InstanceID == b.VM.VMID)
-	policy := b.Config.Agent.Replace
-	if ours || policy == "always" || policy == "offline" && !there.Online {
-		return true, nil
-	}
-	return false, b.taken(there)
-}
-
-// taken is the fault of a name that another VM's agent bears.
-func (b *Boot) taken(by *devops.Agent) *fault.Error {
-	state := "offline"
-	if by.Online {
-		state = "online"
-	}
-	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", by.Name, b.Place, state, by.ID).
-		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", b.Config.Agent.Replace)
-}
-
 // leaveFormer takes the VM out of the target it was in before the configuration changed, when its job
 // has ended: at most one agent of a VM, ever.
 func (b *Boot) leaveFormer(ctx context.Context) error {
-	former := b.journal.Target
-	if b.journal.Agent.ID == 0 || former == b.target() && b.journal.Agent.Name == b.Agent {
+	if b.journal.Agent.ID == 0 || b.samePlace() && b.journal.Agent.Name == b.Agent {
 		return nil
 	}
 	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {

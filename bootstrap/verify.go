@@ -2,60 +2,163 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/health"
 )
 
 // joined reports whether this VM was ready before and still is, so that there is nothing to do. The
 // agent lives without the vault and without a PAT, so trouble in asking Azure DevOps is logged, not
 // a reason to begin again.
 func (b *Boot) joined(ctx context.Context) bool {
-	s, err := b.Runner.Settings()
-	if err != nil || s == nil || b.journal.Target != b.target() || s.AgentID != b.journal.Agent.ID || b.journal.Agent.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
+	id, err := b.Runner.Registered()
+	known := b.journal.Agent
+	if err != nil || id == 0 || id != known.ID || !b.journal.Target.Named(b.target()) || known.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
 		return false
 	}
-	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {
+	if running, _ := b.Runner.Running(known.Service); !running {
 		return false
 	}
-	there, err := b.standing(ctx, b.journal.Agent.ID)
+	there, err := b.standing(ctx)
 	if err != nil {
-		b.Log.WithError(err).Warn("the agent runs, but Azure DevOps could not be asked about it")
+		b.Log.WithError(err).Warn("the agent runs, but Azure DevOps does not confirm it")
 		return true
 	}
 	return there
 }
 
-func (b *Boot) standing(ctx context.Context, id int) (bool, error) {
+// standing asks Azure DevOps for the agent of the journal. false means that it is gone, or another VM's by now.
+func (b *Boot) standing(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	c, err := b.devops(ctx)
 	if err != nil {
 		return false, err
 	}
-	if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+	if b.Place, err = b.placed(ctx, c); err != nil {
 		return false, err
 	}
-	a, err := c.Agent(ctx, b.Place, b.Agent)
-	if err != nil || a == nil || a.ID != id || !b.ours(ctx, c, a) {
+	a, err := c.ByID(ctx, b.Place, b.journal.Agent.ID)
+	switch {
+	case errors.Is(err, devops.ErrGone):
+		return false, nil
+	case err != nil:
 		return false, err
 	}
-	if err := b.setTags(ctx, c, a); err != nil {
-		b.Log.WithError(err).Warn("the agent's tags could not be set right")
+	switch b.whose(a) {
+	case anotherVM:
+		b.lost = true
+		return false, nil
+	case nobodyKnows:
+		return false, unclear(b.Place, a)
+	}
+	before := b.journal.Agent
+	b.noteEnabled(ctx, c, a)
+	b.setTags(ctx, c)
+	if b.journal.Agent != before {
+		return true, b.journal.write()
 	}
 	return true, nil
 }
 
-// setTags sets tags right that differ from the configuration, over REST: the registration stays.
-func (b *Boot) setTags(ctx context.Context, c *devops.Client, a *devops.Agent) error {
-	if a.Tagged(b.Tags) {
-		return nil
+// placed is where the journal says that the agent stands, which the configuration may no longer name. A state of an
+// earlier version has no IDs: they are looked up by name, once.
+func (b *Boot) placed(ctx context.Context, c *devops.Client) (devops.Place, error) {
+	t := b.journal.Target
+	p := devops.Place{Target: devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name}, ProjectID: t.ProjectID, ID: t.ID, PoolID: t.PoolID}
+	if p.ID != 0 {
+		return p, nil
 	}
-	if err := c.SetTags(ctx, b.Place, a, b.Tags); err != nil {
-		return err
+	p, err := c.Find(ctx, p.Target)
+	if err != nil {
+		return p, err
+	}
+	b.stands(p)
+	return p, b.journal.write()
+}
+
+// stands notes the IDs of the place where the agent of the journal is.
+func (b *Boot) stands(p devops.Place) {
+	t := &b.journal.Target
+	t.ProjectID, t.ID, t.PoolID = p.ProjectID, p.ID, p.PoolID
+}
+
+// samePlace reports whether the agent of the journal stands in the target that was found for the configured names: by ID,
+// so that a new name of an old target moves nobody.
+func (b *Boot) samePlace() bool {
+	t, want := b.journal.Target, b.target()
+	if t.ID == 0 || t.Kind != want.Kind || t.URL != want.URL {
+		return t.Named(want)
+	}
+	return t.ID == b.Place.ID && (t.ProjectID == b.Place.ProjectID || t.ProjectID == "" || b.Place.ProjectID == "")
+}
+
+// noteEnabled enables an agent that a drain had disabled. One that somebody disabled stays so, and is shown.
+func (b *Boot) noteEnabled(ctx context.Context, c *devops.Client, a *devops.Agent) {
+	known := &b.journal.Agent
+	known.Disabled = !a.Enabled
+	if a.Enabled {
+		known.Drained = false
+		return
+	}
+	log := b.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID})
+	if !known.Drained {
+		log.Warn("the agent is disabled in Azure DevOps: it takes no job until somebody enables it there")
+		return
+	}
+	if err := c.Enable(ctx, b.Place, a, true); err != nil {
+		log.WithError(err).Warn("the agent, which a drain had disabled, could not be enabled: enable it in Azure DevOps")
+		return
+	}
+	known.Disabled, known.Drained = false, false
+	log.Info("the agent, which a drain had disabled, takes jobs again")
+}
+
+// setTags sets tags right that differ from the configuration, over REST: the registration stays. A tag is no reason to
+// fail.
+func (b *Boot) setTags(ctx context.Context, c *devops.Client) {
+	if b.Place.Kind == devops.Pool {
+		return
+	}
+	a, err := c.Shown(ctx, b.Place, b.journal.Agent.Name)
+	if err == nil && (a == nil || a.ID != b.journal.Agent.ID) {
+		b.Log.WithField("agent", b.journal.Agent.Name).Warn("the target does not list this VM's agent: its tags cannot be looked at")
+		return
+	}
+	if err == nil {
+		b.journal.Agent.ResourceID = a.ResourceID
+		if a.Tagged(b.Tags) {
+			return
+		}
+		err = c.SetTags(ctx, b.Place, a, b.Tags)
+	}
+	if err != nil {
+		b.Log.WithError(err).Warn("the agent's tags could not be set right")
+		return
 	}
 	b.Log.WithFields(logrus.Fields{"agent": a.Name, "tags": b.Tags, "before": a.Tags}).Info("the tags are set right")
-	return nil
+}
+
+// agentRuns reports whether the agent of the journal runs, whatever has become of the configuration.
+func (b *Boot) agentRuns() bool {
+	service := b.journal.Agent.Service
+	runner := b.Runner
+	if runner == nil {
+		runner = agent.Runner{Process: service == "", State: b.StateDir}
+	}
+	running, _ := runner.Running(service)
+	return running
+}
+
+// stillReady reports whether a VM that was ready when this attempt began is so all the same: the attempt has touched
+// nothing, and its agent runs. What failed then is news, and no reason to replace a VM that works.
+func (b *Boot) stillReady() bool {
+	was, is := b.stood, b.journal.State
+	return was.Phase == health.Ready && !b.lost && is.Registering == nil && was.InstanceID == is.InstanceID &&
+		was.Agent.ID == is.Agent.ID && was.Target.Named(is.Target) && b.agentRuns()
 }

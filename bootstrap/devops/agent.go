@@ -2,6 +2,7 @@ package devops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -16,17 +17,20 @@ import (
 // (its vmId): the agent shows each line of its .env among its system capabilities.
 const InstanceIDCapability = "AZP_BOOTSTRAP_INSTANCE_ID"
 
-// An Agent as the server knows it.
+// An Agent as the server knows it. The server shows an agent's status to those only who may view its pool: of
+// one that is neither Online nor Offline nothing is known, and nothing may be done to it.
 type Agent struct {
-	ID         int    // the agent's ID in its pool
-	ResourceID int    // of the deployment target or VM resource; a pool's agent has its own ID here
-	Name       string //
+	ID         int // the agent's ID in its pool; a takeover keeps it, so it does not say whose the agent is
+	ResourceID int // of the deployment target or VM resource; a pool's agent has its own ID here
+	Name       string
 	Version    string
-	Online     bool
+	Online     bool      // the server says so
+	Offline    bool      // the server says so
 	Since      time.Time // when it came online or went offline; zero if the server does not tell
 	Enabled    bool      // takes new jobs
+	Busy       bool      // has a job that is not finished; only ByID asks
 	Tags       []string  // of a deployment target or VM resource
-	InstanceID string    // the VM it stands on, if it is one of ours and the server tells
+	InstanceID string    // the VM it stands on, in lower case, if it is one of ours and the server tells
 }
 
 type agentBody struct {
@@ -35,13 +39,18 @@ type agentBody struct {
 	Version            string            `json:"version"`
 	Status             string            `json:"status"`
 	StatusChangedOn    time.Time         `json:"statusChangedOn"`
-	Enabled            bool              `json:"enabled"`
+	Enabled            *bool             `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
+	AssignedRequest    *struct {
+		RequestID int64 `json:"requestId"`
+	} `json:"assignedRequest"`
 }
 
 func (b agentBody) agent(resource int) *Agent {
 	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn,
-		Enabled: b.Enabled, Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
+		Enabled: b.Enabled == nil || *b.Enabled, Busy: b.AssignedRequest != nil,
+		Online: strings.EqualFold(b.Status, "online"), Offline: strings.EqualFold(b.Status, "offline"),
+		InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
 }
 
 // Tagged reports whether the agent has these tags, in whatever order and case.
@@ -57,19 +66,41 @@ func (a *Agent) Tagged(tags []string) bool {
 	return slices.Equal(fold(a.Tags), fold(tags))
 }
 
-func (p Place) agents() string {
+func (p Place) agents(area string) string {
 	switch p.Kind {
 	case DeploymentGroup:
-		return fmt.Sprintf("/%s/_apis/distributedtask/deploymentgroups/%d/targets", url.PathEscape(p.Project), p.ID)
+		return fmt.Sprintf("/%s/_apis/distributedtask/deploymentgroups/%d/targets", p.project(), p.ID)
 	case Environment:
-		return fmt.Sprintf("/%s/_apis/%s/environments/%d/providers/virtualmachines", url.PathEscape(p.Project), p.area, p.ID)
+		return fmt.Sprintf("/%s/_apis/%s/environments/%d/providers/virtualmachines", p.project(), area, p.ID)
 	}
 	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", p.ID)
 }
 
-// Agent looks for the agent of this name; nil if there is none. In an environment, which VM it stands on
-// only Identify tells.
+// Agent looks for the agent of this name in a target, and on which VM it stands. nil says that the server shows
+// none: there may be one all the same that the credential may not see.
 func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error) {
+	a, err := c.named(ctx, p, name)
+	if err != nil || a == nil || p.Kind != Environment {
+		return a, err
+	}
+	// An environment's own answer has no capabilities: the pool behind it has.
+	in, err := c.ByID(ctx, p, a.ID)
+	if errors.Is(err, ErrGone) {
+		return a, nil // a VM resource without its agent: of unknown standing
+	}
+	if err != nil {
+		return nil, err
+	}
+	in.ResourceID, in.Tags = a.ResourceID, a.Tags
+	return in, nil
+}
+
+// Shown is Agent without the question on which VM an environment's agent stands: one request.
+func (c *Client) Shown(ctx context.Context, p Place, name string) (*Agent, error) {
+	return c.named(ctx, p, name)
+}
+
+func (c *Client) named(ctx context.Context, p Place, name string) (*Agent, error) {
 	query := url.Values{"name": {name}}
 	switch p.Kind {
 	case Pool:
@@ -84,7 +115,7 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 			Tags  []string  `json:"tags"`
 		} `json:"value"`
 	}
-	if err := c.call(ctx, http.MethodGet, p.agents(), query, p.Kind != Pool, nil, &answer); err != nil {
+	if err := c.members(ctx, http.MethodGet, p, "", query, nil, &answer); err != nil {
 		return nil, c.explain(err, "looking for the agent "+name, c.known(p.Target, "read the agents of"))
 	}
 	for _, v := range answer.Value {
@@ -96,24 +127,75 @@ func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error
 			continue
 		}
 		a := b.agent(v.ID)
-		a.Tags = v.Tags
+		a.Name, a.Tags = v.Name, v.Tags
+		if a.Name == "" {
+			a.Name = b.Name
+		}
 		return a, nil
 	}
 	return nil, nil
 }
 
-// Identify completes an agent by the VM it stands on: it asks the environment's pool for the capabilities of a
-// VM resource's agent, which the environment's own answer lacks. The PAT may be refused there: then the VM
-// stays unknown, and the journal of this VM is the only witness.
-func (c *Client) Identify(ctx context.Context, p Place, a *Agent) {
-	if a == nil || a.InstanceID != "" || p.Kind != Environment {
-		return
-	}
-	path, err := c.inPool(ctx, p, a.ID)
+// members does a request below the agents, targets or VM resources of a place.
+func (c *Client) members(ctx context.Context, method string, p Place, below string, query url.Values, in, into any) error {
+	return c.inArea(p.Kind, func(area string) error {
+		return c.call(ctx, method, p.agents(area)+below, query, p.Kind != Pool, in, into)
+	})
+}
+
+// ErrGone says that the server itself knows that an agent does not exist: it shows the pool, and not this ID in it.
+// Nothing else means that an agent is gone.
+var ErrGone = errors.New("the server says that there is no such agent")
+
+// ByID looks an agent up in the pool behind its target, with the VM it stands on and whether it has a job. That the
+// server does not find it is ErrGone only if it shows the pool: to those who may not view a pool, its agents do not
+// exist either.
+func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
+	path, err := c.inPool(ctx, p, id)
 	var b agentBody
-	if err == nil && c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &b) == nil {
-		a.InstanceID = b.agent(0).InstanceID
+	if err == nil {
+		query := url.Values{"includeCapabilities": {"true"}, "includeAssignedRequest": {"true"}}
+		err = c.call(ctx, http.MethodGet, path, query, false, nil, &b)
 	}
+	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "TaskAgentNotFound") {
+		if e := c.shows(ctx, p); e != nil {
+			return nil, c.unseen(e, p)
+		}
+		return nil, fault.New(fault.Target, "the agent with ID %d is gone from the %s", id, p).Because(ErrGone)
+	}
+	if err != nil {
+		return nil, c.unseen(err, p)
+	}
+	resource := 0
+	if p.Kind == Pool {
+		resource = b.ID
+	}
+	return b.agent(resource), nil
+}
+
+// shows is nil if the server shows the pool behind a place.
+func (c *Client) shows(ctx context.Context, p Place) error {
+	id, err := c.Pool(ctx, p)
+	var pool named
+	if err == nil {
+		err = c.call(ctx, http.MethodGet, fmt.Sprintf("/_apis/distributedtask/pools/%d", id), nil, false, nil, &pool)
+	}
+	if err == nil && pool.ID != id {
+		err = &refusal{Status: http.StatusNotFound, Message: "an answer without the pool"}
+	}
+	return err
+}
+
+// unseen explains why an agent cannot be looked at. Not found is not gone.
+func (c *Client) unseen(err error, p Place) error {
+	return c.explain(err, "looking at an agent of the "+p.String(), func(r *refusal) *fault.Error {
+		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") || strings.Contains(r.Type, "DoesNotExist") {
+			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).
+				Hint("It was deleted, or the owner of the credential may not see it any more: %s "+
+					"If it was deleted, azp-bootstrap deregister --local forgets it on this VM.", p.ScopeHint(c.with.Entra))
+		}
+		return c.known(p.Target, "read the agents of")(r)
+	})
 }
 
 // All lists the agents of the pool behind a target, with their capabilities, in no order. That answer
@@ -127,6 +209,9 @@ func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	if err == nil {
 		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &answer)
 	}
+	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
+		return nil, nil // an environment's pool is made with its first VM
+	}
 	if err != nil {
 		return nil, c.explain(err, "listing the agents of the "+p.String(), c.known(p.Target, "read the agents of"))
 	}
@@ -137,88 +222,28 @@ func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	return all, nil
 }
 
-// inPool is the path of an agent in the pool behind its target, where it is enabled, disabled and
-// shows what it runs; for ID 0, that of all of them.
+// Pool is the ID of the pool behind a place: where its agents are enabled, disabled and show what they run.
+func (c *Client) Pool(ctx context.Context, p Place) (int, error) {
+	if p.PoolID != 0 {
+		return p.PoolID, nil
+	}
+	if id := c.pools[p.ID]; id != 0 {
+		return id, nil
+	}
+	var pool named
+	if err := c.members(ctx, http.MethodGet, p, "/pool", nil, nil, &pool); err != nil {
+		return 0, err
+	}
+	c.pools[p.ID] = pool.ID
+	return pool.ID, nil
+}
+
+// inPool is the path of an agent in the pool behind its target; for ID 0, that of all of them.
 func (c *Client) inPool(ctx context.Context, p Place, agent int) (string, error) {
-	id := p.PoolID
-	if p.Kind == Environment {
-		id = c.pools[p.ID]
-	}
-	if id == 0 {
-		var pool struct {
-			ID int `json:"id"`
-		}
-		if err := c.call(ctx, http.MethodGet, p.agents()+"/pool", nil, true, nil, &pool); err != nil {
-			return "", err
-		}
-		id = pool.ID
-		c.pools[p.ID] = id
-	}
+	id, err := c.Pool(ctx, p)
 	path := fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", id)
 	if agent != 0 {
 		path += fmt.Sprintf("/%d", agent)
 	}
-	return path, nil
-}
-
-// Enable lets an agent take new jobs, or keeps it from taking any.
-func (c *Client) Enable(ctx context.Context, p Place, a *Agent, enabled bool) error {
-	path, err := c.inPool(ctx, p, a.ID)
-	if err == nil {
-		err = c.call(ctx, http.MethodPatch, path, nil, false, map[string]any{"id": a.ID, "enabled": enabled}, nil)
-	}
-	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
-		return nil // gone: it takes none
-	}
-	return c.explain(err, "disabling the agent "+a.Name, c.known(p.Target, "manage"))
-}
-
-// Busy reports whether the server has given the agent a job that is not finished.
-func (c *Client) Busy(ctx context.Context, p Place, a *Agent) (bool, error) {
-	path, err := c.inPool(ctx, p, a.ID)
-	var b struct {
-		AssignedRequest *struct {
-			RequestID int64 `json:"requestId"`
-		} `json:"assignedRequest"`
-	}
-	if err == nil {
-		err = c.call(ctx, http.MethodGet, path, url.Values{"includeAssignedRequest": {"true"}}, false, nil, &b)
-	}
-	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
-		return false, nil
-	}
-	return b.AssignedRequest != nil, c.explain(err, "asking for the job of the agent "+a.Name, c.known(p.Target, "read the agents of"))
-}
-
-// SetTags makes tags those of a deployment target or VM resource; a pool's agents have none.
-func (c *Client) SetTags(ctx context.Context, p Place, a *Agent, tags []string) error {
-	if p.Kind == Pool {
-		return nil
-	}
-	if tags == nil {
-		tags = []string{}
-	}
-	body := map[string]any{"id": a.ResourceID, "tags": tags, "name": a.Name} // EnvironmentsHttpClient, UpdateVirtualMachineResource
-	var in any = body
-	if p.Kind == DeploymentGroup { // UpdateDeploymentTargets takes a list
-		delete(body, "name")
-		in = []any{body}
-	}
-	err := c.call(ctx, http.MethodPatch, p.agents(), nil, true, in, nil)
-	return c.explain(err, "setting the tags of "+a.Name, c.known(p.Target, "manage"))
-}
-
-// Delete removes an agent, target or VM resource from the server.
-func (c *Client) Delete(ctx context.Context, p Place, a *Agent) error {
-	err := c.call(ctx, http.MethodDelete, fmt.Sprintf("%s/%d", p.agents(), a.ResourceID), nil, p.Kind != Pool, nil, nil)
-	if r, ok := err.(*refusal); ok && r.Status == http.StatusNotFound {
-		return nil // gone already
-	}
-	return c.explain(err, "removing the agent "+a.Name, func(r *refusal) *fault.Error {
-		if r.Status == http.StatusConflict || strings.HasPrefix(r.Type, "TaskAgentJobStillRunning") {
-			return fault.New(fault.Service, "the agent %s still runs a job", a.Name).Passing().Retry(time.Second).
-				Hint("The server removes it when the job has ended.")
-		}
-		return c.known(p.Target, "manage")(r)
-	})
+	return path, err
 }

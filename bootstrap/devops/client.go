@@ -51,6 +51,7 @@ type Client struct {
 	pipeline runtime.Pipeline
 	version  int         // index into versions
 	pools    map[int]int // the pool behind an environment, which does not tell by itself
+	area     string      // of the addresses of environments on this server; "" = not known yet
 	until    time.Time   // Azure DevOps wants to be left alone
 }
 
@@ -189,6 +190,11 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 	r, ok := err.(*refusal)
 	if !ok {
 		return err
+	}
+	if r.Type != "" { // before the status: some refusals that last come with 500
+		if f := known(r); f != nil {
+			return f.Because(err)
+		}
 	}
 	if fault.PassingStatus(r.Status) {
 		return fault.New(fault.Network, "%s: %s", c.name, what).Because(err).Passing().Retry(fault.RetryAfter(r.Header)).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -32,13 +33,54 @@ func (t Target) String() string {
 	return fmt.Sprintf("agent pool %q", t.Name)
 }
 
-// A Place is a target that was found.
+// A Place is a target that was found. It is looked up by its IDs from then on: a rename changes nothing.
 type Place struct {
 	Target
-	ID     int // of the environment, deployment group or pool
-	PoolID int // of the pool behind it; 0 if not known
+	ProjectID string // "" if not known
+	ID        int    // of the environment, deployment group or pool
+	PoolID    int    // of the pool behind it; 0 if not known: an environment's is made with its first VM
+}
 
-	area string // of the environment's addresses: pipelines, or distributedtask on Server 2020
+// ids are a place's numbers, for messages.
+func (p Place) ids() string {
+	return fmt.Sprintf("ID %d, pool %d", p.ID, p.PoolID)
+}
+
+// project is the part of an address that names the project.
+func (p Place) project() string {
+	if p.ProjectID != "" {
+		return url.PathEscape(p.ProjectID)
+	}
+	return url.PathEscape(p.Project)
+}
+
+// areas are where the addresses of environments begin: since Server 2022, and on Server 2020.
+var areas = []string{"pipelines", "distributedtask"}
+
+// inArea asks in the area that this server has; which of the two that is for environments, it finds out once.
+func (c *Client) inArea(kind string, ask func(area string) error) error {
+	if kind != Environment || c.area != "" {
+		return ask(c.area)
+	}
+	first := ask(areas[0])
+	if r, ok := first.(*refusal); !ok || !r.unserved() {
+		c.area = areas[0]
+		return first
+	}
+	err := ask(areas[1])
+	if r, ok := err.(*refusal); ok && r.unserved() {
+		return err
+	}
+	c.area = areas[1]
+	return err
+}
+
+// unserved: the server does not know the address, rather than what it names.
+func (r *refusal) unserved() bool {
+	named := slices.ContainsFunc([]string{"Project", "Environment", "VirtualMachine", "Deployment", "TaskAgent"}, func(begin string) bool {
+		return strings.HasPrefix(r.Type, begin)
+	})
+	return r.Status == http.StatusNotFound && !named
 }
 
 // scope is what the PAT needs for a kind of target (learn.microsoft.com/azure/devops/pipelines/agents,
@@ -82,12 +124,7 @@ func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 }
 
 func (c *Client) find(ctx context.Context, t Target) (Place, error) {
-	p := Place{Target: t, area: "pipelines"}
-	path := map[string]string{
-		Pool:            "/_apis/distributedtask/pools",
-		DeploymentGroup: "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/deploymentgroups",
-		Environment:     "/" + url.PathEscape(t.Project) + "/_apis/pipelines/environments",
-	}[t.Kind]
+	p := Place{Target: t}
 	query := url.Values{"name": {t.Name}}
 	if t.Kind == Pool {
 		query = url.Values{"poolName": {t.Name}}
@@ -95,49 +132,57 @@ func (c *Client) find(ctx context.Context, t Target) (Place, error) {
 	if t.Kind != Environment { // its service has no filter by permission: registration itself tells
 		query.Set("actionFilter", "manage")
 	}
-	found, err := c.list(ctx, t, path, query)
-	if r, ok := err.(*refusal); ok && t.Kind == Environment && r.Status == http.StatusNotFound && !strings.HasPrefix(r.Type, "ProjectDoesNotExist") {
-		p.area = "distributedtask"
-		path = "/" + url.PathEscape(t.Project) + "/_apis/distributedtask/environments"
-		found, err = c.list(ctx, t, path, query)
-	}
+	found, err := c.list(ctx, p, query)
 	if err == nil && found == nil && t.Kind != Environment {
 		query.Del("actionFilter")
-		if found, err = c.list(ctx, t, path, query); err == nil && found != nil {
+		if found, err = c.list(ctx, p, query); err == nil && found != nil {
 			return p, c.scopeMissing(t, "manage")
 		}
 	}
 	if err == nil && found == nil {
-		return p, fault.New(fault.Target, "%s: there is no %s", c.name, t).
-			Hint("Create it, or correct target; names are those that Azure DevOps shows. The PAT's owner must be allowed to see it.")
+		return p, fault.New(fault.Target, "%s: there is no %s, or it is not shown to the owner of the credential", c.name, t).
+			Hint("Create it, or correct target: names are those that Azure DevOps shows. It may have been renamed or deleted, "+
+				"or the owner of %s may not see it.", c.with.kind())
 	}
 	if err != nil {
 		return p, err
 	}
-	p.ID, p.PoolID = found.ID, found.Pool.ID
+	p.ID, p.PoolID, p.ProjectID = found.ID, found.Pool.ID, found.Project.ID
 	if t.Kind == Pool {
 		p.PoolID = found.ID
 	}
 	return p, nil
 }
 
+// named is what is read of a pool, a deployment group or an environment.
 type named struct {
 	ID   int    `json:"id"`
 	Name string `json:"name"`
 	Pool struct {
 		ID int `json:"id"`
 	} `json:"pool"`
+	Project struct {
+		ID string `json:"id"`
+	} `json:"project"`
 }
 
-func (c *Client) list(ctx context.Context, t Target, path string, query url.Values) (*named, error) {
+func (c *Client) list(ctx context.Context, p Place, query url.Values) (*named, error) {
 	var answer struct {
 		Value []named `json:"value"`
 	}
-	if err := c.call(ctx, http.MethodGet, path, query, t.Kind != Pool, nil, &answer); err != nil {
+	err := c.inArea(p.Kind, func(area string) error {
+		path := map[string]string{
+			Pool:            "/_apis/distributedtask/pools",
+			DeploymentGroup: "/" + p.project() + "/_apis/distributedtask/deploymentgroups",
+			Environment:     "/" + p.project() + "/_apis/" + area + "/environments",
+		}[p.Kind]
+		return c.call(ctx, http.MethodGet, path, query, p.Kind != Pool, nil, &answer)
+	})
+	if err != nil {
 		return nil, err
 	}
 	for i := range answer.Value {
-		if strings.EqualFold(answer.Value[i].Name, t.Name) {
+		if strings.EqualFold(answer.Value[i].Name, p.Name) {
 			return &answer.Value[i], nil
 		}
 	}
@@ -149,15 +194,25 @@ func (c *Client) list(ctx context.Context, t Target, path string, query url.Valu
 func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 	return func(r *refusal) *fault.Error {
 		switch {
-		case t.Kind == Environment && r.Status == http.StatusNotFound && !strings.HasPrefix(r.Type, "ProjectDoesNotExist"):
-			return fault.New(fault.Target, "%s knows no environments", c.name).
-				Hint("Environments came with Azure DevOps Server 2020. Upgrade the server, or join a deployment group or a pool.")
-		case strings.HasPrefix(r.Type, "ProjectDoesNotExist") || r.Status == http.StatusNotFound && t.Project != "":
+		case strings.HasPrefix(r.Type, "ProjectDoesNotExist"):
 			return fault.New(fault.Target, "%s: there is no project %q", c.name, t.Project).
 				Hint("Correct target.%s.project; the PAT's owner must be a member of the project.", t.Kind)
-		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
+		case r.denied():
 			return c.scopeMissing(t, what)
+		case t.Kind == Environment && r.unserved():
+			return fault.New(fault.Target, "%s knows no environments", c.name).
+				Hint("Environments came with Azure DevOps Server 2020. Upgrade the server, or join a deployment group or a pool.")
+		case r.Status == http.StatusNotFound:
+			return fault.New(fault.Target, "%s does not find the %s", c.name, t).
+				Hint("It was renamed or deleted, or the owner of %s may not see it.", c.with.kind())
 		}
 		return nil
 	}
+}
+
+// denied: a right or scope is missing. What the server says by its typeKey counts before the status: in this area
+// it may come with 500.
+func (r *refusal) denied() bool {
+	return strings.HasPrefix(r.Type, "AccessDenied") || strings.Contains(r.Type, "NotEnoughPermissions") ||
+		r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden
 }

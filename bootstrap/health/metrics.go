@@ -25,6 +25,7 @@ var (
 	descReady   = describe("last_success_timestamp_seconds", "When the VM last became ready; 0 = never.")
 	descUp      = describe("agent_up", "1 if the VM is ready and its agent runs.")
 	descOnline  = describe("agent_connected", "1 if the agent runs and has not said that it lost Azure DevOps.")
+	descEnabled = describe("agent_enabled", "0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.")
 	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
@@ -72,6 +73,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descReady, ready)
 	gauge(descUp, one(s.Phase == Ready && m.live.asserted && !m.live.down))
 	gauge(descOnline, one(s.Phase == Ready && m.live.asserted && !m.live.down && !m.live.lost))
+	gauge(descEnabled, one(!s.Agent.Disabled))
 	gauge(descDrain, one(s.Phase == Draining))
 	gauge(descAttempt, float64(s.Attempt))
 	if s.Secret != nil && s.Secret.Expires != nil {

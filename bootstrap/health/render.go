@@ -42,6 +42,9 @@ func (s State) Render(out io.Writer, color bool) {
 			version = ", version " + s.Agent.Version
 		}
 		row("agent", "%s%s%s", s.Agent.Name, id, version)
+		if s.Agent.Disabled {
+			row("", "%s", paint("1;33", "disabled in Azure DevOps: it takes no job until somebody enables it there"))
+		}
 	}
 	if s.Agent.Service != "" {
 		row("service", "%s", s.Agent.Service)

@@ -55,20 +55,36 @@ type State struct {
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
 }
 
-// Target is what the VM joins.
+// Target is what the VM joins: by name as it was configured, and by the IDs under which it is looked up from then on.
+// A state of an earlier version has no IDs; they are added at the next look.
 type Target struct {
-	Kind    string `json:"kind"`
-	Project string `json:"project,omitempty"`
-	Name    string `json:"name"`
-	URL     string `json:"url"`
+	Kind      string `json:"kind"`
+	Project   string `json:"project,omitempty"`
+	Name      string `json:"name"`
+	URL       string `json:"url"`
+	ProjectID string `json:"projectId,omitempty"`
+	ID        int    `json:"id,omitempty"`     // of the environment, deployment group or pool
+	PoolID    int    `json:"poolId,omitempty"` // of the pool behind it
+}
+
+// Named reports whether two targets have the same names, at the same URL.
+func (t Target) Named(o Target) bool {
+	return t.Kind == o.Kind && t.Project == o.Project && t.Name == o.Name && t.URL == o.URL
 }
 
 // Agent is the agent of this VM.
 type Agent struct {
-	Name    string `json:"name"`
-	ID      int    `json:"id"`
-	Version string `json:"version"`
-	Service string `json:"service"`
+	Name       string `json:"name"`
+	ID         int    `json:"id"`                   // in its pool
+	ResourceID int    `json:"resourceId,omitempty"` // of the deployment target or the VM resource
+	Version    string `json:"version"`
+	Service    string `json:"service"`
+	// Disabled says that somebody has disabled the agent in Azure DevOps: it takes no job. As it was when Azure DevOps
+	// was asked last.
+	Disabled bool `json:"disabled,omitempty"`
+	// Drained says that a drain has disabled the agent, this VM's or that of the VM it was taken over from: it is
+	// enabled when it joins.
+	Drained bool `json:"drained,omitempty"`
 }
 
 // Package is what the manifest of image time says of the agent package.
@@ -105,6 +121,7 @@ type Failure struct {
 type Registering struct {
 	Name     string `json:"name"`
 	Existing int    `json:"existing"`
+	Drained  bool   `json:"drained,omitempty"` // it stood there disabled by a drain
 }
 
 // StateFile is where the state of a VM is kept.

@@ -1,0 +1,65 @@
+package bootstrap
+
+import (
+	"strings"
+
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// An owner is whose an agent on the server is.
+type owner int
+
+const (
+	nobodyKnows owner = iota // the server does not show it: nothing is done to such an agent
+	thisVM
+	anotherVM
+)
+
+// whose decides whose an agent on the server is. Whatever is done to an agent (enabling, disabling, tagging, taking over,
+// removing) asks it first. An equal name proves nothing, nor does an equal ID: a takeover keeps it. What counts is the
+// instance ID that the agent shows, and then what the journal says this VM was about to do when it was cut off.
+func (b *Boot) whose(a *devops.Agent) owner {
+	switch made := b.journal.Registering; {
+	case a.InstanceID != "" && strings.EqualFold(a.InstanceID, b.VM.VMID):
+		return thisVM
+	case a.InstanceID != "":
+		return anotherVM
+	case made != nil && made.Existing == 0 && strings.EqualFold(made.Name, a.Name) && a.Offline:
+		return thisVM
+	}
+	return nobodyKnows
+}
+
+// mayTake decides about an agent that stands under our name: this VM's own is taken over; any other by agent.replace.
+// One whose status the server does not show may be at work, so it counts as online.
+func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
+	if there == nil {
+		return false, nil
+	}
+	policy := b.Config.Agent.Replace
+	if b.whose(there) == thisVM || policy == "always" || policy == "offline" && there.Offline {
+		return true, nil
+	}
+	return false, b.taken(there)
+}
+
+// taken is the fault of a name that another VM's agent bears.
+func (b *Boot) taken(by *devops.Agent) *fault.Error {
+	state := "whose status is not shown"
+	switch {
+	case by.Online:
+		state = "online"
+	case by.Offline:
+		state = "offline"
+	}
+	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", by.Name, b.Place, state, by.ID).
+		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", b.Config.Agent.Replace)
+}
+
+// unclear is the fault of an agent of which nobody knows whose it is.
+func unclear(p devops.Place, a *devops.Agent) *fault.Error {
+	return fault.New(fault.Target, "the agent %s (ID %d) in the %s does not show on which VM it stands, so nothing is done to it", a.Name, a.ID, b.Place).
+		Hint("Another machine has taken its name over by other means, or its .env lost the line %s. If it is this VM's, "+
+			"remove it in Azure DevOps by hand; azp-bootstrap deregister --local forgets it on this VM.", devops.InstanceIDCapability)
+}
