@@ -25,10 +25,10 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	}
 	look, done := b.look(ctx, c)
 	defer done()
-	here, err := b.Runner.Settings()
+	here, err := b.Runner.Registered()
 	if err != nil {
-		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
-	} else if here == nil && b.untouched() { // a first boot: all is made ready for config.sh while the server is asked
+		b.Log.WithError(err).Warn("the agent's ID is unreadable; it is registered anew")
+	} else if here == 0 && b.untouched() { // a first boot: all is made ready for config.sh while the server is asked
 		fields, err := b.enrol(ctx, c, false, 0, func() error {
 			there, err := look()
 			if err == nil && there != nil {
@@ -45,7 +45,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	fields := logrus.Fields{"agent": b.Agent}
-	if here != nil && there != nil && there.ID == here.AgentID && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent && b.ours(ctx, c, there) {
+	if here != 0 && there != nil && there.ID == here && b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.journal.Target == b.target() && b.journal.Agent.Name == b.Agent && b.ours(ctx, c, there) {
 		fields["id"] = there.ID
 		return fields, b.setTags(ctx, c, there)
 	}
@@ -116,7 +116,7 @@ func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existi
 		}
 		return b.journal.write()
 	}
-	got, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
+	id, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
 		if dead, e := c.Agent(ctx, b.Place, b.Agent); e == nil && dead != nil {
 			_ = c.Delete(ctx, b.Place, dead)
@@ -126,11 +126,11 @@ func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existi
 		return nil, err
 	}
 	b.journal.Target = b.target()
-	b.journal.Agent = health.Agent{Name: got.AgentName, ID: got.AgentID}
+	b.journal.Agent = health.Agent{Name: b.Agent, ID: id}
 	b.journal.Registering = nil
 	b.enrolled = true
 	// It is written with the next phase's beginning, which is at once; until then the intent tells of the agent.
-	return logrus.Fields{"agent": b.Agent, "id": got.AgentID}, nil
+	return logrus.Fields{"agent": b.Agent, "id": id}, nil
 }
 
 // maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.

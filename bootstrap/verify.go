@@ -13,8 +13,8 @@ import (
 // agent lives without the vault and without a PAT, so trouble in asking Azure DevOps is logged, not
 // a reason to begin again.
 func (b *Boot) joined(ctx context.Context) bool {
-	s, err := b.Runner.Settings()
-	if err != nil || s == nil || b.journal.Target != b.target() || s.AgentID != b.journal.Agent.ID || b.journal.Agent.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
+	id, err := b.Runner.Registered()
+	if err != nil || id == 0 || b.journal.Target != b.target() || id != b.journal.Agent.ID || b.journal.Agent.Name != b.Agent || b.Runner.LaidFor() != b.VM.VMID {
 		return false
 	}
 	if running, _ := b.Runner.Running(b.journal.Agent.Service); !running {

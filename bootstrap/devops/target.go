@@ -35,8 +35,9 @@ func (t Target) String() string {
 // A Place is a target that was found.
 type Place struct {
 	Target
-	ID     int // of the environment, deployment group or pool
-	PoolID int // of the pool behind it; 0 if not known
+	ID       int    // of the environment, deployment group or pool
+	PoolID   int    // of the pool behind it; 0 if not known
+	PoolName string // of a pool, or the pool behind a deployment group; "" for an environment
 
 	area string // of the environment's addresses: pipelines, or distributedtask on Server 2020
 }
@@ -115,8 +116,11 @@ func (c *Client) find(ctx context.Context, t Target) (Place, error) {
 		return p, err
 	}
 	p.ID, p.PoolID = found.ID, found.Pool.ID
-	if t.Kind == Pool {
-		p.PoolID = found.ID
+	switch t.Kind {
+	case Pool:
+		p.PoolID, p.PoolName = found.ID, found.Name
+	case DeploymentGroup:
+		p.PoolName = found.Pool.Name
 	}
 	return p, nil
 }
@@ -125,7 +129,8 @@ type named struct {
 	ID   int    `json:"id"`
 	Name string `json:"name"`
 	Pool struct {
-		ID int `json:"id"`
+		ID   int    `json:"id"`
+		Name string `json:"name"`
 	} `json:"pool"`
 }
 
