@@ -56,13 +56,13 @@ type Options struct {
 // An Agent is Microsoft's agent on this VM, as a boot drives it: agent.Runner, which says what each of
 // them does.
 type Agent interface {
-	Settings() (*agent.Settings, error)
+	Registered() (id int, err error)
 	LaidFor() (instanceID string)
 	WorkFolder(work string) error
-	Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (*agent.Settings, error)
-	Start(serverURL string, s agent.Settings, caFile string) (service string, err error)
+	Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error)
+	Start(s agent.Service, caFile string) (service string, err error)
 	Running(service string) (running bool, state string)
-	Working() bool
+	Working(service string) bool
 	Follow(ctx context.Context, service string, since time.Time, heard func(w agent.Word, line string)) error
 	Stop() error
 	Remove(service string) error

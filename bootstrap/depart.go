@@ -109,7 +109,9 @@ func (b *Boot) leftBehind(ctx context.Context, err error) error {
 }
 
 // worksOn reports whether a job runs on this VM that is waited for.
-func (b *Boot) worksOn() bool { return time.Now().Before(b.drainUntil) && b.Runner.Working() }
+func (b *Boot) worksOn() bool {
+	return time.Now().Before(b.drainUntil) && b.Runner.Working(b.journal.Agent.Service)
+}
 
 func working(agent string) *fault.Error {
 	return fault.New(fault.Service, "the agent %s runs a job", agent).Passing().Retry(time.Second).
@@ -158,7 +160,7 @@ func (b *Boot) withdraw(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if busy || b.Runner.Working() {
+			if busy || b.Runner.Working(ours.Service) {
 				return working(there.Name).Retry(pollServer)
 			}
 		}

@@ -48,9 +48,9 @@ type machine struct {
 
 // A disk is what of the agent outlives a power cut.
 type disk struct {
-	laidFor  string
-	settings *agent.Settings
-	service  bool // is installed, so that it runs after a boot
+	laidFor string
+	id      int  // of the agent; 0 = not configured
+	service bool // is installed, so that it runs after a boot
 }
 
 func (f *fleet) machine(i int) *machine {
@@ -107,28 +107,28 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 // start and stop are the agent's process: it shows online while it runs and is registered.
 func (m *machine) start() {
 	m.runs = true
-	if s := m.disk.settings; s != nil {
-		m.online = m.azure.Connected(s.AgentID, m.name, m.disk.laidFor, true)
+	if m.disk.id != 0 {
+		m.online = m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, true)
 	}
 }
 
 func (m *machine) stop() {
 	m.runs = false
-	if s := m.disk.settings; s != nil {
-		m.azure.Connected(s.AgentID, m.name, m.disk.laidFor, false)
+	if m.disk.id != 0 {
+		m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, false)
 	}
 }
 
 // The methods of bootstrap.Agent.
 
-func (m *machine) Settings() (*agent.Settings, error) { return m.disk.settings, nil }
-func (m *machine) LaidFor() string                    { return m.disk.laidFor }
-func (m *machine) WorkFolder(string) error            { return nil }
-func (m *machine) Working() bool                      { return false }
-func (m *machine) Warm(context.Context) int64         { return 0 }
-func (m *machine) Verify() (agent.Manifest, error)    { return agent.Manifest{}, nil }
-func (m *machine) Stop() error                        { m.stop(); return nil }
-func (m *machine) Running(string) (bool, string)      { return m.runs, "in memory" }
+func (m *machine) Registered() (int, error)        { return m.disk.id, nil }
+func (m *machine) LaidFor() string                 { return m.disk.laidFor }
+func (m *machine) WorkFolder(string) error         { return nil }
+func (m *machine) Working(string) bool             { return false }
+func (m *machine) Warm(context.Context) int64      { return 0 }
+func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
+func (m *machine) Stop() error                     { m.stop(); return nil }
+func (m *machine) Running(string) (bool, string)   { return m.runs, "in memory" }
 
 func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard func(agent.Word, string)) error {
 	if !since.IsZero() && m.runs { // it was just started
@@ -144,7 +144,7 @@ func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard f
 	return nil
 }
 
-func (m *machine) Start(string, agent.Settings, string) (string, error) {
+func (m *machine) Start(agent.Service, string) (string, error) {
 	m.disk.service = true
 	if m.starts == 0 {
 		m.start()
@@ -161,26 +161,25 @@ func (m *machine) Remove(string) error {
 }
 
 func (m *machine) Wipe() error {
-	m.disk.settings, m.disk.laidFor = nil, ""
+	m.disk.id, m.disk.laidFor = 0, ""
 	return nil
 }
 
 // Configure registers as config.sh does for an environment: the requests of the agent's
 // EnvironmentVMResourceConfigProvider.
-func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (*agent.Settings, error) {
+func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (id int, err error) {
 	if r.Await != nil { // the storm's peers have nothing to wait for
 		if err := r.Await(); err != nil {
-			return nil, err
+			return 0, err
 		}
 	}
-	m.disk.laidFor, m.disk.settings = r.InstanceID, nil
+	m.disk.laidFor, m.disk.id = r.InstanceID, 0
 	time.Sleep(m.takes)
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	c := config{ctx: ctx, pat: pat.Reveal()}
-	var err error
 	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: r.Proxy, Dial: m.dial}).Client(nil); err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer c.client.CloseIdleConnections()
 	type entry struct {
@@ -208,17 +207,17 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 	case len(found.Value) == 0:
 		c.call("POST", members, map[string]any{"virtualMachineResource": map[string]any{"name": r.AgentName, "tags": r.Tags, "agent": me}}, &got)
 	case !r.Replace:
-		return nil, fault.New(fault.Target, "the name %s is taken", r.AgentName)
+		return 0, fault.New(fault.Target, "the name %s is taken", r.AgentName)
 	default:
 		me["id"] = found.Value[0].Agent.ID
 		c.call("PUT", members, map[string]any{"id": found.Value[0].ID, "name": r.AgentName, "tags": r.Tags, "agent": me}, &got)
 	}
 	if c.err != nil {
-		return nil, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()
+		return 0, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()
 	}
 	line("Successfully added the agent")
-	m.disk.settings = &agent.Settings{AgentID: got.Agent.ID, AgentName: r.AgentName, ServerURL: r.URL, EnvironmentName: r.Name}
-	return m.disk.settings, nil
+	m.disk.id = got.Agent.ID
+	return m.disk.id, nil
 }
 
 // config is config.sh's connection; after an error it asks no more.

@@ -72,13 +72,13 @@ func (m *mortal) to(do func() error) error {
 	return err
 }
 
-func (m *mortal) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (s *agent.Settings, err error) {
-	err = m.to(func() error { s, err = m.machine.Configure(ctx, r, pat, redactor, line); return err })
-	return s, err
+func (m *mortal) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error) {
+	err = m.to(func() error { id, err = m.machine.Configure(ctx, r, pat, redactor, line); return err })
+	return id, err
 }
 
-func (m *mortal) Start(url string, s agent.Settings, ca string) (name string, err error) {
-	return "", m.to(func() error { _, err := m.machine.Start(url, s, ca); return err })
+func (m *mortal) Start(s agent.Service, ca string) (name string, err error) {
+	return "", m.to(func() error { _, err := m.machine.Start(s, ca); return err })
 }
 
 func (m *mortal) Remove(service string) error {

@@ -16,8 +16,8 @@ import (
 
 // startService makes the agent run.
 func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
-	s, err := b.Runner.Settings()
-	if err == nil && s == nil {
+	id, err := b.Runner.Registered()
+	if err == nil && id == 0 {
 		err = fault.New(fault.Agent, "the agent is no longer configured").Hint("Run again: it is registered anew.")
 	}
 	if err != nil {
@@ -32,7 +32,7 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 		b.started = before
 	}
 	b.enrolled = false
-	name, err := b.Runner.Start(b.Config.Server.Base, *s, b.network.CAFile)
+	name, err := b.Runner.Start(b.service(), b.network.CAFile)
 	b.journal.Agent.Service = name
 	if err != nil {
 		return nil, errors.Join(err, b.journal.write())
@@ -42,6 +42,16 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 		fields = logrus.Fields{"runs": "as a process of the daemon"}
 	}
 	return fields, nil // the name is written with the next phase's beginning, which is at once
+}
+
+// service is what the agent's service is made of: the configuration's, the journal's and the server's words, and
+// nothing that a job could write.
+func (b *Boot) service() agent.Service {
+	s := agent.Service{ServerURL: b.Config.Server.Base, Group: b.Place.PoolName, Agent: b.Agent, Unit: b.journal.Agent.Service}
+	if s.Group == "" { // an environment; its pool's name is nobody's business
+		s.Group = b.Place.Name
+	}
+	return s
 }
 
 // agentLog is where a person finds what the agent said.

@@ -79,7 +79,7 @@ func (i *image) at(path string) string { return filepath.Join(i.Root, filepath.F
 
 // refuse keeps a VM that works from being sealed by mistake: its agent would be lost.
 func (i *image) refuse() error {
-	shows := i.home.Registered()
+	shows := i.home.RegistrationFile()
 	if s, _, err := health.ReadState(i.state); err == nil && s.Agent.ID != 0 && s.Phase != health.Removed {
 		shows = health.StateFile(i.state)
 	}

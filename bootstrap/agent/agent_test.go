@@ -52,18 +52,17 @@ func TestArgs(t *testing.T) {
 func TestServiceName(t *testing.T) {
 	long := strings.Repeat("o", 40)
 	for _, c := range []struct {
-		url  string
-		s    Settings
+		s    Service
 		want string
 	}{
-		{"https://dev.azure.com/contoso", Settings{AgentName: "web-1", PoolName: "Default"}, "vsts.agent.contoso.Default.web-1.service"},
-		{"https://dev.azure.com/contoso/", Settings{AgentName: "web-1", EnvironmentName: "production"}, "vsts.agent.contoso.production.web-1.service"},
-		{"https://contoso.visualstudio.com", Settings{AgentName: "a b", PoolName: "P"}, "vsts.agent.contoso.P.a b.service"},
-		{"https://tfs.corp:8080/tfs/C", Settings{AgentName: "web-1", PoolName: "Default"}, "vsts.agent.tfs.Default.web-1.service"},
-		{"https://dev.azure.com/" + long, Settings{AgentName: strings.Repeat("a", 30), PoolName: strings.Repeat("p", 30)},
+		{Service{ServerURL: "https://dev.azure.com/contoso", Agent: "web-1", Group: "Default"}, "vsts.agent.contoso.Default.web-1.service"},
+		{Service{ServerURL: "https://dev.azure.com/contoso/", Agent: "web-1", Group: "production"}, "vsts.agent.contoso.production.web-1.service"},
+		{Service{ServerURL: "https://contoso.visualstudio.com", Agent: "a b", Group: "P"}, "vsts.agent.contoso.P.a b.service"},
+		{Service{ServerURL: "https://tfs.corp:8080/tfs/C", Agent: "web-1", Group: "Default"}, "vsts.agent.tfs.Default.web-1.service"},
+		{Service{ServerURL: "https://dev.azure.com/" + long, Agent: strings.Repeat("a", 30), Group: strings.Repeat("p", 30)},
 			"vsts.agent." + long[:25] + "." + strings.Repeat("p", 25) + "." + strings.Repeat("a", 9) + ".service"},
 	} {
-		got, err := ServiceName("vsts.agent.{0}.{1}.{2}.service", c.url, c.s)
+		got, err := c.s.name("vsts.agent.{0}.{1}.{2}.service")
 		if err != nil || got != c.want || len(got) > 80 {
 			t.Errorf("got %q (%d, %v), want %q (%d)", got, len(got), err, c.want, len(c.want))
 		}
@@ -284,8 +283,8 @@ func TestFolderLinksAreNotFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s, err := h.Settings(); err == nil {
-		t.Errorf("a link was read: %+v", s)
+	if id, err := h.Registered(); err == nil {
+		t.Errorf("a link was read: %d", id)
 	}
 	if err := h.put(".service", "x", 0o644); err != nil {
 		t.Fatal(err)
@@ -298,7 +297,7 @@ func TestFolderLinksAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestSettingsAndKeptPAT(t *testing.T) {
+func TestRegisteredAndKeptPAT(t *testing.T) {
 	h := home(t)
 	file, sum := archive(t, honest...)
 	if _, err := h.Prepare(file, sum, quiet); err != nil {
@@ -309,19 +308,19 @@ func TestSettingsAndKeptPAT(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s, err := h.Settings(); s != nil || err != nil {
-		t.Errorf("not configured: %v %v", s, err)
+	if id, err := h.Registered(); id != 0 || err != nil {
+		t.Errorf("not configured: %d %v", id, err)
 	}
 	for _, text := range []string{`{"agentId":7,"agentName":"a","environmentVMResourceId":3}`, "\xef\xbb\xbf" + `{"AgentId":7,"AgentName":"a","EnvironmentVMResourceId":3}`} {
 		write(".agent", text)
-		if s, err := h.Settings(); err != nil || s.AgentID != 7 || s.AgentName != "a" || s.EnvironmentResourceID != 3 {
-			t.Errorf("%q: %+v %v", text, s, err)
+		if id, err := h.Registered(); err != nil || id != 7 {
+			t.Errorf("%q: %d %v", text, id, err)
 		}
 	}
-	for _, text := range []string{"", "{", `{"agentId":0}`, `[]`, `{"agentId":"x"}`} {
+	for _, text := range []string{"", "{", `{"agentId":0}`, `[]`, `{"agentId":"x"}`, `{"agentId":-7}`} {
 		write(".agent", text)
-		if s, err := h.Settings(); err == nil {
-			t.Errorf("%q became %+v", text, s)
+		if id, err := h.Registered(); err == nil {
+			t.Errorf("%q became %d", text, id)
 		}
 	}
 	p, err := secret.NewPAT("opaque-token-1")
@@ -424,8 +423,8 @@ func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
 	if _, err := h.Prepare(newer, newSum, quiet); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := h.Settings(); err != nil || s == nil || s.AgentID != 7 || h.LaidFor() != "vm-1" {
-		t.Errorf("the registration is gone: %+v, %v", s, err)
+	if id, err := h.Registered(); err != nil || id != 7 || h.LaidFor() != "vm-1" {
+		t.Errorf("the registration is gone: %d, %v", id, err)
 	}
 	if err := laid(h, "vm-1"); err != nil { // the next registration
 		t.Fatal(err)

@@ -185,20 +185,20 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 // Configure lays the folder fresh, runs config.sh there as the service user, once r.Await allows it, and reads its
 // result. The PAT is in the environment of that process tree alone. Each line of output goes to line,
 // redacted.
-func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (*Settings, error) {
+func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error) {
 	if n := h.endStrangers(); n > 0 {
 		line(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
 	}
 	m, err := h.lay()
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if err := h.furnish(r); err != nil {
-		return nil, err
+		return 0, err
 	}
 	env, err := h.environ(r, pat)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
@@ -224,19 +224,19 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 		})
 	})
 	if refused != nil {
-		return nil, refused
+		return 0, refused
 	}
 	if err := h.hunt(pat, begin); err != nil {
-		return nil, err
+		return 0, err
 	}
 	if verdict := reader.verdict(r, exit, err, ctx); verdict != nil {
-		return nil, verdict
+		return 0, verdict
 	}
-	s, err := h.Settings()
-	if err == nil && s == nil {
+	id, err = h.Registered()
+	if err == nil && id == 0 {
 		err = fault.New(fault.Agent, "config.sh ended well but wrote no .agent").Passing().Hint("Look at its output in the log; the folder is laid anew.")
 	}
-	return s, err
+	return id, err
 }
 
 // ErrKeptPAT says that the agent kept the PAT because the server offers no key exchange.

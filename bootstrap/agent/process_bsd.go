@@ -9,7 +9,7 @@ import (
 )
 
 // Working reports whether a job runs; macOS is asked over Azure DevOps alone.
-func (h Home) Working() bool { return false }
+func (r Runner) Working(string) bool { return false }
 
 // startTime identifies a process beyond its number; "" if there is none. macOS has no /proc.
 func startTime(pid int) string {

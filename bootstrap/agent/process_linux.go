@@ -9,7 +9,7 @@ import (
 )
 
 // Working reports whether a job runs: each has a worker process (bin/Agent.Worker) of its own.
-func (h Home) Working() bool {
+func (r Runner) Working(string) bool {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return false
@@ -22,7 +22,7 @@ func (h Home) Working() bool {
 		if err != nil || !strings.HasSuffix(strings.SplitN(string(line), "\x00", 2)[0], "/Agent.Worker") {
 			continue
 		}
-		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && strings.HasPrefix(exe, h.path("bin")+"/") {
+		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && strings.HasPrefix(exe, r.path("bin")+"/") {
 			return true
 		}
 	}

@@ -26,13 +26,13 @@ func (r Runner) configureRecord() string { return filepath.Join(r.State, "config
 
 // Start makes the agent run, if it does not, trusting the certificates of caFile as well; it returns the
 // name of its service, "" for a process.
-func (r Runner) Start(serverURL string, s Settings, caFile string) (string, error) {
+func (r Runner) Start(s Service, caFile string) (string, error) {
 	if !r.Process {
 		if _, err := r.read("runsvc.sh"); err != nil {
 			return "", fault.New(fault.Agent, "the agent package brought no bin/runsvc.sh, which its service starts").Because(err).
 				Hint("It is damaged or not an agent package: run azp-bootstrap prepare again.")
 		}
-		return r.installService(serverURL, s)
+		return r.installService(s)
 	}
 	if recorded(r.record()) != 0 {
 		return "", nil

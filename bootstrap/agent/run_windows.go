@@ -29,11 +29,11 @@ func manage(name string) (service.Service, error) {
 }
 
 // Start starts the agent's service and returns its name.
-func (r Runner) Start(serverURL string, s Settings, _ string) (string, error) {
+func (r Runner) Start(s Service, _ string) (string, error) {
 	if r.Process {
 		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").Hint("Set agent.service: auto.")
 	}
-	name, err := ServiceName(servicePattern, serverURL, s)
+	name, err := s.name(servicePattern)
 	if err != nil {
 		return "", err
 	}
@@ -54,7 +54,7 @@ func (r Runner) Start(serverURL string, s Settings, _ string) (string, error) {
 func (h Home) endStrangers() int { return 0 }
 
 // Working reports whether a job runs; Windows is asked over Azure DevOps alone.
-func (h Home) Working() bool { return false }
+func (r Runner) Working(string) bool { return false }
 
 // Running reports whether the agent runs, and its state.
 func (r Runner) Running(name string) (bool, string) {

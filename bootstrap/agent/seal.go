@@ -13,8 +13,8 @@ import (
 // registrationFiles are what configuring the agent leaves in its folder.
 var registrationFiles = []string{".agent", ".agent_migrated", ".credentials", ".credentials_migrated", ".credentials_rsaparams", ".service", ".proxycredentials"}
 
-// Registered names the file that shows that this folder's agent is registered; "" if it is not.
-func (h Home) Registered() string {
+// RegistrationFile names the file that shows that this folder's agent is registered; "" if it is not.
+func (h Home) RegistrationFile() string {
 	for _, n := range registrationFiles {
 		if _, err := os.Lstat(h.path(n)); err == nil {
 			return h.path(n)

@@ -24,8 +24,8 @@ func (h Home) launchDaemon(name string) (service.Service, error) {
 	return s, nil
 }
 
-func (h Home) installService(serverURL string, s Settings) (string, error) {
-	name, err := ServiceName(servicePattern, serverURL, s)
+func (h Home) installService(s Service) (string, error) {
+	name, err := s.name(servicePattern)
 	if err != nil {
 		return "", err
 	}

@@ -60,12 +60,15 @@ const longestUnit = 200
 func unitName(name string) string { return unit.UnitNamePathEscape(name) }
 
 // installService writes, enables and starts the agent's unit. It returns the unit's name.
-func (h Home) installService(serverURL string, s Settings) (string, error) {
-	plain, err := ServiceName(servicePattern, serverURL, s)
+func (h Home) installService(s Service) (string, error) {
+	plain, err := s.name(servicePattern)
 	if err != nil {
 		return "", err
 	}
 	name := unitName(plain)
+	if s.Unit != "" {
+		name = s.Unit
+	}
 	if os.Geteuid() != 0 {
 		return name, fault.New(fault.Service, "only root can install the agent's service").Hint("Run as root, or set agent.service: process.")
 	}

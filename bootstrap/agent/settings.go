@@ -12,36 +12,24 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// Settings is the file .agent, as far as we read it (ConfigurationStore.cs, AgentSettings). Its
-// existence means: configured. The service user can write it, so it informs and decides nothing
-// about what root runs or whom it trusts.
-type Settings struct {
-	AgentID               int
-	AgentName             string
-	PoolID                int
-	PoolName              string
-	ServerURL             string
-	EnvironmentName       string
-	EnvironmentID         int
-	DeploymentGroupID     int
-	EnvironmentResourceID int `json:"environmentVMResourceId"`
-}
-
-// Settings reads .agent; nil if the agent is not configured. encoding/json ignores the case of
-// keys, which differs between the agent's serializers; a byte order mark is dropped.
-func (h Home) Settings() (*Settings, error) {
+// Registered is the agent's ID as its file .agent has it (ConfigurationStore.cs, AgentSettings), 0 if the folder is
+// not configured. It is the one thing that is read of a file that jobs can write, and only to compare it.
+//
+// encoding/json ignores the case of keys, which differs between the agent's serializers; a byte order mark
+// is dropped.
+func (h Home) Registered() (id int, err error) {
 	data, err := h.read(".agent")
 	if os.IsNotExist(err) {
-		return nil, nil
+		return 0, nil
 	}
-	var s Settings
+	var s struct{ AgentID int }
 	if err == nil {
 		err = json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &s)
 	}
-	if err != nil || s.AgentID == 0 {
-		return nil, fault.New(fault.Agent, "%s cannot be read", h.path(".agent")).Because(err).Hint("The agent is registered anew.")
+	if err != nil || s.AgentID <= 0 {
+		return 0, fault.New(fault.Agent, "%s cannot be read", h.path(".agent")).Because(err).Hint("The agent is registered anew.")
 	}
-	return &s, nil
+	return s.AgentID, nil
 }
 
 // read reads a file of the agent's folder without following a link out of it.

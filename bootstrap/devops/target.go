@@ -39,6 +39,7 @@ type Place struct {
 	ProjectID string // "" if not known
 	ID        int    // of the environment, deployment group or pool
 	PoolID    int    // of the pool behind it; 0 if not known: an environment's is made with its first VM
+	PoolName  string // of a pool, or the pool behind a deployment group; "" for an environment
 }
 
 // ids are a place's numbers, for messages.
@@ -148,8 +149,11 @@ func (c *Client) find(ctx context.Context, t Target) (Place, error) {
 		return p, err
 	}
 	p.ID, p.PoolID, p.ProjectID = found.ID, found.Pool.ID, found.Project.ID
-	if t.Kind == Pool {
-		p.PoolID = found.ID
+	switch t.Kind {
+	case Pool:
+		p.PoolID, p.PoolName = found.ID, found.Name
+	case DeploymentGroup:
+		p.PoolName = found.Pool.Name
 	}
 	return p, nil
 }
@@ -159,7 +163,8 @@ type named struct {
 	ID   int    `json:"id"`
 	Name string `json:"name"`
 	Pool struct {
-		ID int `json:"id"`
+		ID   int    `json:"id"`
+		Name string `json:"name"`
 	} `json:"pool"`
 	Project struct {
 		ID string `json:"id"`

@@ -27,7 +27,7 @@ type Live struct {
 	lost     bool      // it runs, but says that it does not reach Azure DevOps
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
-	working  func() bool
+	working  func(service string) bool
 }
 
 type retryKey struct{ phase, class string }
@@ -69,8 +69,8 @@ func (l *Live) AgentLost(lost bool) {
 	l.lost = lost
 }
 
-// Working says how to see whether a job runs; it is asked when somebody wants to know.
-func (l *Live) Working(ask func() bool) {
+// Working says how to see whether a job of a service's runs; it is asked when somebody wants to know.
+func (l *Live) Working(ask func(service string) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.working = ask

@@ -80,7 +80,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descSecret, float64(s.Secret.Expires.Unix()))
 	}
 	if m.live.working != nil {
-		gauge(descJobs, one(m.live.working())) // an agent runs one job at a time
+		gauge(descJobs, one(m.live.working(s.Agent.Service))) // an agent runs one job at a time
 	}
 	if s.LastError != nil {
 		gauge(descFailure, 1, s.LastError.Code)
