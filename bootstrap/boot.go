@@ -111,10 +111,14 @@ type Boot struct {
 	begun   time.Time
 	started time.Time // when the agent was, by this attempt; zero: it was not, or it was listened to
 
-	enrolled bool // by this attempt, and not started yet
+	fresh bool // registered by this attempt, and not started yet
+
+	stood health.State // when this attempt began
+	lost  bool         // another VM has taken this VM's agent over
 
 	drainUntil time.Time // until then a running job is waited for
 	disabled   bool      // the agent takes no new job: nothing is asked of the server while one runs here
+	local      bool      // nothing is asked of the server at all
 	found      *found    // what registered found, for as long as the PAT is held
 }
 
@@ -153,10 +157,15 @@ func Run(ctx context.Context, o Options) error {
 		if o.Once {
 			return err
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			slow.Reset()
-			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore) })
-		} else {
+			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore, nil) })
+		case b.journal.Phase == health.Ready && b.imds != nil: // its agent runs on, and is watched over
+			again := time.NewTimer(slow.NextBackOff())
+			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore, again.C) })
+			again.Stop()
+		default:
 			pauseOr(ctx, slow.NextBackOff(), reload)
 		}
 		if ctx.Err() != nil {
@@ -193,7 +202,7 @@ func begin(o Options) (*Boot, error) {
 		report.Console.Close()
 		return nil, err
 	}
-	return &Boot{Options: o, journal: j, report: report, begun: time.Now()}, nil
+	return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State}, nil
 }
 
 // newBoot is a Boot that only looks: it makes no state folder, reports to nobody, and a state that
@@ -213,59 +222,7 @@ func newBoot(o Options) (*Boot, error) {
 
 // again is the next attempt, which knows nothing of this one but the journal.
 func (b *Boot) again() *Boot {
-	return &Boot{Options: b.Options, journal: b.journal, report: b.report, begun: time.Now()}
-}
-
-// bringUp is one attempt, from start to ready.
-func (b *Boot) bringUp(ctx context.Context) error {
-	unlock, err := b.turn(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
-	defer cancel()
-	settled := b.journal.stands()
-	if !settled {
-		b.journal.Attempt++
-		go func() {
-			select {
-			case <-b.imds.Asked():
-				b.Runner.Warm(ctx)
-			case <-ctx.Done():
-			}
-		}()
-	}
-	if err := b.through(ctx, phases[:1], settled); err != nil {
-		return err
-	}
-	switch stood := b.journal.Phase; { // another instance's standing is none: discover sees to that
-	case stood == health.Ready && b.joined(ctx):
-		b.report.Ready(b.journal.State, true)
-		return nil
-	case stood == health.Draining: // cut off, or what was to be removed was left behind
-		n := notice{why: "left behind", goes: true}
-		if until := b.journal.DrainUntil; until != nil && time.Now().Before(*until) { // the daemon was restarted meanwhile
-			n.wait, n.by = true, until.Add(margin)
-		}
-		if err := b.depart(ctx, n); err != nil || !b.Once {
-			return err
-		}
-		b.journal.again()
-	case stood == health.Removed && !b.Once:
-		b.report.Removed(b.journal.State)
-		return nil
-	case settled:
-		b.journal.again()
-	}
-	if err := b.through(ctx, phases[1:], false); err != nil {
-		return err
-	}
-	if err := b.journal.ready(); err != nil {
-		return err
-	}
-	b.report.Ready(b.journal.State, false)
-	return nil
+	return &Boot{Options: b.Options, journal: b.journal, report: b.report, begun: time.Now(), stood: b.journal.State}
 }
 
 // configure reads the configuration and makes what follows from it.
@@ -314,48 +271,4 @@ func (b *Boot) serveHealth(ctx context.Context, s *health.Server) {
 		f := fault.From(err)
 		b.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
 	}
-}
-
-// turn waits for this run's turn: one at a time works on a VM.
-func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
-	c := b.Config
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, errDeadline)
-	defer cancel()
-	var lock *os.File
-	err = b.retry(ctx, health.Waiting, func() (err error) {
-		lock, err = b.journal.lock()
-		return err
-	}, func(int) { b.drop() })
-	if err != nil {
-		return nil, err
-	}
-	if err := b.journal.reload(); err != nil { // another run may have worked meanwhile
-		_ = lock.Close()
-		return nil, err
-	}
-	return func() {
-		_ = b.journal.settled()
-		_ = lock.Close()
-	}, nil
-}
-
-// failed records why an attempt failed. A configuration that is refused says nothing of a VM that is
-// ready: its agent goes on, and it stays ready with an error beside. A VM that leaves or has left is
-// not made to join by a failure.
-func (b *Boot) failed(err error) error {
-	f := fault.From(err)
-	b.report.Failed(b.journal.at(), f)
-	record := b.journal.failed
-	switch b.journal.Phase {
-	case health.Draining, health.Removed:
-		record = b.journal.besides
-	case health.Ready:
-		if f.Class == fault.Config {
-			record = b.journal.besides
-		}
-	}
-	if e := record(f, b.Redactor.Redact); e != nil {
-		b.Log.WithError(e).Error("the failure could not be recorded")
-	}
-	return f
 }

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -29,7 +30,7 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 	d := b.Config.Drain
 	now := time.Now()
 	end := now.Add(d.Timeout + afterEnd)
-	b.drainUntil, b.disabled = now, false
+	b.drainUntil, b.disabled, b.local = now, false, n.local
 	if n.wait && d.Enabled {
 		b.drainUntil = now.Add(d.Timeout)
 	}
@@ -71,17 +72,23 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 // stays undoes what was begun on a VM that does not have to go, if its agent still runs: it takes jobs
 // again and stands where it stood.
 func (b *Boot) stays(ctx context.Context, before health.State, err error) bool {
-	if running, _ := b.Runner.Running(before.Agent.Service); !running || before.Phase != health.Ready {
+	if before.Phase != health.Ready || !b.agentRuns() {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)
-	defer cancel()
-	if c, p, there, e := b.registered(ctx); e == nil && there != nil && !there.Enabled {
-		if e := c.Enable(ctx, p, there, true); e != nil {
-			b.Log.WithError(e).Warn("the agent stays disabled: enable it in Azure DevOps")
+	drained := b.journal.Agent.Drained
+	b.journal.State = before
+	b.journal.Agent.Drained = drained
+	if drained {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)
+		defer cancel()
+		if c, p, there, e := b.registered(ctx); e == nil && there != nil {
+			b.Place = p
+			b.noteEnabled(ctx, c, there)
+		}
+		if b.journal.Agent.Drained {
+			b.Log.Warn("the agent stays disabled: enable it in Azure DevOps, or restart the daemon when Azure DevOps answers")
 		}
 	}
-	b.journal.State = before
 	if e := b.journal.besides(fault.From(err), b.Redactor.Redact); e != nil {
 		b.Log.WithError(e).Error("the failure could not be recorded")
 	}
@@ -132,54 +139,73 @@ func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 }
 
 // withdraw takes the agent that the journal names out of its target: it gets no new job, a running one
-// is waited for until b.drainUntil, then its service goes and the server removes it.
+// is waited for until b.drainUntil, then its service goes and the server removes it. A job is waited for whatever
+// the server says, and the server removes this VM's own agent only.
 func (b *Boot) withdraw(ctx context.Context) error {
-	ours := b.journal.Agent
-	if ours.ID == 0 {
-		return b.Runner.Remove(ours.Service)
-	}
-	if b.disabled && b.worksOn() {
+	known := b.journal.Agent
+	if (b.disabled || b.local || known.ID == 0) && b.worksOn() {
 		b.drop() // a fresh one is fetched when the job has ended
-		return working(ours.Name)
+		return working(known.Name)
+	}
+	if b.local || known.ID == 0 {
+		return b.Runner.Remove(known.Service)
 	}
 	c, place, there, err := b.registered(ctx)
 	if err != nil {
 		return err
 	}
-	if there != nil {
-		if there.Enabled {
-			if err := c.Enable(ctx, place, there, false); err != nil {
-				return err
-			}
-			there.Enabled = false
-			b.Log.WithField("agent", there.Name).Info("the agent takes no new jobs")
+	if there == nil {
+		if b.worksOn() {
+			return working(known.Name)
 		}
-		b.disabled = true
-		if time.Now().Before(b.drainUntil) {
-			busy, err := c.Busy(ctx, place, there)
-			if err != nil {
-				return err
-			}
-			if busy || b.Runner.Working(ours.Service) {
-				return working(there.Name).Retry(pollServer)
-			}
-		}
+		return b.Runner.Remove(known.Service)
 	}
-	if err := b.Runner.Remove(ours.Service); err != nil {
+	if err := b.quiet(ctx, c, place, there); err != nil {
 		return err
 	}
-	if there == nil {
-		return nil
+	if err := b.Runner.Remove(known.Service); err != nil {
+		return err
 	}
 	if err := c.Delete(ctx, place, there); err != nil {
 		return err
 	}
-	if left, err := c.Agent(ctx, place, ours.Name); err != nil {
+	switch _, err := c.ByID(ctx, place, there.ID); {
+	case err == nil:
+		return fault.New(fault.Target, "the server removed the agent %s and still shows it", known.Name).Passing().Hint("It is asked again by itself.")
+	case !errors.Is(err, devops.ErrGone):
 		return err
-	} else if left != nil && left.ID == there.ID {
-		return fault.New(fault.Target, "the server removed the agent %s and still shows it", ours.Name).Passing().Hint("It is asked again by itself.")
 	}
-	b.Log.WithFields(logrus.Fields{"agent": ours.Name, "id": ours.ID, "target": place.String()}).Info("the agent is removed from Azure DevOps")
+	b.Log.WithFields(logrus.Fields{"agent": known.Name, "id": known.ID, "target": place.String()}).Info("the agent is removed from Azure DevOps")
+	return nil
+}
+
+// quiet lets this VM's agent take no new job, and waits for the running one until b.drainUntil.
+func (b *Boot) quiet(ctx context.Context, c *devops.Client, place devops.Place, there *devops.Agent) error {
+	if there.Enabled {
+		b.journal.Agent.Drained = true // on disk before: who is cut off here enables it when it joins
+		if err := b.journal.write(); err != nil {
+			return err
+		}
+		if err := c.Enable(ctx, place, there, false); err != nil {
+			return err
+		}
+		there.Enabled = false
+		b.Log.WithField("agent", there.Name).Info("the agent takes no new jobs")
+	}
+	b.disabled = true
+	if !time.Now().Before(b.drainUntil) {
+		return nil
+	}
+	now, err := c.ByID(ctx, place, there.ID)
+	if errors.Is(err, devops.ErrGone) {
+		now, err = &devops.Agent{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	if now.Busy || b.Runner.Working(b.journal.Agent.Service) {
+		return working(there.Name).Retry(pollServer)
+	}
 	return nil
 }
 
@@ -191,38 +217,51 @@ type found struct {
 }
 
 // registered looks for the agent of the journal where the journal says it is, which the configuration
-// may no longer name. there is nil if it stands no more. Asked again, it answers from memory.
+// may no longer name. there is nil only if the server says that it is gone, or that it is another VM's by now; what is
+// not found by name or not shown is an error. Asked again, it answers from memory.
 func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place, there *devops.Agent, err error) {
 	if f := b.found; f != nil {
 		return f.client, f.place, f.there, nil
 	}
-	defer func() {
-		if err == nil {
-			b.found = &found{c, p, there}
-		}
-	}()
-	t := b.journal.Target
 	if c, err = b.devops(ctx); err != nil {
 		return nil, p, nil, err
 	}
-	if t.URL != b.Config.Server.Base {
-		c = devops.New(t.URL, t.URL, b.client, b.opens())
+	if at := b.journal.Target.URL; at != b.Config.Server.Base {
+		c = devops.New(at, at, b.client, b.opens())
 	}
-	if p, err = c.Find(ctx, devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name}); err == nil {
-		there, err = c.Agent(ctx, p, b.journal.Agent.Name)
+	if p, err = b.placed(ctx, c); err != nil {
+		return c, p, nil, err
 	}
-	if f := fault.From(err); err != nil && f.Class == fault.Target { // a target that is gone has no agent
-		return c, p, nil, nil
-	}
-	if there != nil && there.ID != b.journal.Agent.ID { // somebody else's by now
+	there, err = c.ByID(ctx, p, b.journal.Agent.ID)
+	switch {
+	case errors.Is(err, devops.ErrGone):
 		there = nil
+	case err != nil:
+		return c, p, nil, err
+	case b.whose(there) == anotherVM:
+		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "instance": there.InstanceID}).
+			Warn("another VM has taken this VM's agent over: it is left alone, and this VM leaves")
+		there = nil
+	case b.whose(there) == nobodyKnows:
+		return c, p, nil, unclear(p, there)
+	default:
+		if there.ResourceID == 0 {
+			there.ResourceID = b.journal.Agent.ResourceID
+		}
 	}
-	return c, p, there, err
+	b.found = &found{c, p, there}
+	return c, p, there, nil
 }
 
-// Deregister is the command: drain, remove from Azure DevOps, remove the agent's service. With now, a
-// running job is not waited for. done is false if nothing was registered.
-func Deregister(ctx context.Context, o Options, now bool) (done bool, err error) {
+// A Leaving says how an operator wants this VM to leave.
+type Leaving struct {
+	Now   bool // a running job is not waited for
+	Local bool // the server is not asked: what stands there stays
+}
+
+// Deregister is the command: drain, remove from Azure DevOps, remove the agent's service. done is false if nothing was
+// registered.
+func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err error) {
 	b, err := begin(o)
 	if err != nil {
 		return false, err
@@ -245,5 +284,5 @@ func Deregister(ctx context.Context, o Options, now bool) (done bool, err error)
 	if b.journal.Agent.ID == 0 || b.journal.Phase == health.Removed {
 		return false, nil
 	}
-	return true, b.depart(ctx, notice{why: "deregister", wait: !now})
+	return true, b.depart(ctx, notice{why: "deregister", wait: !how.Now, local: how.Local})
 }

@@ -28,7 +28,13 @@ type pool struct {
 	deleted  time.Duration
 	enabled  bool
 	requests int
+
+	standsOn string // the instance that the agent shows; "" = this VM's, "-" = none
+	renamed  bool   // the pool has another name
+	hidden   bool   // the PAT's owner may not view the pool
 }
+
+const thisInstance = "5c7a1b1e-0001-4d3a-9a00-000000000001"
 
 func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.requests++
@@ -43,19 +49,41 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	list := func(items ...any) (*http.Response, error) { return answer(200, map[string]any{"value": items}) }
-	body := map[string]any{"id": 7, "name": "web-1", "status": "online", "enabled": p.enabled}
+	standsOn := p.standsOn
+	if standsOn == "" {
+		standsOn = thisInstance
+	}
+	body := map[string]any{"id": 7, "name": "web-1", "status": "online", "enabled": p.enabled,
+		"systemCapabilities": map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": standsOn}}
 	if since < p.jobEnds {
 		body["assignedRequest"] = map[string]any{"requestId": 1}
 	}
+	if standsOn == "-" {
+		delete(body, "systemCapabilities")
+	}
 	switch path := r.URL.Path; {
+	case strings.HasSuffix(path, "/connectionData"):
+		return answer(200, map[string]any{"authenticatedUser": map[string]any{"id": "1", "providerDisplayName": "Build"}})
+	case strings.HasSuffix(path, "/pools") && p.renamed:
+		return list()
 	case strings.HasSuffix(path, "/pools"):
 		return list(map[string]any{"id": 1, "name": "Default"})
+	case strings.Contains(path, "/pools/1") && p.hidden:
+		return answer(404, map[string]any{"typeKey": "TaskAgentPoolNotFoundException"})
+	case strings.HasSuffix(path, "/pools/1"):
+		return answer(200, map[string]any{"id": 1, "name": "Default"})
+	case strings.HasSuffix(path, "/agents/7") && p.deleted >= 0 && r.Method != http.MethodDelete:
+		return answer(404, map[string]any{"typeKey": "TaskAgentNotFoundException"})
 	case strings.HasSuffix(path, "/agents") && p.deleted >= 0:
 		return list()
 	case strings.HasSuffix(path, "/agents"):
 		return list(body)
 	case r.Method == http.MethodPatch:
-		p.enabled, p.disabled = false, since
+		var b struct{ Enabled bool }
+		_ = json.NewDecoder(r.Body).Decode(&b)
+		if p.enabled = b.Enabled; !b.Enabled {
+			p.disabled = since
+		}
 		return answer(200, body)
 	case r.Method == http.MethodDelete:
 		p.deleted = since
@@ -76,8 +104,9 @@ func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
 		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}}
 	b.client = &http.Client{Transport: p}
 	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir()}, Process: true, State: b.journal.dir}
-	b.journal.InstanceID = "5c7a1b1e-0001-4d3a-9a00-000000000001"
+	b.VM.VMID, b.journal.InstanceID = thisInstance, thisInstance
 	b.journal.Target, b.journal.Agent = b.target(), health.Agent{Name: "web-1", ID: 7}
+	b.journal.Target.ID, b.journal.Target.PoolID = 1, 1
 	if err := b.journal.ready(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,8 +263,11 @@ func TestScheduledEventsAreHeard(t *testing.T) {
 			return 1, []azure.Event{event("Terminate", 5*time.Minute, false, "WEB_1")}, nil
 		}, "Terminate", 2 * time.Minute, true, true},
 		{"spot", 0, func(time.Duration) (int, []azure.Event, error) {
-			return 1, []azure.Event{event("Preempt", 30*time.Second, false, "web_0", "web_1")}, nil
+			return 1, []azure.Event{event("Preempt", 30*time.Second, false, "web_1")}, nil
 		}, "Preempt", 0, false, true},
+		{"for two: the other VM's is not ours to acknowledge", 0, func(time.Duration) (int, []azure.Event, error) {
+			return 1, []azure.Event{event("Terminate", 5*time.Minute, false, "web_0", "web_1")}, nil
+		}, "Terminate", 0, true, false},
 		{"under way already", 0, func(time.Duration) (int, []azure.Event, error) {
 			return 1, []azure.Event{event("Terminate", 0, true, "web_1")}, nil
 		}, "Terminate", 0, false, false},

@@ -130,8 +130,13 @@ func (x *examination) azure(ctx context.Context) {
 		if err != nil {
 			return "", err
 		}
+		b.Place = p
 		_, err = b.mayTake(there)
-		return fmt.Sprintf("%s; the name %s", p, b.Agent), err
+		detail := fmt.Sprintf("%s; the name %s", p, b.Agent)
+		if there != nil && !there.Enabled {
+			detail += ", whose agent is disabled in Azure DevOps: it takes no job until somebody enables it there"
+		}
+		return detail, err
 	})
 }
 

@@ -174,7 +174,7 @@ func play(t *testing.T, dir string, r *rand.Rand) {
 	}
 	run := func(ctx context.Context, o bootstrap.Options) error { return bootstrap.Run(ctx, o) }
 	leave := func(ctx context.Context, o bootstrap.Options) error {
-		_, err := bootstrap.Deregister(ctx, o, true)
+		_, err := bootstrap.Deregister(ctx, o, bootstrap.Leaving{Now: true})
 		return err
 	}
 	var story []string

@@ -14,6 +14,7 @@ type notice struct {
 	why         string
 	goes        bool      // the VM goes, whether it can leave Azure DevOps or not
 	wait        bool      // a running job is waited for
+	local       bool      // Azure DevOps is not asked
 	by          time.Time // when the VM goes whatever we do; zero = not known
 	acknowledge func(context.Context) error
 }
@@ -66,7 +67,12 @@ func (s scheduledEvents) listen(ctx context.Context, heard chan<- notice) {
 				n := notice{why: e.Type, goes: true, by: e.NotBefore}
 				if !e.Started { // else it is under way: no time is left, and nothing to answer
 					n.wait = e.Type == "Terminate"
-					n.acknowledge = func(ctx context.Context) error { return s.imds.Acknowledge(ctx, e.ID) }
+					if len(e.Resources) == 1 { // else the platform would go on with the other VMs as well
+						n.acknowledge = func(ctx context.Context) error { return s.imds.Acknowledge(ctx, e.ID) }
+					} else {
+						s.log.WithFields(logrus.Fields{"event": e.Type, "id": e.ID, "vms": e.Resources}).
+							Info("the event concerns other VMs as well: it is not acknowledged, and comes at its time")
+					}
 				}
 				heard <- n
 				return

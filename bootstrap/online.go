@@ -25,13 +25,13 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	}
 	before := time.Now()
 	runs := false
-	if !b.enrolled { // else config.sh has just ended
+	if !b.fresh { // else config.sh has just ended
 		runs, _ = b.Runner.Running(b.journal.Agent.Service)
 	}
 	if !runs {
 		b.started = before
 	}
-	b.enrolled = false
+	b.fresh = false
 	name, err := b.Runner.Start(b.service(), b.network.CAFile)
 	b.journal.Agent.Service = name
 	if err != nil {
@@ -90,13 +90,6 @@ func (b *Boot) listen(ctx context.Context) (heard bool) {
 	return heard
 }
 
-// ours reports whether an agent on the server stands on this VM: of two VMs with one name, the second to register
-// takes the first one's agent over, with its ID. One that does not say where it stands is taken as ours.
-func (b *Boot) ours(ctx context.Context, c *devops.Client, a *devops.Agent) bool {
-	c.Identify(ctx, b.Place, a)
-	return a.InstanceID == "" || a.InstanceID == b.VM.VMID
-}
-
 // notOnline is the fault of an agent that does not show online, and whether it runs at all.
 func (b *Boot) notOnline() (running bool, f *fault.Error) {
 	running, state := b.Runner.Running(b.journal.Agent.Service)
@@ -115,16 +108,21 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.Agent(ctx, b.Place, b.Agent)
+	ask := c.Agent
+	if heard { // by this VM's own key: it is this VM's
+		ask = c.Shown
+	}
+	a, err := ask(ctx, b.Place, b.Agent)
 	switch {
 	case err != nil:
 		return nil, err
 	case a == nil:
-		return nil, fault.New(fault.Service, "the agent %s is gone from the server", b.Agent).Hint("Somebody removed it while the VM was joining; run again, and it is registered anew.")
-	case a.Online && !heard && !b.ours(ctx, c, a):
+		return nil, fault.New(fault.Service, "the server does not show the agent %s in the %s", b.Agent, b.Place).
+			Hint("Somebody removed it while the VM was joining, or took the PAT's owner the right to see it; run again.")
+	case a.ID != b.journal.Agent.ID || !heard && b.whose(a) == anotherVM:
 		return nil, b.taken(a)
 	case a.Online:
-		b.journal.Agent.Version = a.Version
+		b.confirmed(ctx, c, a)
 		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil
 	}
 	running, notYet := b.notOnline()
@@ -138,4 +136,13 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		}
 	}
 	return nil, notYet.Passing().Retry(min(100*time.Millisecond+waited/4, 4*time.Second))
+}
+
+// confirmed notes by what the agent is known from now on.
+func (b *Boot) confirmed(ctx context.Context, c *devops.Client, a *devops.Agent) {
+	b.journal.Agent.Version, b.journal.Agent.ResourceID = a.Version, a.ResourceID
+	if pool, err := c.Pool(ctx, b.Place); err == nil { // an environment's has just been made, or has stood before
+		b.Place.PoolID, b.journal.Target.PoolID = pool, pool
+	}
+	b.noteEnabled(ctx, c, a)
 }

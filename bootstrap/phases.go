@@ -78,8 +78,8 @@ func (b *Boot) target() health.Target {
 	return health.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name(), URL: b.Config.Server.Base}
 }
 
-// found is the configured target as it was found.
-func (b *Boot) found() health.Target {
+// joining is the configured target with the IDs that it was found by.
+func (b *Boot) joining() health.Target {
 	t := b.target()
 	t.ProjectID, t.ID, t.PoolID = b.Place.ProjectID, b.Place.ID, b.Place.PoolID
 	return t

@@ -27,7 +27,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	if b.enrolled(there) {
-		b.journal.Target = b.found()
+		b.journal.Target = b.joining()
 		b.setTags(ctx, c)
 		return logrus.Fields{"agent": b.Agent, "id": there.ID}, nil
 	}
@@ -43,7 +43,29 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.leaveFormer(ctx); err != nil {
 		return nil, err
 	}
+	if err := b.restsHere(ctx, c, there); err != nil {
+		return nil, err
+	}
 	return b.enrol(ctx, there, replace)
+}
+
+// move takes the VM out of its former target, if another one is configured and the VM can join that.
+func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	if b.samePlace() && b.journal.Agent.Name == b.Agent {
+		return logrus.Fields{"agent": b.Agent}, nil
+	}
+	c, err := b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there, err := c.Agent(ctx, b.Place, b.Agent)
+	if err == nil {
+		_, err = b.mayTake(there)
+	}
+	if err == nil {
+		err = b.leaveFormer(ctx)
+	}
+	return logrus.Fields{"agent": b.Agent}, err
 }
 
 // enrolled reports whether the agent that stands under our name is this VM's, by a registration that is whole: there is
@@ -66,11 +88,10 @@ func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
 		return nil
 	}
 	switch a, err := c.ByID(ctx, b.Place, known.ID); {
+	case err == nil && b.whose(a) == thisVM: // a VM resource was deleted and left its agent in the pool, where config.sh would meet it
+		return c.Delete(ctx, b.Place, a)
 	case err == nil:
-		if b.whose(a) == anotherVM {
-			return b.taken(a)
-		}
-		return nil // a VM resource that was deleted, and left its agent in the pool
+		return b.taken(a)
 	case !errors.Is(err, devops.ErrGone):
 		return err
 	}
@@ -83,13 +104,10 @@ func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
 
 // enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it begins.
 func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (logrus.Fields, error) {
-	if b.worksOn() { // a registration that is not whole can still run a job
-		return nil, working(b.journal.Agent.Name)
-	}
 	existing, drained := 0, false
 	if there != nil {
 		existing = there.ID
-		drained = !there.Enabled && (b.whose(there) == anotherVM || b.journal.Agent.Drained)
+		drained = !there.Enabled && (b.whose(there) != thisVM || b.journal.Agent.Drained)
 		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
 	}
 	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
@@ -112,7 +130,7 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	if err != nil {
 		return nil, err
 	}
-	b.journal.Target = b.found()
+	b.journal.Target = b.joining()
 	b.journal.Agent = health.Agent{Name: b.Agent, ID: id, Drained: b.journal.Registering.Drained}
 	b.journal.Registering = nil
 	b.fresh = true
@@ -171,12 +189,32 @@ func (b *Boot) leaveFormer(ctx context.Context) error {
 	if b.journal.Agent.ID == 0 || b.samePlace() && b.journal.Agent.Name == b.Agent {
 		return nil
 	}
-	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {
-		b.drainUntil = time.Now().Add(b.Config.Drain.Timeout)
-	}
+	b.beginDrain()
 	if err := b.withdraw(ctx); err != nil {
 		return err
 	}
 	b.journal.Agent, b.journal.Target = health.Agent{}, health.Target{}
 	return b.journal.write()
+}
+
+// beginDrain sets until when a job is waited for, once an attempt.
+func (b *Boot) beginDrain() {
+	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {
+		b.drainUntil = time.Now().Add(b.Config.Drain.Timeout)
+	}
+}
+
+// restsHere waits for the job of an agent that is to be registered anew where it stands: its service is about to stop.
+func (b *Boot) restsHere(ctx context.Context, c *devops.Client, there *devops.Agent) error {
+	if b.journal.Agent.ID == 0 || !b.agentRuns() {
+		return nil
+	}
+	b.beginDrain()
+	if there == nil || b.whose(there) != thisVM {
+		if b.worksOn() {
+			return working(b.journal.Agent.Name)
+		}
+		return nil
+	}
+	return b.quiet(ctx, c, b.Place, there)
 }

@@ -61,6 +61,9 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 		if phase == health.Waiting { // the state is another run's to write
 			return
 		}
+		if b.journal.Phase == health.Ready && b.agentRuns() { // what is waited for does not touch it
+			b.report.Live.Assert()
+		}
 		if err := b.journal.stumbled(last, b.Redactor.Redact); err != nil {
 			b.Log.WithError(err).Warn("the state could not be written")
 		}

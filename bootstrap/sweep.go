@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -113,15 +114,14 @@ func (s Sweeping) gone(a *devops.Agent, now time.Time) (bool, string) {
 // sweepAway removes an agent, if a second look finds it unchanged: its VM may have come back.
 func (b *Boot) sweepAway(ctx context.Context, a *devops.Agent, line *Swept) {
 	err := b.patiently(ctx, func(c *devops.Client) error {
-		there, err := c.Agent(ctx, b.Place, a.Name)
-		c.Identify(ctx, b.Place, there)
+		there, err := c.ByID(ctx, b.Place, a.ID)
 		switch {
-		case err != nil:
-			return err
-		case there == nil || there.ID != a.ID:
+		case errors.Is(err, devops.ErrGone):
 			line.Fate, line.Why = Kept, "gone by itself meanwhile"
 			return nil
-		case there.Online || there.InstanceID != a.InstanceID:
+		case err != nil:
+			return err
+		case !there.Offline || there.InstanceID != a.InstanceID:
 			line.Fate, line.Why = Kept, "came back meanwhile"
 			return nil
 		}

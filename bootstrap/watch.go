@@ -18,9 +18,9 @@ const (
 )
 
 // watch stays with a VM that is ready, or has left, until ctx ends or another attempt is due: the
-// configuration changed, or the agent is down and needs more than its service manager: then fell is true,
-// but not before notBefore. It holds no PAT.
-func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore time.Time) (fell bool) {
+// configuration changed, the last one failed and is due again, or the agent is down and needs more than its service
+// manager: then fell is true, but not before notBefore. It holds no PAT.
+func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore time.Time, due <-chan time.Time) (fell bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	debug.FreeOSMemory() // from here on little is needed, and what the PAT left in memory is not
@@ -47,6 +47,8 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 			if err := b.leaveNow(n); err == nil || b.journal.Phase == health.Draining {
 				continue // from now on there is nothing to watch but the end
 			}
+			return false
+		case <-due:
 			return false
 		case <-reload:
 			if b.accepts() {

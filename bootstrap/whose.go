@@ -59,7 +59,7 @@ func (b *Boot) taken(by *devops.Agent) *fault.Error {
 
 // unclear is the fault of an agent of which nobody knows whose it is.
 func unclear(p devops.Place, a *devops.Agent) *fault.Error {
-	return fault.New(fault.Target, "the agent %s (ID %d) in the %s does not show on which VM it stands, so nothing is done to it", a.Name, a.ID, b.Place).
+	return fault.New(fault.Target, "the agent %s (ID %d) in the %s does not show on which VM it stands, so nothing is done to it", a.Name, a.ID, p).
 		Hint("Another machine has taken its name over by other means, or its .env lost the line %s. If it is this VM's, "+
 			"remove it in Azure DevOps by hand; azp-bootstrap deregister --local forgets it on this VM.", devops.InstanceIDCapability)
 }

@@ -159,12 +159,12 @@ func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 	}
 	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "TaskAgentNotFound") {
 		if e := c.shows(ctx, p); e != nil {
-			return nil, c.unseen(e, p)
+			return nil, c.unseen(ctx, e, p)
 		}
 		return nil, fault.New(fault.Target, "the agent with ID %d is gone from the %s", id, p).Because(ErrGone)
 	}
 	if err != nil {
-		return nil, c.unseen(err, p)
+		return nil, c.unseen(ctx, err, p)
 	}
 	resource := 0
 	if p.Kind == Pool {
@@ -187,7 +187,10 @@ func (c *Client) shows(ctx context.Context, p Place) error {
 }
 
 // unseen explains why an agent cannot be looked at. Not found is not gone.
-func (c *Client) unseen(err error, p Place) error {
+func (c *Client) unseen(ctx context.Context, err error, p Place) error {
+	if e := c.rejected(ctx, err); e != nil {
+		return e
+	}
 	return c.explain(err, "looking at an agent of the "+p.String(), func(r *refusal) *fault.Error {
 		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") || strings.Contains(r.Type, "DoesNotExist") {
 			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).

@@ -3,6 +3,7 @@ package devops
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -149,30 +150,102 @@ func TestAgent(t *testing.T) {
 	for _, c := range []struct{ kind, body string }{
 		{Pool, `{"value":[{"id":7,"name":"web-1","status":"online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}]}`},
 		{DeploymentGroup, `{"value":[{"id":3,"agent":{"id":7,"name":"web-1","status":"Online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}}]}`},
-		{Environment, `{"value":[{"id":3,"name":"web-1","agent":{"id":7,"name":"web-1","status":"online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}}]}`},
+		{Environment, `{"value":[{"id":3,"name":"web-1","agent":{"id":7,"name":"web-1","status":"online","version":"4.1.0"}}]}`},
 	} {
-		a, err := server(t, func(*http.Request) (int, string) { return 200, c.body }).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "WEB-1")
+		// An environment's own answer has no capabilities: the pool behind it is asked.
+		answers := func(r *http.Request) (int, string) {
+			switch path := r.URL.Path; {
+			case strings.HasSuffix(path, "/virtualmachines/pool"):
+				return 200, `{"id":30}`
+			case strings.HasSuffix(path, "/pools/30/agents/7"):
+				return 200, `{"id":7,"name":"web-1","status":"online","version":"4.1.0","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"` + id + `"}}`
+			}
+			return 200, c.body
+		}
+		a, err := server(t, answers).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "WEB-1")
 		if err != nil || a == nil || a.ID != 7 || !a.Online || a.InstanceID != strings.ToLower(id) {
 			t.Errorf("%s: got %+v, %v", c.kind, a, err)
 		}
-		a, err = server(t, func(*http.Request) (int, string) { return 200, c.body }).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "web")
+		a, err = server(t, answers).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "web")
 		if err != nil || a != nil {
 			t.Errorf("%s: part of a name found %+v, %v", c.kind, a, err)
 		}
 	}
 }
 
+// What the server answers to a removal; whether the agent is gone, ByID says.
 func TestDelete(t *testing.T) {
-	for status, ok := range map[int]bool{200: true, 204: true, 404: true, 403: false, 500: false} {
+	for _, c := range []struct {
+		status int
+		body   string
+		asked  string // last
+		class  fault.Class
+		waits  bool
+	}{
+		{200, "", "/environments/1/providers/virtualmachines/3", fault.Class{}, false},
+		{204, "", "/environments/1/providers/virtualmachines/3", fault.Class{}, false},
+		{404, `{"typeKey":"VirtualMachineResourceNotFoundException"}`, "/pools/30/agents/7", fault.Class{}, false}, // its agent may have stayed
+		{500, `{"typeKey":"VirtualMachineResourceNotFoundException"}`, "/pools/30/agents/7", fault.Class{}, false},
+		{403, `{"typeKey":"AccessDeniedException"}`, "/environments/1/providers/virtualmachines/3", fault.Scope, false},
+		{500, `{"typeKey":"AccessDeniedException"}`, "/environments/1/providers/virtualmachines/3", fault.Scope, false},
+		{400, `{"typeKey":"TaskAgentJobStillRunningException"}`, "/environments/1/providers/virtualmachines/3", fault.Service, true},
+		{500, `{"typeKey":"TaskAgentJobStillRunningException"}`, "/environments/1/providers/virtualmachines/3", fault.Service, true},
+		{500, "", "/environments/1/providers/virtualmachines/3", fault.Network, true},
+	} {
+		asked := ""
 		err := server(t, func(r *http.Request) (int, string) {
-			if r.Method != http.MethodDelete || !strings.Contains(r.URL.Path, "/environments/1/providers/virtualmachines/3") {
-				t.Errorf("got %s %s", r.Method, r.URL.Path)
-			}
-			return status, ""
-		}).Delete(context.Background(), Place{Target: Target{Environment, "Shop", "x"}, ID: 1, area: "pipelines"}, &Agent{ID: 7, ResourceID: 3})
-		if (err == nil) != ok {
-			t.Errorf("%d: %v", status, err)
+			asked = r.Method + " " + r.URL.Path
+			return c.status, c.body
+		}).Delete(t.Context(), Place{Target: Target{Environment, "Shop", "x"}, ID: 1, PoolID: 30}, &Agent{ID: 7, ResourceID: 3})
+		f := fault.From(err)
+		if (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Wait != c.waits) || !strings.HasPrefix(asked, "DELETE ") || !strings.HasSuffix(asked, c.asked) {
+			t.Errorf("%d %s: asked %s: %v", c.status, c.body, asked, err)
 		}
+	}
+}
+
+// Gone is only what the server itself says does not exist, while it shows the pool: law of the house.
+func TestOnlyTheServersWordMeansGone(t *testing.T) {
+	const agentGone, poolGone = `{"typeKey":"TaskAgentNotFoundException"}`, `{"typeKey":"TaskAgentPoolNotFoundException"}`
+	for name, c := range map[string]struct {
+		agent, pool int
+		body, shown string
+		gone, waits bool
+		class       fault.Class
+	}{
+		"the ID is not in a pool that is shown":    {404, 200, agentGone, `{"id":30,"name":"Default"}`, true, false, fault.Target},
+		"the same, as 500":                         {500, 200, agentGone, `{"id":30,"name":"Default"}`, true, false, fault.Target},
+		"neither the agent nor the pool is shown":  {404, 404, agentGone, poolGone, false, false, fault.Target},
+		"the pool's answer is empty":               {404, 200, agentGone, `null`, false, false, fault.Target},
+		"the pool is not found":                    {404, 404, poolGone, poolGone, false, false, fault.Target},
+		"no word about what is not found":          {404, 200, ``, `{"id":30}`, false, false, fault.Target},
+		"a page":                                   {404, 200, signIn, `{"id":30}`, false, false, fault.Target},
+		"the pool's answer is another pool":        {404, 200, agentGone, `{"id":31}`, false, false, fault.Target},
+		"the server fails when the pool is asked":  {404, 503, agentGone, ``, false, true, fault.Network},
+		"the server fails":                         {503, 200, ``, `{"id":30}`, false, true, fault.Network},
+		"access is denied":                         {403, 200, `{"typeKey":"AccessDeniedException"}`, `{"id":30}`, false, false, fault.Scope},
+		"access to the pool is denied, and as 500": {404, 500, agentGone, `{"typeKey":"AccessDeniedException"}`, false, false, fault.Scope},
+	} {
+		for _, p := range []Place{{Target: Target{Pool, "", "x"}, ID: 30, PoolID: 30}, {Target: Target{DeploymentGroup, "Shop", "x"}, ID: 1, PoolID: 30}, {Target: Target{Environment, "Shop", "x"}, ID: 1, PoolID: 30}} {
+			_, err := server(t, known(func(r *http.Request) (int, string) {
+				if strings.HasSuffix(r.URL.Path, "/pools/30/agents/7") {
+					return c.agent, c.body
+				}
+				return c.pool, c.shown
+			})).ByID(t.Context(), p, 7)
+			if f := fault.From(err); err == nil || errors.Is(err, ErrGone) != c.gone || f.Class != c.class || f.Wait != c.waits || !c.gone && f.Advice == "" {
+				t.Errorf("%s, %s: gone %v: %v", name, p.Kind, errors.Is(err, ErrGone), err)
+			}
+		}
+	}
+}
+
+// An agent without a status is one that the credential may not look at: neither online nor offline, and enabled as far as
+// anybody knows.
+func TestAnAgentThatIsNotShown(t *testing.T) {
+	a := agentBody{ID: 7, Name: "web-1"}.agent(3)
+	if a.Online || a.Offline || !a.Enabled {
+		t.Errorf("%+v", a)
 	}
 }
 

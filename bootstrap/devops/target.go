@@ -116,12 +116,20 @@ func (c *Client) scopeMissing(t Target, what string) *fault.Error {
 // tells. When all is well nobody asks it: under throttling each request counts.
 func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 	p, err := c.find(ctx, t)
-	if r, refused := err.(*refusal); refused && !fault.PassingStatus(r.Status) {
-		if _, err := c.WhoAmI(ctx); err != nil {
-			return p, err
-		}
+	if e := c.rejected(ctx, err); e != nil {
+		return p, e
 	}
 	return p, c.explain(err, "looking for the "+t.String(), c.known(t, "read"))
+}
+
+// rejected tells whether a refusal is one of the credential or the organization rather than of what was asked for.
+func (c *Client) rejected(ctx context.Context, err error) error {
+	r, refused := err.(*refusal)
+	if !refused || fault.PassingStatus(r.Status) {
+		return nil
+	}
+	_, err = c.WhoAmI(ctx)
+	return err
 }
 
 func (c *Client) find(ctx context.Context, t Target) (Place, error) {

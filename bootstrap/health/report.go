@@ -87,6 +87,13 @@ func (r *Reporter) Failed(phase string, f *fault.Error) {
 	r.status("failed (%s): %s", f.Class.Code, f)
 }
 
+// StaysReady says that an attempt failed on a VM that is ready, and whose agent runs on.
+func (r *Reporter) StaysReady(s State, f *fault.Error) {
+	r.Live.Set(s)
+	r.Live.Assert()
+	r.status("ready: agent %s (ID %d) runs, but (%s): %s", s.Agent.Name, s.Agent.ID, f.Class.Code, f)
+}
+
 // LeftBehind says that an agent stays in Azure DevOps although its VM goes.
 func (r *Reporter) LeftBehind(s State, f *fault.Error) {
 	r.Log.WithFields(logrus.Fields{"phase": Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).

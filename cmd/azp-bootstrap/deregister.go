@@ -9,13 +9,16 @@ import (
 )
 
 func (a *app) deregisterCommand() *cobra.Command {
-	var now bool
+	var how bootstrap.Leaving
 	c := &cobra.Command{
 		Use:   "deregister",
 		Short: "Drain the agent, remove it from Azure DevOps and remove its service",
 		Long: `deregister takes this VM out of Azure DevOps: its agent gets no new job, a running one is waited for (up
 to drain.timeout), then the agent is removed from its target and its service from this VM. It fetches
 the PAT for that, and gives it to nothing on this VM.
+
+Only this VM's own agent is removed. If Azure DevOps does not show it (its target was deleted, or the PAT's
+owner may not see it), nothing is done; --local then forgets it on this VM alone.
 
 The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joins it again.`,
 		Args: cobra.NoArgs,
@@ -24,7 +27,7 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joi
 			if err != nil {
 				return err
 			}
-			done, err := bootstrap.Deregister(cmd.Context(), o, now)
+			done, err := bootstrap.Deregister(cmd.Context(), o, how)
 			if err != nil {
 				return err
 			}
@@ -32,11 +35,16 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joi
 				fmt.Fprintln(cmd.OutOrStdout(), "This VM is not registered.")
 				return nil
 			}
+			if how.Local {
+				fmt.Fprintln(cmd.OutOrStdout(), "Deregistered on this VM. Azure DevOps was not asked: remove the agent there, if it still stands.")
+				return nil
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), "Deregistered.")
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&now, "now", false, "do not wait for a running job")
+	c.Flags().BoolVar(&how.Now, "now", false, "do not wait for a running job")
+	c.Flags().BoolVar(&how.Local, "local", false, "forget the registration on this VM only: what stands in Azure DevOps stays there")
 	return c
 }
 
