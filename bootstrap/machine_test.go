@@ -4,6 +4,7 @@ package bootstrap_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -38,12 +39,15 @@ type machine struct {
 	never   bool          // agent.replace: never
 	quiet   bool          // logs errors only
 	takes   time.Duration // config.sh's own time
-	starts  time.Duration // the agent's, until it is connected
-	held    *os.File
-	real    *real // with Microsoft's agent's stand-in in place of one in memory
-	dial    azure.Dial
-	said    bytes.Buffer
-	runs    bool // the agent
+
+	environment string        // "" = production
+	busyUntil   time.Time     // a job runs
+	starts      time.Duration // the agent's, until it is connected
+	held        *os.File
+	real        *real // with Microsoft's agent's stand-in in place of one in memory
+	dial        azure.Dial
+	said        bytes.Buffer
+	runs        bool // the agent
 }
 
 // A disk is what of the agent outlives a power cut.
@@ -78,8 +82,8 @@ func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
 
 func (m *machine) options(limit time.Duration) bootstrap.Options {
 	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
-	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
-		filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
+	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		cmp.Or(m.environment, "production"), filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		m.t.Fatal(err)
 	}
@@ -124,7 +128,7 @@ func (m *machine) stop() {
 func (m *machine) Registered() (int, error)        { return m.disk.id, nil }
 func (m *machine) LaidFor() string                 { return m.disk.laidFor }
 func (m *machine) WorkFolder(string) error         { return nil }
-func (m *machine) Working(string) bool             { return false }
+func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }
 func (m *machine) Warm(context.Context) int64      { return 0 }
 func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
 func (m *machine) Stop() error                     { m.stop(); return nil }

@@ -7,136 +7,66 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"azp-bootstrap/bootstrap"
-	"azp-bootstrap/bootstrap/agent"
-	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/sim"
 )
 
-var interleavings = flag.Int("interleavings", 25, "sequences of crashes, restarts, clones and terminations")
+var interleavings = flag.Int("interleavings", 25, "sequences of crashes, restarts, clones, renames, takeovers and terminations")
 
-// A mortal machine can lose its power at each of its effects: before and after every request that reaches
-// Azure, and before and after everything that it does to its agent.
-type mortal struct {
-	*machine
-	cutAt   int // the number of the effect; 0 = none
-	effects int
-	dead    bool
-	cancel  context.CancelFunc
-	kept    disk
-	files   map[string][]byte // of the state folder
-	gone    bool              // was terminated
-}
-
-var errDead = errors.New("the power is off")
-
-// effect counts; it reports false if there is no power.
-func (m *mortal) effect() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.dead {
-		return false
-	}
-	if m.effects++; m.effects != m.cutAt {
-		return true
-	}
-	m.dead = true
-	m.kept = m.disk
-	m.files = map[string][]byte{}
-	names, _ := filepath.Glob(filepath.Join(m.state, "*"))
-	for _, n := range names {
-		m.files[n], _ = os.ReadFile(n)
-	}
-	m.cancel()
-	return false
-}
-
-// to does something that has an effect, if there is power before, and says whether there still is after.
-func (m *mortal) to(do func() error) error {
-	if !m.effect() {
-		return errDead
-	}
-	err := do()
-	if !m.effect() {
-		return errDead
-	}
-	return err
-}
-
-func (m *mortal) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error) {
-	err = m.to(func() error { id, err = m.machine.Configure(ctx, r, pat, redactor, line); return err })
-	return id, err
-}
-
-func (m *mortal) Start(s agent.Service, ca string) (name string, err error) {
-	return "", m.to(func() error { _, err := m.machine.Start(s, ca); return err })
-}
-
-func (m *mortal) Remove(service string) error {
-	return m.to(func() error { return m.machine.Remove(service) })
-}
-func (m *mortal) Wipe() error { return m.to(m.machine.Wipe) }
-
-// lives runs do with power until the effect of this number (0 = for good), then puts back what was on the
-// disk at that instant.
-func (m *mortal) lives(ctx context.Context, cutAt int, do func(ctx context.Context, o bootstrap.Options) error) (cut bool, err error) {
-	ctx, m.cancel = context.WithCancel(ctx)
-	defer m.cancel()
-	m.cutAt, m.effects, m.dead = cutAt, 0, false
-	o := m.options(10 * time.Minute)
-	o.Agent = m
-	err = do(ctx, o)
-	if !m.dead {
-		return false, err
-	}
-	m.stop() // with the registration that it runs by, which may be newer than the disk's
-	m.disk = m.kept
-	names, _ := filepath.Glob(filepath.Join(m.state, "*"))
-	for _, n := range names {
-		_ = os.Remove(n)
-	}
-	for n, data := range m.files {
-		if err := os.WriteFile(n, data, 0o600); err != nil {
-			m.t.Fatal(err)
-		}
-	}
-	m.dead = false
-	return true, nil
-}
-
-// TestEveryInterleaving plays sequences of boots, restarts, clones, terminations and agents that somebody
-// removes, each of them cut off at a random effect or not at all, and looks after each step whether what must
-// hold does.
+// TestEveryInterleaving plays sequences of boots, restarts, clones, terminations, jobs, agents that somebody
+// removes or disables, names that change and VMs of one name, each of them cut off at a random effect or not at all, and
+// looks after each step whether what must hold does: no agent of another VM is touched but one that is offline and has
+// this VM's name, no job is cut, nobody's wish is undone, no event of others is acknowledged.
 func TestEveryInterleaving(t *testing.T) {
 	for n := range few(*interleavings) {
 		s := *seed + uint64(n)
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
 			dir := quickDir(t)
-			synctest.Test(t, func(t *testing.T) { play(t, dir, rand.New(rand.NewPCG(s, 3))) })
+			synctest.Test(t, func(t *testing.T) { newPlay(t, dir, rand.New(rand.NewPCG(s, 3))).run() })
 		})
 	}
 }
 
-func play(t *testing.T, dir string, r *rand.Rand) {
+// A play is one such sequence.
+type play struct {
+	*fleet
+	t        *testing.T
+	ctx      context.Context
+	end      func()
+	r        *rand.Rand
+	all      []*mortal
+	name     string       // of the environment, by now
+	disabled map[int]bool // IDs of agents that a person has disabled
+	story    []string
+}
+
+const vms = 4 // the last has the name of the first
+
+func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer over(cancel)
-	f := newFleet(ctx, t, dir, 3, nil)
-	var all []*mortal
+	p := &play{t: t, ctx: ctx, end: func() { over(cancel) }, r: r, name: "production", disabled: map[int]bool{}}
+	p.fleet = newFleet(ctx, t, dir, vms, func(s *sim.Scenario) { s.VMs[vms-1].ComputerName = s.VMs[0].ComputerName })
 	byName := map[string]*mortal{}
 	never := r.IntN(2) == 0
-	for i := range 3 {
-		m := &mortal{machine: f.machine(i)}
+	for i := range vms {
+		m := &mortal{machine: p.machine(i)}
 		m.never = never
+		if i == vms-1 {
+			m.called = "web-000000"
+		}
 		dial := m.dial
 		m.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if m.dead {
@@ -144,10 +74,10 @@ func play(t *testing.T, dir string, r *rand.Rand) {
 			}
 			return dial(ctx, network, address)
 		}
-		all = append(all, m)
+		p.all = append(p.all, m)
 		byName[m.name] = m
 	}
-	f.front = func(next http.Handler) http.Handler {
+	p.front = func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			m := byName[r.RemoteAddr]
 			drop := func() {
@@ -165,148 +95,227 @@ func play(t *testing.T, dir string, r *rand.Rand) {
 				drop()
 				return
 			}
-			for k, v := range rec.header {
-				w.Header()[k] = v
-			}
+			maps.Copy(w.Header(), rec.header)
 			w.WriteHeader(rec.status)
 			_, _ = w.Write([]byte(rec.body.String()))
 		})
 	}
-	run := func(ctx context.Context, o bootstrap.Options) error { return bootstrap.Run(ctx, o) }
-	leave := func(ctx context.Context, o bootstrap.Options) error {
-		_, err := bootstrap.Deregister(ctx, o, bootstrap.Leaving{Now: true})
-		return err
-	}
-	var story []string
-	for range 4 + r.IntN(8) {
-		m := all[r.IntN(len(all))]
-		if m.gone {
-			continue
+	return p
+}
+
+func (p *play) run() {
+	defer p.end()
+	for range 6 + p.r.IntN(12) {
+		if m := p.all[p.r.IntN(vms)]; !m.gone {
+			p.step(m)
 		}
-		cutAt := 0
-		if r.IntN(3) > 0 {
-			cutAt = 1 + r.IntN(45)
-		}
-		before := f.ofOthers(m.name)
-		what := ""
-		var cut bool
-		var err error
-		switch r.IntN(8) {
-		case 0, 1, 2:
-			what = "boots"
-			m.stop()
-			if m.disk.service {
-				m.start()
-			}
-			cut, err = m.lives(ctx, cutAt, run)
-		case 3:
-			what = "its daemon restarts"
-			cut, err = m.lives(ctx, cutAt, run)
-		case 4:
-			what = "the power goes"
-			m.stop()
-		case 5:
-			from := all[r.IntN(len(all))]
-			if from == m || from.gone {
-				continue
-			}
-			what = "gets a copy of the disk of " + from.name
-			m.stop()
-			m.clone(from)
-		case 6:
-			what = "somebody removes its agent"
-			f.azure.Remove(m.agentName())
-		case 7:
-			what = "is terminated"
-			if cut, err = m.lives(ctx, cutAt, leave); err == nil && !cut {
-				m.stop()
-				m.gone = true
-			}
-		}
-		story = append(story, fmt.Sprintf("%s %s (cut at effect %d: %t): %v", m.name, what, cutAt, cut, err))
-		if err != nil {
-			t.Errorf("%s", err)
-		}
-		if err := m.sound(); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Error(err)
-		}
-		if what != "somebody removes its agent" {
-			if after := f.ofOthers(m.name); before != after {
-				t.Errorf("what %s did changed the agents of others:\n%s\n%s", m.name, before, after)
-			}
-		}
-		if t.Failed() {
+		if p.t.Failed() {
 			break
 		}
 	}
-	for _, m := range all {
-		if m.gone || t.Failed() {
-			continue
+	p.atLast()
+	if p.t.Failed() {
+		p.t.Logf("%s\nat last: %v", strings.Join(p.story, "\n"), p.azure.Agents())
+		for _, m := range p.all {
+			p.t.Logf("%s: %+v\n%s", m.name, m.disk, m.said.String())
 		}
-		m.stop()
+	}
+}
+
+func once(ctx context.Context, o bootstrap.Options) error { return bootstrap.Run(ctx, o) }
+
+func leaving(how bootstrap.Leaving) func(ctx context.Context, o bootstrap.Options) error {
+	return func(ctx context.Context, o bootstrap.Options) error {
+		_, err := bootstrap.Deregister(ctx, o, how)
+		return err
+	}
+}
+
+// daemon watches until the VM has left Azure DevOps, or for an hour.
+func daemon(ctx context.Context, o bootstrap.Options) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	o.Once, o.Set = false, []string{"health.listen="}
+	go func() {
+		for ctx.Err() == nil {
+			time.Sleep(time.Second)
+			if s, _, err := health.ReadState(o.StateDir); err == nil && s.Phase == health.Removed {
+				time.Sleep(5 * time.Second) // an acknowledgement comes after
+				cancel()
+			}
+		}
+	}()
+	return bootstrap.Run(ctx, o)
+}
+
+// step is one thing that happens to a VM or that it does.
+func (p *play) step(m *mortal) {
+	cutAt := 0
+	if p.r.IntN(3) > 0 {
+		cutAt = 1 + p.r.IntN(50)
+	}
+	before := p.agents()
+	what := ""
+	own := true // the product did it: it may touch its own agent only
+	var cut bool
+	var err error
+	m.mayCut = false
+	switch p.r.IntN(14) {
+	case 0, 1, 2:
+		what = "boots"
+		m.off()
 		if m.disk.service {
 			m.start()
 		}
-		if _, err := m.lives(ctx, 0, run); err != nil {
-			t.Errorf("at last %s does not join: %s", m.name, err)
+		cut, err = m.lives(p.ctx, cutAt, once)
+	case 3, 4:
+		what = "its daemon restarts"
+		cut, err = m.lives(p.ctx, cutAt, once)
+	case 5:
+		what, own = "the power goes", false
+		m.off()
+	case 6:
+		from := p.all[p.r.IntN(vms)]
+		if from == m || from.gone {
+			return
 		}
-	}
-	if !t.Failed() {
-		for i, m := range all {
-			want := 1
-			if m.gone {
-				want = 0
+		what, own = "gets a copy of the disk of "+from.name, false
+		m.off()
+		m.clone(from)
+	case 7:
+		what, own = "somebody removes its agent", false
+		p.azure.Remove(m.agentName())
+	case 8:
+		what, m.mayCut = "is terminated", true
+		if cut, err = m.lives(p.ctx, cutAt, leaving(bootstrap.Leaving{Now: true})); err == nil && !cut {
+			m.off()
+			m.gone = true
+		}
+	case 9:
+		what = "is deregistered"
+		cut, err = m.lives(p.ctx, cutAt, leaving(bootstrap.Leaving{}))
+	case 10:
+		what, own = "gets a job", false
+		m.busyUntil = time.Now().Add(time.Duration(1+p.r.IntN(8)) * time.Minute)
+	case 11:
+		what, own = "somebody disables its agent", false
+		for _, a := range before {
+			if a.InstanceID == m.instance() && !a.Disabled {
+				p.azure.Enable(a.Name, false)
+				p.disabled[a.ID] = true
 			}
-			if n := f.online(fmt.Sprintf("5c7a1b1e-0000-4d3a-9a00-%012d", i)); n != want {
-				t.Errorf("at last %s has %d agents online, not %d", m.name, n, want)
+		}
+	case 12:
+		to := map[string]string{"production": "live", "live": "production"}[p.name]
+		what, own = "the environment is renamed to "+to, false
+		p.azure.Rename("environment", p.name, to)
+		p.name = to
+		for _, each := range p.all {
+			if p.r.IntN(2) == 0 {
+				each.environment = to // who keeps the old name in the configuration stays where it is all the same
 			}
 		}
+	case 13:
+		other := p.all[p.r.IntN(vms)]
+		resources := []string{m.name}
+		if other != m {
+			resources = append(resources, other.name)
+		}
+		e := p.azure.Schedule(resources, "Terminate", 20*time.Minute)
+		what = "Azure takes it away, together with " + other.name
+		m.off()
+		if m.disk.service {
+			m.start()
+		}
+		cut, err = m.lives(p.ctx, cutAt, daemon)
+		if started := !p.azure.Cancel(e.ID); started && other != m {
+			p.t.Errorf("%s acknowledged the end of %s", m.name, other.name)
+		}
 	}
-	if t.Failed() {
-		t.Logf("%s\nat last: %v", strings.Join(story, "\n"), f.azure.Agents())
-		for _, m := range all {
-			t.Logf("%s: %+v\n%s", m.name, m.disk, m.said.String())
+	p.story = append(p.story, fmt.Sprintf("%s %s (cut at effect %d: %t): %v", m.name, what, cutAt, cut, err))
+	p.judge(m, before, own, err)
+}
+
+// judge looks whether what must hold does.
+func (p *play) judge(m *mortal, before map[int]sim.AgentSeen, own bool, err error) {
+	if err != nil && !p.allowed(m, before, err) {
+		p.t.Errorf("%s", err)
+	}
+	if err := m.sound(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.t.Error(err)
+	}
+	if !own {
+		return
+	}
+	after := p.agents()
+	for id, was := range before {
+		is, there := after[id]
+		mine, taken := was.InstanceID == m.instance(), is.InstanceID == m.instance()
+		switch {
+		case !mine && taken:
+			if was.Status == "online" || !strings.EqualFold(was.Name, m.agentName()) {
+				p.t.Errorf("%s took the agent %v over", m.name, was)
+			}
+			delete(p.disabled, id)
+		case !mine && (!there || is.Disabled != was.Disabled || is.InstanceID != was.InstanceID):
+			p.t.Errorf("what %s did changed the agent of another VM: %v became %v", m.name, was, is)
+		case mine && there && p.disabled[id] && !is.Disabled:
+			p.t.Errorf("%s enabled the agent %v, which a person had disabled", m.name, was)
 		}
 	}
 }
 
-// clone copies a disk.
-func (m *mortal) clone(from *mortal) {
-	m.disk = from.disk
-	_ = os.RemoveAll(m.state)
-	if err := os.CopyFS(m.state, os.DirFS(from.state)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		m.t.Fatal(err)
+// allowed are the refusals that the play itself is the reason for: a name that another VM has, or that is configured and
+// exists no more.
+func (p *play) allowed(m *mortal, before map[int]sim.AgentSeen, err error) bool {
+	if fault.From(err).Class != fault.Target {
+		return false
+	}
+	if m.environment != p.name {
+		return true
+	}
+	for _, a := range before {
+		if strings.EqualFold(a.Name, m.agentName()) && a.InstanceID != m.instance() && (a.Status == "online" || m.never) {
+			return true
+		}
+	}
+	return false
+}
+
+// atLast lets all VMs boot that were not terminated; of two with one name, the first that can.
+func (p *play) atLast() {
+	names := map[string]bool{}
+	for _, m := range p.all {
+		m.off()
+	}
+	for _, m := range p.all {
+		if m.gone || p.t.Failed() || names[m.agentName()] {
+			continue
+		}
+		m.environment, m.never = p.name, false
+		names[m.agentName()] = true
+		if m.disk.service {
+			m.start()
+		}
+		if _, err := m.lives(p.ctx, 0, once); err != nil {
+			p.t.Errorf("at last %s does not join: %s", m.name, err)
+		}
+		if n := p.online(m.instance()); n != 1 && !p.t.Failed() {
+			p.t.Errorf("at last %s has %d agents online", m.name, n)
+		}
+	}
+	for _, m := range p.all {
+		if n := p.online(m.instance()); m.gone && n != 0 {
+			p.t.Errorf("at last %s, which is gone, has %d agents online", m.name, n)
+		}
 	}
 }
 
-// agentName is the name under which this VM registers.
-func (m *machine) agentName() string {
-	if m.called != "" {
-		return m.called
-	}
-	var i int
-	_, _ = fmt.Sscanf(m.name, "web_%d", &i)
-	return fmt.Sprintf("web-%06d", i)
-}
-
-// ofOthers lists the agents of other VMs, with whether they take jobs.
-func (f *fleet) ofOthers(vm string) string {
-	var i int
-	_, _ = fmt.Sscanf(vm, "web_%d", &i)
-	var out []string
+// agents are those on the servers, by ID.
+func (f *fleet) agents() map[int]sim.AgentSeen {
+	all := map[int]sim.AgentSeen{}
 	for _, a := range f.azure.Agents() {
-		if a.InstanceID != fmt.Sprintf("5c7a1b1e-0000-4d3a-9a00-%012d", i) {
-			out = append(out, fmt.Sprint(a.Name, " ", a.ID, " ", a.Disabled))
-		}
+		all[a.ID] = a
 	}
-	return strings.Join(out, ", ")
-}
-
-func (f *fleet) online(instance string) (n int) {
-	for _, a := range f.azure.Agents() {
-		if a.InstanceID == instance && a.Status == "online" {
-			n++
-		}
-	}
-	return n
+	return all
 }
