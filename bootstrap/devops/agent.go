@@ -198,10 +198,12 @@ func (c *Client) SetTags(ctx context.Context, p Place, a *Agent, tags []string) 
 	if tags == nil {
 		tags = []string{}
 	}
-	body := map[string]any{"id": a.ResourceID, "tags": tags, "name": a.Name} // EnvironmentsHttpClient, UpdateVirtualMachineResource
+	// EnvironmentsHttpClient, UpdateVirtualMachineResource: of the agent its ID is wanted and no more.
+	body := map[string]any{"id": a.ResourceID, "tags": tags, "name": a.Name, "agent": map[string]any{"id": a.ID}}
 	var in any = body
 	if p.Kind == DeploymentGroup { // UpdateDeploymentTargets takes a list
 		delete(body, "name")
+		delete(body, "agent")
 		in = []any{body}
 	}
 	err := c.call(ctx, http.MethodPatch, p.agents(), nil, true, in, nil)
