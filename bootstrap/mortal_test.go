@@ -5,16 +5,9 @@ package bootstrap_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	"azp-bootstrap/bootstrap"

@@ -195,7 +195,7 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") || strings.Contains(r.Type, "DoesNotExist") {
 			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).
 				Hint("It was deleted, or the owner of the credential may not see it any more: %s "+
-					"If it was deleted, azp-bootstrap deregister --local forgets it on this VM.", p.ScopeHint(c.with.Entra))
+					"If it was deleted, azp-bootstrap deregister --local forgets it on this VM.", p.ScopeHint(c.with.Entra, c.hosted()))
 		}
 		return c.known(p.Target, "read the agents of")(r)
 	})

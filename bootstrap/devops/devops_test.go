@@ -138,8 +138,39 @@ func TestFindNamesTheScope(t *testing.T) {
 				continue // environments have no such filter
 			}
 			f := fault.From(err)
-			if f == nil || f.Class != fault.Scope || !strings.Contains(f.Advice, scope) || strings.Contains(f.Advice, "All accessible organizations") != (kind != Pool) {
+			if f == nil || f.Class != fault.Scope || !strings.Contains(f.Advice, scope) {
 				t.Errorf("%s: got %v, hint %v", kind, err, f)
+			}
+		}
+	}
+}
+
+// On Services a PAT of the one organization is enough; on a server it is for all collections. Rights on the pool behind
+// are named, or the hint sends people in a circle.
+func TestScopeHint(t *testing.T) {
+	const everywhere = "All accessible organizations"
+	for _, c := range []struct {
+		kind          string
+		entra, hosted bool
+		has, hasNot   []string
+	}{
+		{Pool, false, true, []string{"Agent Pools (read, manage), for this organization"}, []string{everywhere}},
+		{Pool, false, false, []string{"Agent Pools (read, manage);"}, []string{everywhere, "this organization"}},
+		{DeploymentGroup, false, true, []string{"Deployment group (read, manage), for this organization", "of its deployment pool (Organization settings,"}, []string{everywhere}},
+		{DeploymentGroup, false, false, []string{everywhere, "all collections", "of its deployment pool (Collection settings,"}, []string{"Organization settings"}},
+		{Environment, false, true, []string{"Environment (read, manage), for this organization", "environment-<ID>-<GUID> (Organization settings, Deployment pools)"}, []string{everywhere}},
+		{Environment, false, false, []string{everywhere, "environment-<ID>-<GUID> (Collection settings, Deployment pools)"}, []string{"this organization"}},
+		{Environment, true, true, []string{"the managed identity Administrator of the environment", "environment-<ID>-<GUID>"}, []string{everywhere, "scope"}},
+	} {
+		hint := Target{c.kind, "Shop", "x"}.ScopeHint(c.entra, c.hosted)
+		for _, want := range c.has {
+			if !strings.Contains(hint, want) {
+				t.Errorf("%+v: %q is not in %q", c, want, hint)
+			}
+		}
+		for _, not := range c.hasNot {
+			if strings.Contains(hint, not) {
+				t.Errorf("%+v: %q is in %q", c, not, hint)
 			}
 		}
 	}

@@ -84,31 +84,48 @@ func (r *refusal) unserved() bool {
 	return r.Status == http.StatusNotFound && !named
 }
 
-// scope is what the PAT needs for a kind of target (learn.microsoft.com/azure/devops/pipelines/agents,
-// "Register an agent using a personal access token"; for environments the scope's name is that of the
-// token page).
+// scopes are what the PAT needs for a kind of target; those of deployment groups and environments contain that of the
+// pools behind them (learn.microsoft.com/azure/devops/pipelines/agents, "Register an agent using a personal access
+// token"; for environments the scope's name is that of the token page).
 var scopes = map[string]string{
 	Pool:            "the scope Agent Pools (read, manage)",
-	DeploymentGroup: "the scope Deployment group (read, manage), and Organization set to All accessible organizations",
-	Environment:     "the scope Environment (read, manage), and Organization set to All accessible organizations",
+	DeploymentGroup: "the scope Deployment group (read, manage)",
+	Environment:     "the scope Environment (read, manage)",
 }
 
-// ScopeHint says what a credential, and whom it stands for, need for this kind of target.
-func (t Target) ScopeHint(entra bool) string {
+// ScopeHint says what a credential, and whom it stands for, need for this kind of target on Azure DevOps Services (hosted)
+// or a server. Agents are added with the caller's own rights on the pool behind a deployment group or an environment
+// (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
+func (t Target) ScopeHint(entra, hosted bool) string {
+	settings, reach := "Collection settings", ", and Organization set to All accessible organizations (here: all collections)"
+	if hosted {
+		settings, reach = "Organization settings", ", for this organization"
+	} else if t.Kind == Pool {
+		reach = ""
+	}
 	role := map[string]string{
-		Pool:            "Administrator of the pool (pool, Security)",
-		DeploymentGroup: "Administrator of the deployment group (deployment group, Security)",
-		Environment:     "Administrator of the environment (environment, Security)",
+		Pool: "Administrator of the pool (pool, Security)",
+		DeploymentGroup: "Administrator of the deployment group (deployment group, Security) and of its deployment pool (" +
+			settings + ", Deployment pools)",
+		Environment: "Administrator of the environment (environment, Security) and of the pool behind it, named " +
+			"environment-<ID>-<GUID> (" + settings + ", Deployment pools)",
 	}[t.Kind]
 	if entra { // such a token has no scopes: rights alone decide
 		return fmt.Sprintf("Make the managed identity %s. Until Azure DevOps knows it as a user, its name cannot be found there.", role)
 	}
-	return fmt.Sprintf("Give the PAT %s; its owner must be %s. Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], role)
+	return fmt.Sprintf("Give the PAT %s%s; its owner must be %s. "+
+		"Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], reach, role)
+}
+
+// hosted tells Azure DevOps Services from a server.
+func (c *Client) hosted() bool {
+	host, _, _ := strings.Cut(c.host, ":")
+	return strings.EqualFold(host, "dev.azure.com") || strings.HasSuffix(strings.ToLower(host), ".visualstudio.com")
 }
 
 // scopeMissing is the fault of a credential that is good, but not for this target.
 func (c *Client) scopeMissing(t Target, what string) *fault.Error {
-	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).Hint("%s", t.ScopeHint(c.with.Entra))
+	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).Hint("%s", t.ScopeHint(c.with.Entra, c.hosted()))
 }
 
 // Find looks the target up and checks, as far as Azure DevOps tells, that the credential may manage it. A refusal

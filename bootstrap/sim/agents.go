@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,16 +100,20 @@ func list(items []object) object {
 	return object{"count": len(items), "value": items}
 }
 
+// listPools is Pools_Get Agent Pools; without poolType only those for pipelines.
 func (c *call) listPools() {
 	if !c.may("agentPools", false) {
 		return
 	}
 	q := c.r.URL.Query()
+	kind := strings.ToLower(q.Get("poolType"))
+	if kind == "" {
+		kind = "automation"
+	}
 	var out []object
 	c.sim.mu.Lock()
 	for _, p := range c.pools {
-		if p.kind != "automation" || q.Get("poolName") != "" && !strings.EqualFold(q.Get("poolName"), p.name) ||
-			q.Get("actionFilter") == "manage" && !c.pat.has("agentPools", true) {
+		if p.kind != kind || q.Get("poolName") != "" && !strings.EqualFold(q.Get("poolName"), p.name) || !c.sees(p, q.Get("actionFilter")) {
 			continue
 		}
 		out = append(out, p.body())
@@ -117,16 +122,35 @@ func (c *call) listPools() {
 	reply(c.w, http.StatusOK, list(out))
 }
 
+// onePool is Pools_Get.
+func (c *call) onePool(p *pool) {
+	if !c.may("agentPools", false) {
+		return
+	}
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	if !c.sees(p, c.r.URL.Query().Get("actionFilter")) {
+		c.noPool(strconv.Itoa(p.id))
+		return
+	}
+	reply(c.w, http.StatusOK, p.body())
+}
+
 func (c *call) newAgent(b agentBody) *agent {
 	return &agent{id: c.next(), name: b.Name, version: b.Version, caps: b.SystemCapabilities, key: b.Authorization.PublicKey, clientID: guid(), created: time.Now()}
 }
 
+// replace is a takeover: the server keeps the agent's ID, when it was made and, unless the body says otherwise, whether
+// it is enabled; its capabilities become those of the body.
 func (a *agent) replace(b agentBody) {
+	if b.Enabled != nil {
+		a.disabled = !*b.Enabled
+	}
 	a.version, a.caps, a.key, a.clientID, a.session = b.Version, b.SystemCapabilities, b.Authorization.PublicKey, guid(), ""
 }
 
 func (c *call) poolAgents(p *pool, id string) {
-	if !c.mayPool(p, c.r.Method != http.MethodGet) {
+	if !c.may("agentPools", c.r.Method != http.MethodGet) || !c.mayPool(p, id) {
 		return
 	}
 	var b agentBody
@@ -150,7 +174,7 @@ func (c *call) poolAgents(p *pool, id string) {
 		case http.MethodPost:
 			for _, a := range p.agents {
 				if strings.EqualFold(a.name, b.Name) {
-					c.refuse(http.StatusConflict, "TaskAgentExistsException", "Pool "+strconv.Itoa(p.id)+" already contains an agent with name "+b.Name+".")
+					c.refuse(http.StatusConflict, "TaskAgentExistsException", p.contains(b.Name))
 					return
 				}
 			}
@@ -160,7 +184,7 @@ func (c *call) poolAgents(p *pool, id string) {
 		}
 		return
 	}
-	for i, a := range p.agents {
+	for _, a := range p.agents {
 		if strconv.Itoa(a.id) != id {
 			continue
 		}
@@ -176,92 +200,32 @@ func (c *call) poolAgents(p *pool, id string) {
 			}
 			reply(c.w, http.StatusOK, c.body(a, false))
 		case http.MethodDelete:
-			if c.busy(a) {
+			if c.busy(p, a) {
 				return
 			}
-			p.agents = append(p.agents[:i:i], p.agents[i+1:]...)
+			c.forget(p, a)
 			c.w.WriteHeader(http.StatusNoContent)
 		}
 		return
 	}
-	c.refuse(http.StatusNotFound, "TaskAgentNotFoundException", "Agent with ID "+id+" does not exist in pool.")
+	c.refuse(http.StatusNotFound, "TaskAgentNotFoundException", noAgent(p, id))
 }
 
-// mayPool checks the scope for a pool. The scopes of deployment groups and environments include the
-// pools behind them.
-func (c *call) mayPool(p *pool, manage bool) bool {
-	if p.kind == "deployment" && c.pat != nil && (c.pat.has("deploymentGroup", manage) || c.pat.has("environment", manage)) {
-		return true
+// forget removes an agent from its pool, and what stands for it in a deployment group or environment.
+func (c *call) forget(p *pool, a *agent) {
+	p.drop(a)
+	for _, pr := range c.projects {
+		for _, g := range pr.groups {
+			g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.agent == a })
+		}
 	}
-	return c.may("agentPools", manage)
 }
 
 // busy refuses to remove an agent that runs a job.
-func (c *call) busy(a *agent) bool {
+func (c *call) busy(p *pool, a *agent) bool {
 	if a.job == nil {
 		return false
 	}
-	c.refuse(http.StatusConflict, "TaskAgentJobStillRunningException", "The agent "+a.name+" is currently running a job and cannot be deleted.")
+	c.refuse(http.StatusBadRequest, "TaskAgentJobStillRunningException", "The agent "+a.name+" in pool "+p.name+" is currently running a job and cannot be deleted.")
 	return true
-}
-
-// Agents lists every agent on every server.
-func (s *Sim) Agents() []AgentSeen {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := []AgentSeen{}
-	for _, v := range s.servers {
-		grouped := map[*agent]bool{}
-		see := func(kind, target string, a *agent, tags []string) {
-			grouped[a] = true
-			status := "offline"
-			if a.online() {
-				status = "online"
-			}
-			out = append(out, AgentSeen{v.URL, target, kind, a.name, a.id, status, a.version, tags, a.caps["AZP_BOOTSTRAP_INSTANCE_ID"], a.disabled})
-		}
-		for _, p := range v.projects {
-			for _, g := range p.groups {
-				for _, m := range g.members {
-					see(g.kind, p.name+"/"+g.name, m.agent, m.tags)
-				}
-			}
-		}
-		for _, p := range v.pools {
-			for _, a := range p.agents {
-				if !grouped[a] {
-					see("pool", p.name, a, nil)
-				}
-			}
-		}
-	}
-	return out
-}
-
-// Remove removes an agent as a person would in the portal.
-func (s *Sim) Remove(name string) (found bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range s.servers {
-		for _, p := range v.pools {
-			for i, a := range p.agents {
-				if strings.EqualFold(a.name, name) {
-					p.agents = append(p.agents[:i:i], p.agents[i+1:]...)
-					found = true
-					break
-				}
-			}
-		}
-		for _, p := range v.projects {
-			for _, g := range p.groups {
-				for i, m := range g.members {
-					if strings.EqualFold(m.agent.name, name) {
-						g.members = append(g.members[:i:i], g.members[i+1:]...)
-						break
-					}
-				}
-			}
-		}
-	}
-	return found
 }

@@ -40,7 +40,8 @@ type group struct {
 	name    string
 	kind    string // environment, deploymentGroup
 	project *project
-	pool    *pool
+	pool    *pool // nil: an environment without a VM has none yet
+	poolID  int   // of the pool to come: IDs do not depend on which VM is first
 	members []*member
 }
 
@@ -53,24 +54,27 @@ type member struct {
 func newServer(sim *Sim, def Server) *server {
 	v := &server{Server: def, sim: sim, id: guid()}
 	for _, name := range def.Pools {
-		v.pools = append(v.pools, &pool{id: v.next(), name: name, kind: "automation"})
+		v.newPool(v.next(), name, "automation")
 	}
 	for _, p := range def.Projects {
 		pr := &project{id: guid(), name: p.Name}
-		add := func(kind, name string) {
-			pl := &pool{id: v.next(), name: p.Name + "-" + name, kind: "deployment"}
-			v.pools = append(v.pools, pl)
-			pr.groups = append(pr.groups, &group{id: v.next(), name: name, kind: kind, project: pr, pool: pl})
-		}
-		for _, n := range p.Environments {
-			add("environment", n)
+		for _, n := range p.Environments { // its pool is made with its first VM
+			poolID := v.next()
+			pr.groups = append(pr.groups, &group{id: v.next(), name: n, kind: "environment", project: pr, poolID: poolID})
 		}
 		for _, n := range p.DeploymentGroups {
-			add("deploymentGroup", n)
+			pl := v.newPool(v.next(), p.Name+"-"+n, "deployment")
+			pr.groups = append(pr.groups, &group{id: v.next(), name: n, kind: "deploymentGroup", project: pr, pool: pl})
 		}
 		v.projects = append(v.projects, pr)
 	}
 	return v
+}
+
+func (v *server) newPool(id int, name, kind string) *pool {
+	p := &pool{id: id, name: name, kind: kind}
+	v.pools = append(v.pools, p)
+	return p
 }
 
 func (v *server) next() int {
@@ -96,6 +100,8 @@ type call struct {
 	path  string // below the base, without leading slash
 	pat   *PAT
 	agent *agent // when an agent's own token is used
+
+	quirks map[string]int
 }
 
 func (s *Sim) answerDevOps(host string, w http.ResponseWriter, r *http.Request) {
@@ -106,7 +112,10 @@ func (s *Sim) answerDevOps(host string, w http.ResponseWriter, r *http.Request) 
 		_, _ = io.WriteString(w, "<!DOCTYPE html><html><title>Azure DevOps Services | Not found</title></html>")
 		return
 	}
-	c := &call{server: v, w: w, r: r, path: rest}
+	s.mu.Lock()
+	quirks := s.scenario.Quirks
+	s.mu.Unlock()
+	c := &call{server: v, w: w, r: r, path: rest, quirks: quirks}
 	if strings.HasPrefix(rest, "_apis/oauth2/token") {
 		s.oauth(w, r)
 		return
@@ -150,11 +159,6 @@ func (s *Sim) route(host, path string) (*server, string) {
 		}
 	}
 	return best, rest
-}
-
-// refuse answers with an error as Azure DevOps words it.
-func (c *call) refuse(status int, key, message string) {
-	reply(c.w, status, object{"$id": "1", "innerException": nil, "message": message, "typeName": "Microsoft.TeamFoundation." + key + ", Microsoft.TeamFoundation", "typeKey": key, "errorCode": 0, "eventId": 3000})
 }
 
 // signIn finds out whose request it is. Services answers a bad PAT with a sign-in page and 203, one
@@ -218,11 +222,18 @@ const devOpsResource = "499b84ac-1321-427f-aa17-267ca6975798"
 
 // may checks a scope; without it, access is denied as Azure DevOps words it.
 func (c *call) may(area string, manage bool) bool {
-	if c.agent != nil || c.pat.has(area, manage) {
+	if c.scoped(area, manage) {
 		return true
 	}
 	c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied. The token of "+c.pat.User+" does not have the scope for this operation. For more information, contact the Azure DevOps administrator.")
 	return false
+}
+
+// scoped says whether the token has a scope. Those of deployment groups and environments contain that of pools
+// (learn.microsoft.com/azure/devops/integrate/get-started/authentication/oauth, Scopes).
+func (c *call) scoped(area string, manage bool) bool {
+	return c.agent != nil || c.pat.has(area, manage) ||
+		area == "agentPools" && (c.pat.has("deploymentGroup", manage) || c.pat.has("environment", manage))
 }
 
 func (p *PAT) has(area string, manage bool) bool {

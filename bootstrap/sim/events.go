@@ -3,24 +3,28 @@ package sim
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 )
 
-// A ScheduledEvent is one that a VM is told of, with what the VM answered.
+// A ScheduledEvent is one that VMs are told of, with what they answered.
 type ScheduledEvent struct {
 	ID        string    `json:"id"`
-	VM        string    `json:"vm"` // the VM it concerns
+	Resources []string  `json:"resources"` // the VMs it concerns
 	Type      string    `json:"type"`
 	NotBefore time.Time `json:"notBefore"`
-	Started   time.Time `json:"started,omitzero"` // when a VM acknowledged it
+	Started   time.Time `json:"started,omitzero"` // when the first VM acknowledged it: for all of its resources
+	// AcknowledgedBy are the VMs that did so, whether it concerns them or not.
+	AcknowledgedBy []string `json:"acknowledgedBy,omitempty"`
 }
 
 // underWay is how long an event that was acknowledged stays in the document. Azure takes minutes.
 const underWay = 5 * time.Second
 
 // scheduledEvents answers GET with the document and takes acknowledgements by POST. Every VM of a
-// scale set sees the events of all; here all VMs of the scenario are one scale set.
-func (s *Sim) scheduledEvents(w http.ResponseWriter, r *http.Request) {
+// scale set sees the events of all, and what one acknowledges proceeds for all of the event's resources
+// (learn.microsoft.com/azure/virtual-machines/linux/scheduled-events); here all VMs of the scenario are one scale set.
+func (s *Sim) scheduledEvents(vm VM, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.Method == http.MethodPost {
@@ -34,18 +38,17 @@ func (s *Sim) scheduledEvents(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		for _, q := range b.StartRequests {
-			found := false
-			for i := range s.events {
-				if e := &s.events[i]; e.ID == q.EventID {
-					if found = true; e.Started.IsZero() {
-						e.Started = time.Now().UTC()
-						s.incarnation++
-					}
-				}
-			}
-			if !found {
+			e := s.event(q.EventID)
+			if e == nil {
 				reply(w, http.StatusBadRequest, object{"error": "Bad request. No such event: " + q.EventID})
 				return
+			}
+			if e.Started.IsZero() {
+				e.Started = time.Now().UTC()
+				s.incarnation++
+			}
+			if !slices.Contains(e.AcknowledgedBy, vm.Name) {
+				e.AcknowledgedBy = append(e.AcknowledgedBy, vm.Name)
 			}
 		}
 		w.WriteHeader(http.StatusOK)
@@ -60,18 +63,39 @@ func (s *Sim) scheduledEvents(w http.ResponseWriter, r *http.Request) {
 		if !e.Started.IsZero() {
 			status, notBefore = "Started", ""
 		}
-		events = append(events, object{"EventId": e.ID, "EventType": e.Type, "ResourceType": "VirtualMachine", "Resources": []string{e.VM},
+		events = append(events, object{"EventId": e.ID, "EventType": e.Type, "ResourceType": "VirtualMachine", "Resources": e.Resources,
 			"EventStatus": status, "NotBefore": notBefore, "Description": "", "EventSource": "Platform", "DurationInSeconds": -1})
 	}
 	reply(w, http.StatusOK, object{"DocumentIncarnation": s.incarnation, "Events": events})
 }
 
-// schedule adds an event, as the platform would.
-func (s *Sim) schedule(vm, kind string, in time.Duration) ScheduledEvent {
+func (s *Sim) event(id string) *ScheduledEvent {
+	for i := range s.events {
+		if s.events[i].ID == id {
+			return &s.events[i]
+		}
+	}
+	return nil
+}
+
+// Schedule adds an event, as the platform would.
+func (s *Sim) Schedule(vms []string, kind string, in time.Duration) ScheduledEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := ScheduledEvent{ID: guid(), VM: vm, Type: kind, NotBefore: time.Now().Add(in).UTC()}
+	e := ScheduledEvent{ID: guid(), Resources: vms, Type: kind, NotBefore: time.Now().Add(in).UTC()}
 	s.events = append(s.events, e)
 	s.incarnation++
 	return e
+}
+
+// Cancel takes an event that has not started back: it vanishes from the document, and the VMs stay.
+func (s *Sim) Cancel(id string) (done bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.event(id); e == nil || !e.Started.IsZero() {
+		return false
+	}
+	s.events = slices.DeleteFunc(s.events, func(e ScheduledEvent) bool { return e.ID == id })
+	s.incarnation++
+	return true
 }

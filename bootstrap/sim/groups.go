@@ -15,6 +15,15 @@ func (p *project) group(kind, id string) *group {
 	return nil
 }
 
+func (g *group) member(id string) *member {
+	for _, m := range g.members {
+		if strconv.Itoa(m.id) == id {
+			return m
+		}
+	}
+	return nil
+}
+
 func (g *group) area() string { return g.kind } // a PAT's scopes are named likewise
 
 func (c *call) listGroups(p *project, kind string) {
@@ -28,17 +37,20 @@ func (c *call) listGroups(p *project, kind string) {
 		if g.kind != kind || q.Get("name") != "" && !strings.EqualFold(q.Get("name"), g.name) || q.Get("actionFilter") == "manage" && !c.pat.has(kind, true) {
 			continue
 		}
-		out = append(out, g.body())
+		out = append(out, c.groupBody(g))
 	}
 	c.sim.mu.Unlock()
 	reply(c.w, http.StatusOK, list(out))
 }
 
-func (g *group) body() object {
+// groupBody shows of a pool that the caller may not see nothing but its ID.
+func (c *call) groupBody(g *group) object {
 	o := object{"id": g.id, "name": g.name, "project": object{"id": g.project.id, "name": g.project.name}}
 	if g.kind == "deploymentGroup" {
-		o["pool"] = g.pool.body()
 		o["machineCount"] = len(g.members)
+		if o["pool"] = g.pool.body(); !c.views(g.pool) {
+			o["pool"] = object{"id": g.pool.id}
+		}
 	}
 	return o
 }
@@ -50,7 +62,7 @@ func (c *call) oneGroup(g *group) {
 	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
-	o := g.body()
+	o := c.groupBody(g)
 	if e := strings.ToLower(c.r.URL.Query().Get("expands")); g.kind == "environment" && (e == "1" || e == "resourcereferences") {
 		resources := []object{}
 		for _, m := range g.members {
@@ -61,25 +73,30 @@ func (c *call) oneGroup(g *group) {
 	reply(c.w, http.StatusOK, o)
 }
 
-// everywhere checks what registration in deployment groups and environments of Services wants.
-func (c *call) everywhere() bool {
-	if c.agent != nil || !c.hosted() || len(c.pat.Organizations) == 0 {
-		return true
+// environmentPool is Pool_Get: the pool behind an environment.
+func (c *call) environmentPool(g *group) {
+	if !c.may(g.area(), false) {
+		return
 	}
-	c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied. "+c.pat.User+" needs Manage permission to perform this action. For more information, contact the Azure DevOps Server administrator.")
-	return false
+	c.sim.mu.Lock()
+	defer c.sim.mu.Unlock()
+	if g.pool == nil || !c.views(g.pool) {
+		c.noEnvironmentPool(g)
+		return
+	}
+	reply(c.w, http.StatusOK, g.pool.body())
 }
 
 type memberBody struct {
-	ID    int       `json:"id"`
-	Name  string    `json:"name"`
-	Tags  []string  `json:"tags"`
-	Agent agentBody `json:"agent"`
+	ID    int        `json:"id"`
+	Name  string     `json:"name"`
+	Tags  []string   `json:"tags"`
+	Agent *agentBody `json:"agent"`
 	// as AddVirtualMachineResource sends it
 	VirtualMachineResource *struct {
-		Name  string    `json:"name"`
-		Tags  []string  `json:"tags"`
-		Agent agentBody `json:"agent"`
+		Name  string     `json:"name"`
+		Tags  []string   `json:"tags"`
+		Agent *agentBody `json:"agent"`
 	} `json:"virtualMachineResource"`
 }
 
@@ -91,9 +108,12 @@ func (c *call) memberBody(g *group, m *member, whole bool) object {
 	if g.kind == "environment" {
 		o["name"], o["type"], o["environmentReference"] = m.agent.name, "virtualMachine", object{"id": g.id, "name": g.name}
 	}
-	if whole {
+	switch {
+	case whole:
 		o["agent"] = c.registered(m.agent)
-	} else {
+	case !c.views(g.pool):
+		o["agent"] = object{"id": m.agent.id}
+	default:
 		// an environment's own answer has no capabilities; a deployment group's has them if asked
 		o["agent"] = c.body(m.agent, g.kind == "deploymentGroup" && strings.Contains(strings.ToLower(c.r.URL.Query().Get("$expand")), "capabilities"))
 	}
@@ -102,7 +122,7 @@ func (c *call) memberBody(g *group, m *member, whole bool) object {
 
 func (c *call) members(g *group, id string) {
 	method := c.r.Method
-	if !c.may(g.area(), method != http.MethodGet) || method != http.MethodGet && !c.everywhere() {
+	if !c.may(g.area(), method != http.MethodGet) {
 		return
 	}
 	switch {
@@ -116,6 +136,14 @@ func (c *call) members(g *group, id string) {
 			}
 		}
 		reply(c.w, http.StatusOK, list(out))
+	case method == http.MethodGet && g.kind == "deploymentGroup": // an environment's resources have no such route
+		c.sim.mu.Lock()
+		defer c.sim.mu.Unlock()
+		if m := g.member(id); m != nil {
+			reply(c.w, http.StatusOK, c.memberBody(g, m, false))
+			return
+		}
+		c.noMember(g, id)
 	case method == http.MethodPost && id == "":
 		c.addMember(g)
 	case method == http.MethodPatch && id == "" && g.kind == "deploymentGroup":
@@ -139,15 +167,31 @@ func (c *call) addMember(g *group) {
 	if v := b.VirtualMachineResource; v != nil {
 		b.Name, b.Tags, b.Agent = v.Name, v.Tags, v.Agent
 	}
+	if b.Agent == nil {
+		c.noArgument("Agent")
+		return
+	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
+	if g.pool == nil { // an environment's first VM makes it
+		g.pool = c.newPool(g.poolID, "environment-"+strconv.Itoa(g.id)+"-"+guid(), "deployment")
+	}
+	if !c.mayManage(g.pool) {
+		return
+	}
 	for _, m := range g.members {
 		if strings.EqualFold(m.agent.name, b.Agent.Name) {
-			c.refuse(http.StatusConflict, "DeploymentMachineExistsException", "The group already contains a machine with name "+b.Agent.Name+".")
+			c.memberExists(g, m)
 			return
 		}
 	}
-	m := &member{id: c.next(), tags: b.Tags, agent: c.newAgent(b.Agent)}
+	for _, a := range g.pool.agents { // left there when its VM resource was deleted
+		if strings.EqualFold(a.name, b.Agent.Name) {
+			c.refuse(http.StatusConflict, "TaskAgentExistsException", g.pool.contains(a.name))
+			return
+		}
+	}
+	m := &member{id: c.next(), tags: b.Tags, agent: c.newAgent(*b.Agent)}
 	g.members = append(g.members, m)
 	g.pool.agents = append(g.pool.agents, m.agent)
 	reply(c.w, http.StatusOK, c.memberBody(g, m, true))
@@ -161,19 +205,21 @@ func (c *call) tagTargets(g *group) {
 	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
+	if !c.mayManage(g.pool) {
+		return
+	}
 	var out []object
 	for _, b := range bs {
-		for _, m := range g.members {
-			if m.id == b.ID {
-				m.tags = b.Tags
-				out = append(out, c.memberBody(g, m, false))
-			}
+		if m := g.member(strconv.Itoa(b.ID)); m != nil {
+			m.tags = b.Tags
+			out = append(out, c.memberBody(g, m, false))
 		}
 	}
 	reply(c.w, http.StatusOK, list(out))
 }
 
-// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body.
+// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body. Of its agent the ID alone counts, and
+// it must be that of the resource's own; capabilities stay.
 func (c *call) tagResource(g *group) {
 	var b memberBody
 	if !c.read(&b) {
@@ -181,14 +227,18 @@ func (c *call) tagResource(g *group) {
 	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
-	for _, m := range g.members {
-		if m.id == b.ID {
-			m.tags = b.Tags
-			reply(c.w, http.StatusOK, c.memberBody(g, m, false))
-			return
-		}
+	m := g.member(strconv.Itoa(b.ID))
+	switch {
+	case b.Agent == nil:
+		c.noArgument("Agent")
+	case m == nil:
+		c.noMember(g, strconv.Itoa(b.ID))
+	case b.Agent.ID != m.agent.id: // status and words are not known
+		c.refuse(http.StatusBadRequest, "InvalidVirtualMachineResourceException", "The agent is not that of the virtual machine resource.")
+	case c.mayManage(g.pool):
+		m.tags = b.Tags
+		reply(c.w, http.StatusOK, c.memberBody(g, m, false))
 	}
-	c.refuse(http.StatusNotFound, "VirtualMachineResourceNotFoundException", "No such resource in the environment.")
 }
 
 func (c *call) replaceMember(g *group, id string) {
@@ -196,40 +246,36 @@ func (c *call) replaceMember(g *group, id string) {
 	if !c.read(&b) {
 		return
 	}
+	if g.kind == "environment" {
+		id = strconv.Itoa(b.ID)
+	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
-	for _, m := range g.members {
-		if strconv.Itoa(m.id) == id || id == "" && m.id == b.ID {
-			m.agent.replace(b.Agent)
-			if b.Tags != nil {
-				m.tags = b.Tags
-			}
-			reply(c.w, http.StatusOK, c.memberBody(g, m, true))
-			return
+	switch m := g.member(id); {
+	case m == nil:
+		c.noMember(g, id)
+	case b.Agent == nil:
+		c.noArgument("Agent")
+	case c.mayManage(g.pool):
+		m.agent.replace(*b.Agent)
+		if b.Tags != nil {
+			m.tags = b.Tags
 		}
+		reply(c.w, http.StatusOK, c.memberBody(g, m, true))
 	}
-	c.refuse(http.StatusNotFound, "DeploymentMachineNotFoundException", "No such machine in the group.")
 }
 
 func (c *call) deleteMember(g *group, id string) {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
-	for i, m := range g.members {
-		if strconv.Itoa(m.id) != id {
-			continue
-		}
-		if c.busy(m.agent) {
-			return
-		}
-		g.members = append(g.members[:i:i], g.members[i+1:]...)
-		for j, a := range g.pool.agents {
-			if a == m.agent {
-				g.pool.agents = append(g.pool.agents[:j:j], g.pool.agents[j+1:]...)
-				break
-			}
-		}
-		c.w.WriteHeader(http.StatusNoContent)
+	m := g.member(id)
+	if m == nil {
+		c.noMember(g, id)
 		return
 	}
-	c.refuse(http.StatusNotFound, "DeploymentMachineNotFoundException", "No such machine in the group.")
+	if !c.mayManage(g.pool) || c.busy(g.pool, m.agent) {
+		return
+	}
+	c.forget(g.pool, m.agent)
+	c.w.WriteHeader(http.StatusNoContent)
 }

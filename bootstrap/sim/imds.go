@@ -57,7 +57,7 @@ func (s *Sim) answerIMDS(vm VM, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, vm.SubscriptionID)
 	case r.URL.Path == "/metadata/scheduledevents":
-		s.scheduledEvents(w, r)
+		s.scheduledEvents(vm, w, r)
 	case r.URL.Path == "/metadata/identity/oauth2/token":
 		s.answerToken(vm, w, r)
 	default:

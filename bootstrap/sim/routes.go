@@ -66,11 +66,13 @@ func (c *call) handler() func() {
 		case at(1) == "distributedtask" && at(2) == "pools":
 			p := c.poolByID(at(3))
 			if p == nil {
-				return func() {
-					c.refuse(http.StatusNotFound, "TaskAgentPoolNotFoundException", "No agent pool found with identifier "+at(3)+".")
-				}
+				return func() { c.noPool(at(3)) }
 			}
 			switch at(4) {
+			case "":
+				if c.r.Method == http.MethodGet {
+					return func() { c.onePool(p) }
+				}
 			case "agents":
 				return func() { c.poolAgents(p, at(5)) }
 			case "sessions":
@@ -119,9 +121,7 @@ func (c *call) handler() func() {
 	}
 	g := pr.group(kind, at(4))
 	if g == nil {
-		return func() {
-			c.refuse(http.StatusNotFound, "DeploymentGroupNotFoundException", "No group found with identifier "+at(4)+".")
-		}
+		return func() { c.noGroup(kind, at(4)) }
 	}
 	if at(5) == "" && c.r.Method == http.MethodGet {
 		return func() { c.oneGroup(g) }
@@ -131,7 +131,7 @@ func (c *call) handler() func() {
 	}
 	if kind == "environment" && at(5) == "providers" && at(6) == "virtualmachines" {
 		if at(7) == "pool" {
-			return func() { reply(c.w, http.StatusOK, g.pool.body()) }
+			return func() { c.environmentPool(g) }
 		}
 		return func() { c.members(g, at(7)) }
 	}

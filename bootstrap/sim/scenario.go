@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +34,9 @@ type Scenario struct {
 	Faults  []Fault  `yaml:"faults"`
 	// Certificates says which hosts show a bad certificate: expired, notYetValid, wrongHost, unknownCA.
 	Certificates map[string]string `yaml:"certificates"`
+	// Quirks gives refusals of Azure DevOps another status, as 500: accessDenied, jobStillRunning, notFound,
+	// environmentPoolNotFound. The type key stays.
+	Quirks map[string]int `yaml:"quirks"`
 }
 
 // A VM has an IMDS of its own.
@@ -100,6 +105,10 @@ type PAT struct {
 	Scopes        []string  `yaml:"scopes"`
 	Organizations []string  `yaml:"organizations"` // empty = All accessible organizations
 	Expires       time.Time `yaml:"expires"`
+	// The rights that its owner lacks, as patterns of pool names: environment-* are the pools behind environments.
+	NoView   []string `yaml:"noView"`
+	NoManage []string `yaml:"noManage"`
+	Hidden   string   `yaml:"hidden"` // a pool without View: notFound (also if this is not set), or empty
 }
 
 // A Proxy may want a user name and password.
@@ -154,6 +163,21 @@ func (s *Scenario) check() error {
 		}
 		if !strings.Contains(" imds identity vault devops download proxy ", " "+f.Service+" ") {
 			return fmt.Errorf("fault %d: unknown service %q", i+1, f.Service)
+		}
+	}
+	for i, p := range s.PATs {
+		for _, pattern := range append(append([]string{}, p.NoView...), p.NoManage...) {
+			if _, err := path.Match(pattern, ""); err != nil {
+				return fmt.Errorf("PAT %d: %q: %w", i+1, pattern, err)
+			}
+		}
+		if !slices.Contains([]string{"", "notFound", "empty"}, p.Hidden) {
+			return fmt.Errorf("PAT %d: hidden is notFound or empty, not %q", i+1, p.Hidden)
+		}
+	}
+	for q := range s.Quirks {
+		if !slices.Contains([]string{"accessDenied", "jobStillRunning", "notFound", "environmentPoolNotFound"}, q) {
+			return fmt.Errorf("unknown quirk %q", q)
 		}
 	}
 	names := map[string]bool{}

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -174,77 +173,3 @@ func reply(w http.ResponseWriter, status int, v any) {
 }
 
 type object = map[string]any
-
-// Control answers azp-sim's own commands.
-func (s *Sim) Control() http.Handler {
-	m := http.NewServeMux()
-	m.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		reply(w, http.StatusOK, s.log)
-	})
-	m.HandleFunc("GET /agents", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Agents()) })
-	m.HandleFunc("POST /apply", func(w http.ResponseWriter, r *http.Request) {
-		n, err := Load(r.FormValue("file"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		s.Apply(n)
-	})
-	m.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		reply(w, http.StatusOK, append([]ScheduledEvent{}, s.events...))
-	})
-	m.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
-		in, err := time.ParseDuration(r.FormValue("in"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		reply(w, http.StatusOK, s.schedule(r.FormValue("vm"), r.FormValue("type"), in))
-	})
-	m.HandleFunc("GET /jobs", func(w http.ResponseWriter, _ *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		reply(w, http.StatusOK, append([]*Job{}, s.jobs...))
-	})
-	m.HandleFunc("POST /jobs", func(w http.ResponseWriter, r *http.Request) {
-		takes, err := time.ParseDuration(r.FormValue("takes"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		j, problem := s.queue(r.FormValue("agent"), r.FormValue("name"), takes.Seconds())
-		if problem != "" {
-			http.Error(w, problem, http.StatusConflict)
-			return
-		}
-		reply(w, http.StatusOK, j)
-	})
-	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
-		if !s.Remove(r.FormValue("name")) {
-			http.Error(w, "no such agent", http.StatusNotFound)
-		}
-	})
-	return m
-}
-
-// An AgentSeen is an agent as the servers know it.
-type AgentSeen struct {
-	Server     string   `json:"server"`
-	Target     string   `json:"target"`
-	Kind       string   `json:"kind"`
-	Name       string   `json:"name"`
-	ID         int      `json:"id"`
-	Status     string   `json:"status"`
-	Version    string   `json:"version"`
-	Tags       []string `json:"tags"`
-	InstanceID string   `json:"instanceId"`
-	Disabled   bool     `json:"disabled,omitempty"`
-}
-
-func (a AgentSeen) String() string {
-	return fmt.Sprintf("%-8s %s (ID %d, version %s) in %s %s at %s, tags [%s], instance %s", a.Status, a.Name, a.ID, a.Version, a.Kind, a.Target, a.Server, strings.Join(a.Tags, " "), a.InstanceID)
-}

@@ -15,7 +15,6 @@ import (
 	"sort"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +40,12 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		SilenceUsage: true,
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", ".", "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
-	root.AddCommand(serve(&dir), agentPackage(), show(&dir, "log", "Show the requests seen", printLog), show(&dir, "agents", "Show the agents that stand on the servers", printAgents), apply(&dir), deleteAgent(&dir), scenario(), job(&dir), event(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines), show(&dir, "events", "Show the scheduled events, and which were acknowledged", printLines))
+	root.AddCommand(serve(&dir), agentPackage(), scenario(), apply(&dir),
+		show(&dir, "log", "Show the requests seen", printLog),
+		show(&dir, "agents", "Show the agents that stand on the servers", printAgents),
+		job(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
+		event(&dir), cancelEvent(&dir), show(&dir, "events", "Show the scheduled events, and who acknowledged them", printLines),
+		enable(&dir, "enable", true), enable(&dir, "disable", false), deleteAgent(&dir), rename(&dir), deleteTarget(&dir))
 	if root.Execute() != nil {
 		os.Exit(1)
 	}
@@ -211,45 +215,4 @@ func printLines(out io.Writer, body []byte) error {
 		fmt.Fprintf(out, "%s\n", i)
 	}
 	return err
-}
-
-func job(dir *string) *cobra.Command {
-	var takes time.Duration
-	var name string
-	c := &cobra.Command{Use: "job AGENT", Short: "Give an agent a job", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		out, err := control(*dir, http.MethodPost, "/jobs", url.Values{"agent": {args[0]}, "name": {name}, "takes": {takes.String()}})
-		if err == nil {
-			_, err = cmd.OutOrStdout().Write(out)
-		}
-		return err
-	}}
-	c.Flags().DurationVar(&takes, "takes", 5*time.Second, "how long its work takes")
-	c.Flags().StringVar(&name, "name", "deploy", "its `name`")
-	return c
-}
-
-func event(dir *string) *cobra.Command {
-	var in time.Duration
-	var vm string
-	c := &cobra.Command{
-		Use: "event Terminate|Preempt|Reboot|Redeploy|Freeze", Short: "Schedule an event for a VM, as the platform would",
-		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"Terminate", "Preempt", "Reboot", "Redeploy", "Freeze"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			out, err := control(*dir, http.MethodPost, "/events", url.Values{"type": {args[0]}, "vm": {vm}, "in": {in.String()}})
-			if err == nil {
-				_, err = cmd.OutOrStdout().Write(out)
-			}
-			return err
-		},
-	}
-	c.Flags().DurationVar(&in, "in", 5*time.Minute, "not before this time from now")
-	c.Flags().StringVar(&vm, "vm", "web_1", "`name` of the VM that it concerns")
-	return c
-}
-
-func deleteAgent(dir *string) *cobra.Command {
-	return &cobra.Command{Use: "delete-agent NAME", Short: "Remove an agent from the servers, as a person would in the portal", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		_, err := control(*dir, http.MethodPost, "/delete", url.Values{"name": {args[0]}})
-		return err
-	}}
 }

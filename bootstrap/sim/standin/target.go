@@ -28,6 +28,7 @@ type registered struct {
 	ID            int
 	Name          string
 	Status        string
+	Enabled       *bool
 	Authorization struct{ ClientID, AuthorizationURL string }
 }
 
@@ -145,9 +146,13 @@ func (t *target) register(ctx context.Context, name string, me object, replace b
 			return registered{}, failure(fmt.Sprintf("Pool %d already contains an agent with name %s.", t.PoolID, name))
 		}
 		address := fmt.Sprintf("%s/%d", t.members, old.ID)
-		me["id"] = old.Agent.ID
+		known := old.Agent
 		if t.kind == "pool" {
-			me["id"] = old.ID
+			known = old.registered
+		}
+		me["id"] = known.ID
+		if known.Enabled != nil { // the real one sends the agent as the server had it: disabled stays disabled
+			me["enabled"] = *known.Enabled
 		}
 		if t.kind == "environment" { // the resource's ID travels in the body
 			address = t.members

@@ -1,0 +1,79 @@
+package sim
+
+import (
+	"net/http"
+	"time"
+)
+
+// Control answers azp-sim's own commands.
+func (s *Sim) Control() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /log", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		reply(w, http.StatusOK, s.log)
+	})
+	m.HandleFunc("GET /agents", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Agents()) })
+	m.HandleFunc("POST /apply", func(w http.ResponseWriter, r *http.Request) {
+		n, err := Load(r.FormValue("file"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.Apply(n)
+	})
+	m.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		reply(w, http.StatusOK, append([]ScheduledEvent{}, s.events...))
+	})
+	m.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
+		in, err := time.ParseDuration(r.FormValue("in")) // fills r.Form
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		reply(w, http.StatusOK, s.Schedule(r.Form["vm"], r.FormValue("type"), in))
+	})
+	m.HandleFunc("POST /cancel-event", func(w http.ResponseWriter, r *http.Request) {
+		if !s.Cancel(r.FormValue("id")) {
+			http.Error(w, "there is no such event, or it has started", http.StatusConflict)
+		}
+	})
+	m.HandleFunc("GET /jobs", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		reply(w, http.StatusOK, append([]*Job{}, s.jobs...))
+	})
+	m.HandleFunc("POST /jobs", func(w http.ResponseWriter, r *http.Request) {
+		takes, err := time.ParseDuration(r.FormValue("takes"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		j, problem := s.queue(r.FormValue("agent"), r.FormValue("name"), r.FormValue("run"), takes.Seconds())
+		if problem != "" {
+			http.Error(w, problem, http.StatusConflict)
+			return
+		}
+		reply(w, http.StatusOK, j)
+	})
+	done := func(w http.ResponseWriter, found bool, what string) {
+		if !found {
+			http.Error(w, "no such "+what, http.StatusNotFound)
+		}
+	}
+	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.remove(r.FormValue("name"), r.FormValue("leaveInPool") == "true"), "agent")
+	})
+	m.HandleFunc("POST /enable", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.Enable(r.FormValue("name"), r.FormValue("enabled") == "true"), "agent")
+	})
+	m.HandleFunc("POST /rename", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.Rename(r.FormValue("kind"), r.FormValue("old"), r.FormValue("new")), r.FormValue("kind"))
+	})
+	m.HandleFunc("POST /delete-target", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.DeleteTarget(r.FormValue("kind"), r.FormValue("name")), r.FormValue("kind"))
+	})
+	return m
+}
