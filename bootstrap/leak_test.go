@@ -44,7 +44,8 @@ func (m *machine) configures() int {
 	if err != nil {
 		return 0
 	}
-	pid, _ := strconv.Atoi(strings.Fields(string(data))[0])
+	text, _, _ := strings.Cut(string(data), " ") // it may just be written
+	pid, _ := strconv.Atoi(text)
 	return pid
 }
 
