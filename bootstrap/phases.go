@@ -10,6 +10,7 @@ import (
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/secret"
 )
@@ -197,7 +198,7 @@ func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	if b.Place.ID == 0 {
-		if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+		if b.Place, err = b.look(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -205,4 +206,19 @@ func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	return logrus.Fields{"target": b.Place.String(), "id": b.Place.ID}, nil
+}
+
+// look finds the target: by the IDs of the journal if the VM stands in it already, so that a rename changes nothing, else
+// by name. One that is shown by neither was deleted and may have been made anew under its name.
+func (b *Boot) look(ctx context.Context, c *devops.Client) (devops.Place, error) {
+	if b.journal.Agent.ID != 0 && b.journal.Target.ID != 0 && b.journal.Target.Named(b.target()) {
+		p, err := b.placed(ctx, c)
+		if err == nil {
+			p, err = c.Stands(ctx, p)
+		}
+		if err == nil || fault.From(err).Class != fault.Target {
+			return p, err
+		}
+	}
+	return c.Find(ctx, b.wanted())
 }

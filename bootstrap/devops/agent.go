@@ -158,7 +158,7 @@ func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 		err = c.call(ctx, http.MethodGet, path, query, false, nil, &b)
 	}
 	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "TaskAgentNotFound") {
-		if e := c.shows(ctx, p); e != nil {
+		if _, e := c.pool(ctx, p); e != nil {
 			return nil, c.unseen(ctx, e, p)
 		}
 		return nil, fault.New(fault.Target, "the agent with ID %d is gone from the %s", id, p).Because(ErrGone)
@@ -173,17 +173,28 @@ func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 	return b.agent(resource), nil
 }
 
-// shows is nil if the server shows the pool behind a place.
-func (c *Client) shows(ctx context.Context, p Place) error {
+// pool asks for the pool behind a place: an error if the server does not show it.
+func (c *Client) pool(ctx context.Context, p Place) (pool named, err error) {
 	id, err := c.Pool(ctx, p)
-	var pool named
 	if err == nil {
 		err = c.call(ctx, http.MethodGet, fmt.Sprintf("/_apis/distributedtask/pools/%d", id), nil, false, nil, &pool)
 	}
 	if err == nil && pool.ID != id {
 		err = &refusal{Status: http.StatusNotFound, Message: "an answer without the pool"}
 	}
-	return err
+	return pool, err
+}
+
+// Stands confirms that a place whose IDs are known is still shown, whatever its name is by now.
+func (c *Client) Stands(ctx context.Context, p Place) (Place, error) {
+	pool, err := c.pool(ctx, p)
+	if err != nil {
+		return p, c.unseen(ctx, err, p)
+	}
+	if p.PoolID = pool.ID; p.Kind != Environment {
+		p.PoolName = pool.Name
+	}
+	return p, nil
 }
 
 // unseen explains why an agent cannot be looked at. Not found is not gone.
