@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -236,6 +238,33 @@ func (s *Sim) Agents() []AgentSeen {
 		}
 	}
 	return out
+}
+
+// Age makes an agent one that was registered, and went offline, so long ago; negative: that stays.
+func (s *Sim) Age(name string, offline, made time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.servers {
+		for _, p := range v.pools {
+			for _, a := range p.agents {
+				if !strings.EqualFold(a.name, name) {
+					continue
+				}
+				if offline >= 0 && a.online() || made < offline {
+					return errors.New("an agent that is online, or that was registered after it went offline, cannot be aged so")
+				}
+				if a.created = time.Now().Add(-made); offline >= 0 {
+					a.session, a.seen = "", time.Now().Add(-offline)
+				}
+				if a.caps["AZP_BOOTSTRAP_REGISTERED"] != "" {
+					a.caps = maps.Clone(a.caps)
+					a.caps["AZP_BOOTSTRAP_REGISTERED"] = a.created.UTC().Format(time.RFC3339)
+				}
+				return nil
+			}
+		}
+	}
+	return errors.New("no such agent")
 }
 
 // Remove removes an agent as a person would in the portal.

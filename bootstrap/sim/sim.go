@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -226,6 +227,16 @@ func (s *Sim) Control() http.Handler {
 	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Remove(r.FormValue("name")) {
 			http.Error(w, "no such agent", http.StatusNotFound)
+		}
+	})
+	m.HandleFunc("POST /age", func(w http.ResponseWriter, r *http.Request) {
+		offline, err := time.ParseDuration(r.FormValue("offline"))
+		made, err2 := time.ParseDuration(r.FormValue("made"))
+		if err = errors.Join(err, err2); err == nil {
+			err = s.Age(r.FormValue("name"), offline, made)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
 		}
 	})
 	return m

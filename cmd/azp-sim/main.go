@@ -41,7 +41,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		SilenceUsage: true,
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", ".", "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
-	root.AddCommand(serve(&dir), agentPackage(), show(&dir, "log", "Show the requests seen", printLog), show(&dir, "agents", "Show the agents that stand on the servers", printAgents), apply(&dir), deleteAgent(&dir), scenario(), job(&dir), event(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines), show(&dir, "events", "Show the scheduled events, and which were acknowledged", printLines))
+	root.AddCommand(serve(&dir), agentPackage(), show(&dir, "log", "Show the requests seen", printLog), show(&dir, "agents", "Show the agents that stand on the servers", printAgents), apply(&dir), deleteAgent(&dir), ageAgent(&dir), scenario(), job(&dir), event(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines), show(&dir, "events", "Show the scheduled events, and which were acknowledged", printLines))
 	if root.Execute() != nil {
 		os.Exit(1)
 	}
@@ -252,4 +252,19 @@ func deleteAgent(dir *string) *cobra.Command {
 		_, err := control(*dir, http.MethodPost, "/delete", url.Values{"name": {args[0]}})
 		return err
 	}}
+}
+
+func ageAgent(dir *string) *cobra.Command {
+	var offline, made time.Duration
+	c := &cobra.Command{
+		Use: "age-agent NAME", Short: "Let an agent be offline since long ago", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			form := url.Values{"name": {args[0]}, "offline": {offline.String()}, "made": {max(offline, made, 0).String()}}
+			_, err := control(*dir, http.MethodPost, "/age", form)
+			return err
+		},
+	}
+	c.Flags().DurationVar(&offline, "offline-for", -1, "since when it is offline (default: as it is)")
+	c.Flags().DurationVar(&made, "made", 0, "since when it is registered, at least as long")
+	return c
 }
