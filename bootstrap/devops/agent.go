@@ -12,9 +12,15 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-// InstanceIDCapability is the capability by which an agent of ours names the VM it stands on
-// (its vmId): the agent shows each line of its .env among its system capabilities.
-const InstanceIDCapability = "AZP_BOOTSTRAP_INSTANCE_ID"
+// The capabilities by which an agent of ours names the VM it stands on (its vmId), where in Azure that is, and when
+// it was registered there: the agent shows each line of its .env among its system capabilities.
+const (
+	InstanceIDCapability    = "AZP_BOOTSTRAP_INSTANCE_ID"
+	ScaleSetCapability      = "AZP_BOOTSTRAP_SCALE_SET"
+	ResourceGroupCapability = "AZP_BOOTSTRAP_RESOURCE_GROUP"
+	SubscriptionCapability  = "AZP_BOOTSTRAP_SUBSCRIPTION_ID"
+	RegisteredCapability    = "AZP_BOOTSTRAP_REGISTERED"
+)
 
 // An Agent as the server knows it.
 type Agent struct {
@@ -27,6 +33,9 @@ type Agent struct {
 	Enabled    bool      // takes new jobs
 	Tags       []string  // of a deployment target or VM resource
 	InstanceID string    // the VM it stands on, if it is one of ours and the server tells
+	Created    time.Time // when it was registered, or later taken over by a VM; zero if the server does not tell
+
+	ScaleSet, ResourceGroup, SubscriptionID string // of that VM, if the agent tells
 }
 
 type agentBody struct {
@@ -35,13 +44,21 @@ type agentBody struct {
 	Version            string            `json:"version"`
 	Status             string            `json:"status"`
 	StatusChangedOn    time.Time         `json:"statusChangedOn"`
+	CreatedOn          time.Time         `json:"createdOn"`
 	Enabled            bool              `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
 }
 
 func (b agentBody) agent(resource int) *Agent {
-	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn,
-		Enabled: b.Enabled, Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
+	tells := b.SystemCapabilities
+	a := &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn,
+		Enabled: b.Enabled, Online: strings.EqualFold(b.Status, "online"), InstanceID: strings.ToLower(tells[InstanceIDCapability]), Created: b.CreatedOn,
+		ScaleSet: tells[ScaleSetCapability], ResourceGroup: tells[ResourceGroupCapability], SubscriptionID: tells[SubscriptionCapability]}
+	// A VM that takes an agent over leaves createdOn as it is.
+	if at, err := time.Parse(time.RFC3339, tells[RegisteredCapability]); err == nil && at.After(a.Created) && !a.Created.IsZero() {
+		a.Created = at
+	}
+	return a
 }
 
 // Tagged reports whether the agent has these tags, in whatever order and case.
@@ -117,8 +134,7 @@ func (c *Client) Identify(ctx context.Context, p Place, a *Agent) {
 }
 
 // All lists the agents of the pool behind a target, with their capabilities, in no order. That answer
-// comes whole, while the lists of deployment targets and VM resources come in pages; to remove one,
-// look it up by name.
+// comes whole, while the lists of deployment targets and VM resources come in pages.
 func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	path, err := c.inPool(ctx, p, 0)
 	var answer struct {
@@ -126,6 +142,9 @@ func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	}
 	if err == nil {
 		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &answer)
+	}
+	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
+		return nil, nil // the pool behind an environment is made with its first VM; the status may be 404 or 500
 	}
 	if err != nil {
 		return nil, c.explain(err, "listing the agents of the "+p.String(), c.known(p.Target, "read the agents of"))
