@@ -175,7 +175,8 @@ func (b *Boot) registration(replace bool) agent.Registration {
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
 		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
-		InstanceID: b.VM.VMID, ScopeHint: b.wanted().ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
+		InstanceID: b.VM.VMID, ScaleSet: b.VM.ScaleSet, ResourceGroup: b.VM.ResourceGroup, SubscriptionID: b.VM.SubscriptionID,
+		ScopeHint: b.wanted().ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {
 		r.URL, r.Collection = c.Server.Root, c.Server.Collection

@@ -3,51 +3,30 @@ package bootstrap
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/fleet"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// Sweeping says which agents of VMs that are gone are removed from the configured target.
+// Sweeping says which agents of deleted VMs are removed from the configured target.
 type Sweeping struct {
-	Existing  map[string]bool // instance IDs (vmId, lower case) of the VMs that exist; nil = no such list
-	OlderThan time.Duration   // offline for longer than this is gone; negative = that says nothing
-	Yes       bool            // remove; else only say what would be
-	PAT       secret.PAT      // given by hand; zero = as configured
+	Existing *fleet.List // the VMs that exist; nil = no such list
+	Policy   fleet.Policy
+	Yes      bool               // remove; else only say what would be
+	PAT      secret.PAT         // given by hand; zero = as configured
+	Progress func(done, of int) // of removing
 }
 
-// The fates of an agent in a sweep.
-const (
-	Kept    = "kept"
-	Doomed  = "would be removed"
-	Gone    = "removed"
-	Refused = "failed"
-)
-
-// A Swept agent is one line of a sweep's report.
-type Swept struct {
-	Agent      string     `json:"agent"`
-	ID         int        `json:"id"`
-	InstanceID string     `json:"instanceId,omitempty"` // empty: not one of ours
-	Online     bool       `json:"online"`
-	Since      *time.Time `json:"since,omitempty"` // of being online or offline, if the server tells
-	Fate       string     `json:"fate"`
-	Why        string     `json:"why"`
-	Class      string     `json:"class,omitempty"` // of a failure
-	Hint       string     `json:"hint,omitempty"`
-}
-
-// Sweep looks at every agent of the configured target and removes those of ours (they carry the
-// instance ID of their VM) that are offline and whose VM is gone. It needs no VM of Azure to run on,
-// and touches neither an agent that is online nor one that is not ours. What one agent fails by is in
-// its line; the error says that nothing could be looked at.
-func Sweep(ctx context.Context, o Options, s Sweeping) ([]Swept, error) {
+// Sweep looks at every agent of the configured target and removes those that fleet.Plan dooms. It
+// needs no VM of Azure to run on. What one agent fails by is in its verdict; the error says that
+// nothing could be looked at, that the list is refused, or that the time was over.
+func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) {
 	b, err := newBoot(o)
 	if err != nil {
 		return nil, err
@@ -58,7 +37,8 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]Swept, error) {
 		return nil, err
 	}
 	if b.Config.Target.Kind() == "" {
-		return nil, fault.New(fault.Config, "the target is missing").Hint("Name it: --set target.pool.name=Default, for example. User data and VM tags are not read here.")
+		return nil, fault.New(fault.Config, "the target is missing").
+			Hint("Name it: --set target.pool.name=Default, for example. User data and VM tags are not read here.")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
@@ -72,66 +52,37 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]Swept, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(all, func(x, y *devops.Agent) int { return cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name)) })
-	report := make([]Swept, 0, len(all))
-	for _, a := range all {
-		line := Swept{Agent: a.Name, ID: a.ID, InstanceID: a.InstanceID, Online: a.Online, Fate: Kept}
-		if !a.Since.IsZero() {
-			line.Since = &a.Since
-		}
-		var gone bool
-		if gone, line.Why = s.gone(a, time.Now()); gone {
-			line.Fate = Doomed
-		}
-		if gone && s.Yes && ctx.Err() == nil {
-			b.sweepAway(ctx, a, &line)
-		}
-		report = append(report, line)
-	}
-	return report, ctx.Err()
-}
-
-// gone reports whether an agent is one of ours whose VM is gone, and why, or why not.
-func (s Sweeping) gone(a *devops.Agent, now time.Time) (bool, string) {
-	offline := now.Sub(a.Since)
-	switch {
-	case a.InstanceID == "":
-		return false, "not registered by azp-bootstrap"
-	case a.Online:
-		return false, "online"
-	case s.Existing != nil && !s.Existing[a.InstanceID]:
-		return true, "its VM is not in the list"
-	case s.OlderThan >= 0 && a.Since.IsZero():
-		return false, "offline, the server does not tell since when"
-	case s.OlderThan >= 0 && offline > s.OlderThan:
-		return true, "offline for longer than " + s.OlderThan.String()
-	case s.Existing != nil:
-		return false, "its VM exists"
-	}
-	return false, "not offline for long enough"
-}
-
-// sweepAway removes an agent, if a second look finds it unchanged: its VM may have come back.
-func (b *Boot) sweepAway(ctx context.Context, a *devops.Agent, line *Swept) {
-	err := b.patiently(ctx, func(c *devops.Client) error {
-		there, err := c.ByID(ctx, b.Place, a.ID)
-		switch {
-		case errors.Is(err, devops.ErrGone):
-			line.Fate, line.Why = Kept, "gone by itself meanwhile"
-			return nil
-		case err != nil:
-			return err
-		case !there.Offline || there.InstanceID != a.InstanceID:
-			line.Fate, line.Why = Kept, "came back meanwhile"
-			return nil
-		}
-		line.Fate = Gone
-		return c.Delete(ctx, b.Place, there)
+	slices.SortFunc(all, func(x, y *devops.Agent) int {
+		return cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name))
 	})
-	if err != nil {
-		f := fault.From(err)
-		line.Fate, line.Why, line.Class, line.Hint = Refused, b.Redactor.Redact(f.Error()), f.Class.Code, b.Redactor.Redact(f.Advice)
+	verdicts, err := fleet.Plan(all, s.Existing, s.Policy, time.Now())
+	if err == nil && s.Yes {
+		err = fleet.Carry(ctx, target{b}, verdicts, s.Progress)
 	}
+	for i := range verdicts {
+		v := &verdicts[i]
+		v.Why, v.Hint = b.Redactor.Redact(v.Why), b.Redactor.Redact(v.Hint)
+	}
+	return verdicts, err
+}
+
+// A target is the configured one, as a sweep asks it.
+type target struct{ b *Boot }
+
+func (t target) ByID(ctx context.Context, id int) (*devops.Agent, error) {
+	c, err := t.b.devops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.ByID(ctx, t.b.Place, id)
+}
+
+func (t target) Delete(ctx context.Context, a *devops.Agent) error {
+	c, err := t.b.devops(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Delete(ctx, t.b.Place, a)
 }
 
 // patiently asks Azure DevOps, with the one retry loop.

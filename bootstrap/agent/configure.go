@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
@@ -35,8 +36,11 @@ type Registration struct {
 	CAFile     string
 	SystemCAs  string // file of the system's certificates; "" = there is none
 	InstanceID string
-	ScopeHint  string // what to do if the server refuses the registration
-	Timeout    time.Duration
+	// Where in Azure the VM is. The agent shows it, beside the instance ID, so that a sweep can be limited.
+	ScaleSet, ResourceGroup, SubscriptionID string
+
+	ScopeHint string // what to do if the server refuses the registration
+	Timeout   time.Duration
 	// Await, if set, is called when all is ready for config.sh, which begins only if it returns nil: what decides
 	// about the registration may be asked beside the preparations.
 	Await func() error
@@ -115,13 +119,31 @@ func (h Home) trust(caFile string) []string {
 	return []string{"SSL_CERT_FILE=" + bundle, "NODE_EXTRA_CA_CERTS=" + bundle, "GIT_SSL_CAINFO=" + bundle, "CURL_CA_BUNDLE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle}
 }
 
+// marks are what is known of the VM, as lines of .env: each shows among the agent's capabilities. The daemon and sweep
+// know by them whose an agent is. REGISTERED: an agent that is taken over keeps its createdOn.
+func (r Registration) marks() map[string]string {
+	return map[string]string{
+		"AZP_BOOTSTRAP_INSTANCE_ID":     r.InstanceID,
+		"AZP_BOOTSTRAP_SCALE_SET":       r.ScaleSet,
+		"AZP_BOOTSTRAP_RESOURCE_GROUP":  r.ResourceGroup,
+		"AZP_BOOTSTRAP_SUBSCRIPTION_ID": r.SubscriptionID,
+		"AZP_BOOTSTRAP_REGISTERED":      time.Now().UTC().Format(time.RFC3339),
+	}
+}
+
 // furnish writes what config.sh is to find: the instance ID, network settings and certificates. The
 // folder is fresh and still root's here.
 func (h Home) furnish(r Registration) error {
 	if err := h.furnishService(); err != nil {
 		return err
 	}
-	lines := append([]string{"AZP_BOOTSTRAP_INSTANCE_ID=" + r.InstanceID, "LANG=C.UTF-8"}, h.trust(r.CAFile)...)
+	lines := append([]string{"LANG=C.UTF-8"}, h.trust(r.CAFile)...)
+	for name, value := range r.marks() {
+		if value != "" && !strings.ContainsFunc(value, unicode.IsControl) { // a line break would begin a variable
+			lines = append(lines, name+"="+value)
+		}
+	}
+	slices.Sort(lines)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}

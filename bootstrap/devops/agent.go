@@ -13,9 +13,15 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-// InstanceIDCapability is the capability by which an agent of ours names the VM it stands on
-// (its vmId): the agent shows each line of its .env among its system capabilities.
-const InstanceIDCapability = "AZP_BOOTSTRAP_INSTANCE_ID"
+// The capabilities by which an agent of ours names the VM it stands on (its vmId), where in Azure that is, and when
+// it was registered there: the agent shows each line of its .env among its system capabilities.
+const (
+	InstanceIDCapability    = "AZP_BOOTSTRAP_INSTANCE_ID"
+	ScaleSetCapability      = "AZP_BOOTSTRAP_SCALE_SET"
+	ResourceGroupCapability = "AZP_BOOTSTRAP_RESOURCE_GROUP"
+	SubscriptionCapability  = "AZP_BOOTSTRAP_SUBSCRIPTION_ID"
+	RegisteredCapability    = "AZP_BOOTSTRAP_REGISTERED"
+)
 
 // An Agent as the server knows it. The server shows an agent's status to those only who may view its pool: of
 // one that is neither Online nor Offline nothing is known, and nothing may be done to it.
@@ -31,6 +37,9 @@ type Agent struct {
 	Busy       bool      // has a job that is not finished; only ByID asks
 	Tags       []string  // of a deployment target or VM resource
 	InstanceID string    // the VM it stands on, in lower case, if it is one of ours and the server tells
+	Created    time.Time // when it was registered, or later taken over by a VM; zero if the server does not tell
+
+	ScaleSet, ResourceGroup, SubscriptionID string // of that VM, if the agent tells
 }
 
 type agentBody struct {
@@ -39,6 +48,7 @@ type agentBody struct {
 	Version            string            `json:"version"`
 	Status             string            `json:"status"`
 	StatusChangedOn    time.Time         `json:"statusChangedOn"`
+	CreatedOn          time.Time         `json:"createdOn"`
 	Enabled            *bool             `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
 	AssignedRequest    *struct {
@@ -47,10 +57,17 @@ type agentBody struct {
 }
 
 func (b agentBody) agent(resource int) *Agent {
-	return &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn,
+	tells := b.SystemCapabilities
+	a := &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn, Created: b.CreatedOn,
 		Enabled: b.Enabled == nil || *b.Enabled, Busy: b.AssignedRequest != nil,
 		Online: strings.EqualFold(b.Status, "online"), Offline: strings.EqualFold(b.Status, "offline"),
-		InstanceID: strings.ToLower(b.SystemCapabilities[InstanceIDCapability])}
+		InstanceID: strings.ToLower(tells[InstanceIDCapability]), ScaleSet: tells[ScaleSetCapability],
+		ResourceGroup: tells[ResourceGroupCapability], SubscriptionID: tells[SubscriptionCapability]}
+	// A VM that takes an agent over leaves createdOn as it is.
+	if at, err := time.Parse(time.RFC3339, tells[RegisteredCapability]); err == nil && at.After(a.Created) && !a.Created.IsZero() {
+		a.Created = at
+	}
+	return a
 }
 
 // Tagged reports whether the agent has these tags, in whatever order and case.
@@ -213,8 +230,7 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 }
 
 // All lists the agents of the pool behind a target, with their capabilities, in no order. That answer
-// comes whole, while the lists of deployment targets and VM resources come in pages; to remove one,
-// look it up by name.
+// comes whole, while the lists of deployment targets and VM resources come in pages.
 func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	path, err := c.inPool(ctx, p, 0)
 	var answer struct {
@@ -224,7 +240,7 @@ func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &answer)
 	}
 	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
-		return nil, nil // an environment's pool is made with its first VM
+		return nil, nil // the pool behind an environment is made with its first VM; the status may be 404 or 500
 	}
 	if err != nil {
 		return nil, c.explain(err, "listing the agents of the "+p.String(), c.known(p.Target, "read the agents of"))

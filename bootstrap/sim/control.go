@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"net/http"
 	"time"
 )
@@ -65,6 +66,16 @@ func (s *Sim) Control() http.Handler {
 	}
 	m.HandleFunc("POST /delete", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.remove(r.FormValue("name"), r.FormValue("leaveInPool") == "true"), "agent")
+	})
+	m.HandleFunc("POST /age", func(w http.ResponseWriter, r *http.Request) {
+		offline, err := time.ParseDuration(r.FormValue("offline"))
+		made, err2 := time.ParseDuration(r.FormValue("made"))
+		if err = errors.Join(err, err2); err == nil {
+			err = s.Age(r.FormValue("name"), offline, made)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+		}
 	})
 	m.HandleFunc("POST /enable", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Enable(r.FormValue("name"), r.FormValue("enabled") == "true"), "agent")

@@ -1,9 +1,12 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // This file is what a person sees and does in the portal.
@@ -165,4 +168,31 @@ func (s *Sim) DeleteTarget(kind, name string) (found bool) {
 // drop takes an agent out of its pool.
 func (p *pool) drop(a *agent) {
 	p.agents = slices.DeleteFunc(p.agents, func(o *agent) bool { return o == a })
+}
+
+// Age makes an agent one that was registered, and went offline, so long ago; negative: that stays.
+func (s *Sim) Age(name string, offline, made time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.servers {
+		for _, p := range v.pools {
+			for _, a := range p.agents {
+				if !strings.EqualFold(a.name, name) {
+					continue
+				}
+				if offline >= 0 && a.online() || made < offline {
+					return errors.New("an agent that is online, or that was registered after it went offline, cannot be aged so")
+				}
+				if a.created = time.Now().Add(-made); offline >= 0 {
+					a.session, a.seen = "", time.Now().Add(-offline)
+				}
+				if a.caps["AZP_BOOTSTRAP_REGISTERED"] != "" {
+					a.caps = maps.Clone(a.caps)
+					a.caps["AZP_BOOTSTRAP_REGISTERED"] = a.created.UTC().Format(time.RFC3339)
+				}
+				return nil
+			}
+		}
+	}
+	return errors.New("no such agent")
 }

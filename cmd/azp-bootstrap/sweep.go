@@ -1,42 +1,51 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/fleet"
 	"azp-bootstrap/bootstrap/secret"
 )
 
 func (a *app) sweepCommand() *cobra.Command {
 	var s bootstrap.Sweeping
 	var existing string
+	var olderThan time.Duration
 	var fromStdin, asJSON bool
 	c := &cobra.Command{
 		Use:   "sweep",
-		Short: "Remove agents of VMs that are gone; says what it would do until --yes",
-		Long: `sweep looks at every agent of the configured target and removes those whose VM is gone: they carry the
-instance ID of a VM (azp-bootstrap gave it to them), are offline, and their VM is not in the list of
---existing, or they have been offline for longer than --older-than (24h, unless a list is given). An
-agent that is online, or that azp-bootstrap did not register, is never touched.
+		Short: "Remove agents of deleted VMs; says what it would do until --yes",
+		Long: `sweep looks at every agent of the configured target and removes those of deleted VMs: agents that
+azp-bootstrap registered (they carry the instance ID of their VM), that are offline, and that have been
+so for longer than --older-than: a day, or an hour if --existing gives a list of the VMs that exist. With
+a list, only agents whose VM is not in it are removed, however long others are offline.
+
+Never removed: an agent that is online, that azp-bootstrap did not register, that was registered less
+than an hour ago (its VM may be joining), or that went offline less than an hour ago, unless --older-than
+says so. Each agent is looked at once more before it is removed.
+
+A list that cannot be this target's is refused, and nothing is removed: one that lacks VMs whose agents
+are online, or that names no VM of any agent here. If several scale sets share the target, list the VMs
+of all of them, or let --scale-set limit the sweep to the one whose VMs are listed. Ages count from the
+time that the list was made: of a file, when it was last written.
 
 It says what it would do; with --yes it does it. It runs anywhere, with a configuration file or with
---set, and with the configured credential or a PAT from standard input. Make the list right before:
-a VM that is missing from it counts as gone.`,
+--set, and with the configured credential or a PAT from standard input.`,
 		Example: `  azp-bootstrap sweep
-  az vmss list-instances -g shop -n web --query [].vmId -o tsv | azp-bootstrap sweep --existing - --yes
+  az vmss list-instances -g shop -n web --query [].vmId -o tsv |
+    azp-bootstrap sweep --existing - --scale-set web --yes
   azp-bootstrap sweep --pat-stdin --set url=https://dev.azure.com/contoso --set target.pool.name=Default <pat`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,17 +53,19 @@ a VM that is missing from it counts as gone.`,
 			if err != nil {
 				return err
 			}
-			if s.OlderThan < 0 {
-				return fault.New(fault.Usage, "--older-than %s is negative", s.OlderThan).Hint("Write for example --older-than 24h.")
+			if cmd.Flags().Changed("older-than") {
+				s.Policy.OlderThan = &olderThan
+			}
+			if olderThan < 0 {
+				return fault.New(fault.Usage, "--older-than %s is negative", olderThan).
+					Hint("Write for example --older-than 24h.")
 			}
 			if existing == "-" && fromStdin {
-				return fault.New(fault.Usage, "--existing - and --pat-stdin both read standard input").Hint("Give the list as a file.")
+				return fault.New(fault.Usage, "--existing - and --pat-stdin both read standard input").
+					Hint("Give the list as a file.")
 			}
 			if existing != "" {
-				if !cmd.Flags().Changed("older-than") {
-					s.OlderThan = -1
-				}
-				if s.Existing, err = readInstances(existing, cmd.InOrStdin()); err != nil {
+				if s.Existing, err = readList(existing, cmd.InOrStdin()); err != nil {
 					return err
 				}
 			}
@@ -64,64 +75,67 @@ a VM that is missing from it counts as gone.`,
 				}
 				defer s.PAT.Drop()
 			}
+			s.Progress = sweepProgress(cmd.ErrOrStderr())
 			report, err := bootstrap.Sweep(cmd.Context(), o, s)
 			if report != nil {
 				if e := showSweep(cmd.OutOrStdout(), report, s.Yes, asJSON); e != nil {
 					return e
 				}
 			}
-			for _, line := range report {
-				if err == nil && line.Fate == bootstrap.Refused {
-					err = &alreadyShown{fault.ByCode(line.Class).Exit}
+			for _, v := range report {
+				if err == nil && v.Fate == fleet.Refused {
+					err = &alreadyShown{fault.ByCode(v.Class).Exit}
 				}
 			}
 			return err
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&existing, "existing", "", "`FILE` with the instance IDs (vmId) of the VMs that exist, one per line; - = standard input")
-	f.DurationVar(&s.OlderThan, "older-than", 24*time.Hour, "agents that are offline for longer are of VMs that are gone")
+	f.StringVar(&existing, "existing", "",
+		"`FILE` with the instance IDs (vmId) of the VMs that exist, one per line; - = standard input")
+	f.DurationVar(&olderThan, "older-than", 0, "only agents that are offline for longer (default 24h; with --existing 1h)")
+	scope := &s.Policy.Scope
+	f.StringVar(&scope.ScaleSet, "scale-set", "", "only agents whose VM is of the scale set with this `NAME`")
+	f.StringVar(&scope.ResourceGroup, "resource-group", "", "only agents whose VM is in the resource group with this `NAME`")
+	f.StringVar(&scope.SubscriptionID, "subscription", "", "only agents whose VM is in the subscription with this `ID`")
 	f.BoolVar(&s.Yes, "yes", false, "remove them")
 	f.BoolVar(&fromStdin, "pat-stdin", false, "read the PAT from standard input")
 	f.BoolVar(&asJSON, "json", false, "as JSON, every agent of the target")
 	return c
 }
 
-var instanceID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// readList reads the list of VMs that exist. One from standard input was made just now.
+func readList(file string, stdin io.Reader) (*fleet.List, error) {
+	if file == "-" {
+		return fleet.ReadList(stdin, file, time.Now())
+	}
+	const hint = "Name a file with one instance ID per line."
+	f, err := os.Open(file) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, fault.New(fault.Usage, "--existing").Because(err).Hint(hint)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fault.New(fault.Usage, "--existing").Because(err).Hint(hint)
+	}
+	return fleet.ReadList(f, file, info.ModTime())
+}
 
-// readInstances reads a list of instance IDs. One that is empty or holds something else is refused:
-// it is what a failed command leaves, and would make every VM count as gone.
-func readInstances(file string, stdin io.Reader) (map[string]bool, error) {
-	in := stdin
-	if file != "-" {
-		f, err := os.Open(file) //nolint:gosec // the user names it
-		if err != nil {
-			return nil, fault.New(fault.Usage, "--existing").Because(err).Hint("Name a file with one instance ID per line.")
+// sweepProgress shows on a terminal how far a sweep is.
+func sweepProgress(out io.Writer) func(done, of int) {
+	var bar *progressbar.ProgressBar
+	return func(done, of int) {
+		if of == 0 || !terminal(os.Stderr) {
+			return
 		}
-		defer f.Close() //nolint:errcheck // only read
-		in = f
-	}
-	const hint = "Make it so: az vmss list-instances -g GROUP -n NAME --query [].vmId -o tsv (single VMs: az vm list --query [].vmId -o tsv)."
-	ids := map[string]bool{}
-	lines := bufio.NewScanner(in)
-	for n := 1; lines.Scan(); n++ {
-		id := strings.ToLower(strings.TrimSpace(lines.Text()))
-		if id == "" {
-			continue
+		if bar == nil {
+			bar = progressbar.NewOptions(of, progressbar.OptionSetWriter(out), progressbar.OptionShowCount(),
+				progressbar.OptionSetDescription("removing agents"), progressbar.OptionClearOnFinish(),
+				progressbar.OptionThrottle(100*time.Millisecond))
 		}
-		if !instanceID.MatchString(id) {
-			return nil, fault.New(fault.Usage, "--existing %s: line %d is not an instance ID", file, n).Hint(hint)
-		}
-		ids[id] = true
+		_ = bar.Set(done)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fault.New(fault.Usage, "--existing %s", file).Because(err).Hint(hint)
-	}
-	if len(ids) == 0 {
-		return nil, fault.New(fault.Usage, "--existing %s: the list is empty", file).
-			Hint("Every VM would count as gone. If that is so, use --older-than 0s in its place.")
-	}
-	return ids, nil
 }
 
 // readPAT reads the PAT from standard input, without an echo on a terminal.
@@ -141,12 +155,13 @@ func readPAT(cmd *cobra.Command) (secret.PAT, error) {
 		pat, err = secret.NewPAT(string(data))
 	}
 	if err != nil {
-		return pat, fault.New(fault.Usage, "--pat-stdin: what standard input holds is no PAT").Because(err).Hint("Give the token alone: azp-bootstrap sweep --pat-stdin <FILE.")
+		return pat, fault.New(fault.Usage, "--pat-stdin: what standard input holds is no PAT").Because(err).
+			Hint("Give the token alone: azp-bootstrap sweep --pat-stdin <FILE.")
 	}
 	return pat, nil
 }
 
-func showSweep(out io.Writer, report []bootstrap.Swept, yes, asJSON bool) error {
+func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
@@ -154,38 +169,45 @@ func showSweep(out io.Writer, report []bootstrap.Swept, yes, asJSON bool) error 
 		return e.Encode(report)
 	}
 	counts := map[string]int{}
-	foreign, online := 0, 0
+	foreign, online, outside := 0, 0, 0
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, line := range report {
-		switch counts[line.Fate]++; {
-		case line.Online:
+	for _, v := range report {
+		switch counts[v.Fate]++; {
+		case v.Online:
 			online++
 			continue
-		case line.InstanceID == "":
+		case v.InstanceID == "":
 			foreign++
 			continue
+		case !v.InScope:
+			outside++
 		}
 		since := "unknown"
-		if line.Since != nil {
-			since = humanize.Time(*line.Since)
+		if v.Since != nil {
+			since = humanize.Time(*v.Since)
 		}
-		fmt.Fprintf(w, "%s\tVM %s\toffline since %s\t%s: %s\n", line.Agent, line.InstanceID, since, line.Fate, line.Why)
-		if line.Hint != "" {
-			fmt.Fprintf(w, "\tNext: %s\n", line.Hint)
+		fmt.Fprintf(w, "%s\tVM %s\toffline since %s\t%s: %s\n",
+			v.Agent, v.InstanceID, since, v.Fate, v.Why)
+		if v.Hint != "" {
+			fmt.Fprintf(w, "\tNext: %s\n", v.Hint)
 		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%d agents: %d online, %d offline that azp-bootstrap did not register, ", len(report), online, foreign)
+	if outside > 0 {
+		fmt.Fprintf(out, "%d offline out of scope, ", outside)
+	}
 	var err error
+	left := counts[fleet.Refused] + counts[fleet.Doomed]
 	switch {
-	case yes && counts[bootstrap.Refused] > 0:
-		_, err = fmt.Fprintf(out, "%d removed, %d could not be removed.\n", counts[bootstrap.Gone], counts[bootstrap.Refused])
+	case yes && left > 0:
+		_, err = fmt.Fprintf(out, "%d removed, %d could not be removed.\n", counts[fleet.Gone], left)
 	case yes:
-		_, err = fmt.Fprintf(out, "%d removed.\n", counts[bootstrap.Gone])
-	case counts[bootstrap.Doomed] > 0:
-		_, err = fmt.Fprintf(out, "%d would be removed. Nothing was: --yes does it.\n", counts[bootstrap.Doomed])
+		_, err = fmt.Fprintf(out, "%d removed.\n", counts[fleet.Gone])
+	case counts[fleet.Doomed] > 0:
+		_, err = fmt.Fprintf(out, "%d would be removed. Nothing was: --yes does it.\n", counts[fleet.Doomed])
 	default:
 		_, err = fmt.Fprintln(out, "none to remove.")
 	}

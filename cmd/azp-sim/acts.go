@@ -104,3 +104,18 @@ func kindFirst(kinds []string, n int) cobra.PositionalArgs {
 		return nil
 	}
 }
+
+func ageAgent(dir *string) *cobra.Command {
+	var offline, made time.Duration
+	c := &cobra.Command{
+		Use: "age-agent NAME", Short: "Let an agent be offline since long ago", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			form := url.Values{"name": {args[0]}, "offline": {offline.String()}, "made": {max(offline, made, 0).String()}}
+			_, err := control(*dir, http.MethodPost, "/age", form)
+			return err
+		},
+	}
+	c.Flags().DurationVar(&offline, "offline-for", -1, "since when it is offline (default: as it is)")
+	c.Flags().DurationVar(&made, "made", 0, "since when it is registered, at least as long")
+	return c
+}
