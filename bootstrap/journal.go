@@ -10,6 +10,7 @@ import (
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // The journal is state.json while a boot writes it.
@@ -32,7 +33,7 @@ func openJournal(dir string, log *logrus.Logger, live *health.Live) (*journal, e
 	if err := j.reload(); err != nil {
 		return nil, err
 	}
-	probe, err := os.CreateTemp(dir, ".probe-*")
+	probe, err := os.CreateTemp(dir, whole.Scratch)
 	if err != nil {
 		return nil, fault.New(fault.State, "the state folder %s cannot be written", dir).Because(err).Hint("Check its rights and that the file system is not full or read-only; run as root.")
 	}
@@ -70,17 +71,8 @@ func (j *journal) lock() (*os.File, error) {
 		_ = f.Close()
 		return nil, fault.New(fault.State, "another azp-bootstrap is at work on this VM").Passing().Retry(time.Second).Hint("Watch it: azp-bootstrap status --wait.")
 	}
-	j.sweep()
+	whole.Clear(j.dir, filepath.Base(health.StateFile(j.dir)))
 	return f, nil
-}
-
-// sweep removes what runs that were killed while they wrote left behind: files are written under a hidden
-// name and renamed.
-func (j *journal) sweep() {
-	halfWritten, _ := filepath.Glob(filepath.Join(j.dir, ".*"))
-	for _, name := range halfWritten {
-		_ = os.Remove(name)
-	}
 }
 
 func (j *journal) write() error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 // A Sealing says what is sealed, and how.
@@ -33,9 +33,11 @@ type Finding struct {
 	Hint  string `json:"hint"`
 }
 
-// An image is what is sealed.
+// An image is what is sealed. Its files are reached through its tree alone, so that no link in it leads to
+// this machine's.
 type image struct {
 	Sealing
+	tree    tree.Tree
 	home    agent.Home
 	state   string
 	config  string
@@ -48,14 +50,22 @@ type image struct {
 // Seal is the last step of an image build: it removes all that belongs to this host, so that every
 // clone boots as new, and then looks for what must not be in an image. Findings are not an error here.
 func Seal(o Options, s Sealing) ([]Finding, error) {
-	t, err := config.ForImage(filepath.Join(s.Root, o.ConfigFile), o.Set)
+	i := &image{Sealing: s, set: o.Set}
+	if !i.live() {
+		var err error
+		if i.tree, err = tree.Open(s.Root); err != nil {
+			return nil, fault.New(fault.State, "the image's root folder").Because(err).Hint("Mount the image, and name that folder with --root.")
+		}
+		defer i.tree.Close() //nolint:errcheck // nothing pending
+	}
+	i.state, i.config = i.at(o.StateDir), i.at(o.ConfigFile)
+	t, err := config.ForImageIn(i.tree, i.config, o.Set)
 	if err != nil { // lint says so; until it is mended, the agent is looked for where it is by default
-		if t, err = config.ForImage(filepath.Join(s.Root, "nowhere"), o.Set); err != nil {
+		if t, err = config.ForImageIn(i.tree, i.at("/nowhere"), o.Set); err != nil {
 			return nil, err
 		}
 	}
-	i := &image{Sealing: s, state: filepath.Join(s.Root, o.StateDir), config: filepath.Join(s.Root, o.ConfigFile),
-		home: agent.Home{Dir: filepath.Join(s.Root, t.Dir), User: t.User}, set: o.Set}
+	i.home = agent.Home{Dir: i.at(t.Dir), User: t.User, Tree: i.tree}
 	i.name = i.hostName()
 	if !s.Check {
 		if err := i.refuse(); err != nil {
@@ -75,12 +85,13 @@ func Seal(o Options, s Sealing) ([]Finding, error) {
 
 func (i *image) live() bool { return i.Root == "" || i.Root == "/" }
 
-func (i *image) at(path string) string { return filepath.Join(i.Root, filepath.FromSlash(path)) }
+// at is how a path inside the image is named from here.
+func (i *image) at(path string) string { return i.tree.Name(path) }
 
 // refuse keeps a VM that works from being sealed by mistake: its agent would be lost.
 func (i *image) refuse() error {
 	shows := i.home.RegistrationFile()
-	if s, _, err := health.ReadState(i.state); err == nil && s.Agent.ID != 0 && s.Phase != health.Removed {
+	if s, _, err := health.ReadStateIn(i.tree, i.state); err == nil && s.Agent.ID != 0 && s.Phase != health.Removed {
 		shows = health.StateFile(i.state)
 	}
 	if shows == "" || i.Force {
@@ -105,7 +116,7 @@ func (i *image) clean() error {
 			return err
 		}
 	}
-	if err := agent.RemoveUnits(i.at(unitFolder)); err != nil {
+	if err := agent.RemoveUnits(i.tree, i.at(unitFolder)); err != nil {
 		return err
 	}
 	i.Say("the agent's folder is made fresh from the package")
@@ -126,115 +137,86 @@ func (i *image) clean() error {
 
 const unitFolder = "/etc/systemd/system"
 
-// remove removes a file or folder that may be missing.
+// remove removes a file or folder that may be missing. A link to a file stays: what counts is the file,
+// which is somewhere else, and lint names both.
 func (i *image) remove(name string) error {
-	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+	fi, err := i.tree.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil || i.leadsTo(name, fi) != "" {
+		return err
+	}
 	i.removed++
-	return os.RemoveAll(name)
+	return i.tree.RemoveAll(name)
+}
+
+// leadsTo is the file that a link leads to; "" if it is no link, or leads to none.
+func (i *image) leadsTo(name string, fi fs.FileInfo) string {
+	if fi.Mode()&fs.ModeSymlink == 0 {
+		return ""
+	}
+	if to, err := i.tree.Stat(name); err != nil || !to.Mode().IsRegular() {
+		return ""
+	}
+	real, _ := i.tree.Real(name) // it was just looked at
+	return real
 }
 
 // maxLog bounds what is read of a file that is searched.
 const maxLog = 64 << 20
 
+// logFolders are where logs are. Each may be a link to where they really are; other links are not followed.
+var logFolders = []string{"/var/log", "/var/log/journal"}
+
 // logs calls found for each log that names the host. The journal's files always do.
 func (i *image) logs(found func(name, why string) error) error {
-	return filepath.WalkDir(i.at("/var/log"), func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	for n, dir := range logFolders {
+		if fi, err := i.tree.Lstat(i.at(dir)); err != nil || n > 0 && fi.Mode()&fs.ModeSymlink == 0 {
+			continue // not there, or below the first
 		}
-		if err != nil || !d.Type().IsRegular() {
+		if real, err := i.tree.Real(i.at(dir)); err == nil && real == i.at("/") {
+			return fmt.Errorf("%s leads to /", i.at(dir))
+		}
+		if err := i.tree.Walk(i.at(dir), func(name string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			why, err := i.tells(name, d)
+			if err != nil || why == "" {
+				return err
+			}
+			return found(name, why)
+		}); err != nil {
 			return err
 		}
-		fi, err := d.Info()
-		if err != nil || fi.Size() == 0 || fi.Size() > maxLog {
-			return err
-		}
-		data, err := os.ReadFile(name) //nolint:gosec // below the image's root
-		switch {
-		case err != nil:
-			return err
-		case strings.HasSuffix(name, ".journal"), strings.HasSuffix(name, ".journal~"):
-			return found(name, "the journal of the host that the image was built on")
-		case strings.HasSuffix(name, ".gz"), strings.HasSuffix(name, ".xz"):
-			return found(name, "an old log, packed")
-		case i.name != "" && bytes.Contains(data, []byte(i.name)):
-			return found(name, "it names the host that the image was built on: "+i.name)
-		case secret.LooksLikeToken(string(data)):
-			return found(name, "something in it is shaped like a token")
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
-// lint looks for what must not be in an image, whoever made it.
-func (i *image) lint() {
-	i.home.Lint(i.note)
-	for _, n := range stateFiles {
-		if _, err := os.Lstat(filepath.Join(i.state, n)); err == nil {
-			i.note(filepath.Join(i.state, n), "the state of the host that the image was built on", "azp-bootstrap seal removes it.")
-		}
+// tells says why a log must not be in an image; "" if it may be.
+func (i *image) tells(name string, d fs.DirEntry) (string, error) {
+	fi, err := d.Info()
+	if err != nil || fi.Size() == 0 || fi.Size() > maxLog {
+		return "", err
 	}
-	_ = filepath.WalkDir(i.at(unitFolder), func(name string, d fs.DirEntry, err error) error {
-		if err == nil && agent.IsUnit(d.Name()) {
-			i.note(name, "the service of an agent that is not this image's", "azp-bootstrap seal removes it.")
-		}
-		return nil
-	})
-	if err := i.logs(func(name, why string) error {
-		i.note(name, why, "azp-bootstrap seal empties it.")
-		return nil
-	}); err != nil {
-		i.note(i.at("/var/log"), err.Error(), "Run as root.")
+	data, err := i.tree.ReadFile(name)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.HasSuffix(name, ".journal"), strings.HasSuffix(name, ".journal~"):
+		return "the journal of the host that the image was built on", nil
+	case strings.HasSuffix(name, ".gz"), strings.HasSuffix(name, ".xz"):
+		return "an old log, packed", nil
+	case i.name != "" && bytes.Contains(data, []byte(i.name)):
+		return "it names the host that the image was built on: " + i.name, nil
+	case secret.LooksLikeToken(string(data)):
+		return "something in it is shaped like a token", nil
 	}
-	i.lintText()
-	i.lintOwners()
-	if i.Deep {
-		i.lintDeep()
-	}
-}
-
-// lintText looks for tokens where people leave them: configuration, environment, histories.
-func (i *image) lintText() {
-	if _, err := config.Load(i.config, nil, i.set); err != nil && fault.From(err).Class == fault.Config {
-		if _, missing := os.Stat(i.config); missing == nil {
-			f := fault.From(err)
-			i.note(i.config, f.Error(), f.Advice)
-		}
-	}
-	var files []string
-	for _, pattern := range []string{"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf", "/root/.*history", "/home/*/.*history", "/root/.netrc", "/home/*/.netrc", "/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*"} {
-		names, _ := filepath.Glob(i.at(pattern))
-		files = append(files, names...)
-	}
-	for _, name := range files {
-		fi, err := os.Lstat(name)
-		if err != nil || !fi.Mode().IsRegular() || fi.Size() > 4<<20 {
-			continue
-		}
-		if data, err := os.ReadFile(name); err == nil && secret.LooksLikeToken(string(data)) { //nolint:gosec // below the image's root
-			i.note(name, "something in it is shaped like a token", "Delete it, and revoke the token: every clone of the image would have it.")
-		}
-	}
-}
-
-// lintOwners looks for files that root trusts and others may write.
-func (i *image) lintOwners() {
-	trusted := []string{i.config, filepath.Dir(i.config), filepath.Join(filepath.Dir(i.config), "conf.d"), i.home.Dir, i.home.Dir + ".package", i.at("/usr/bin/azp-bootstrap"), i.at(unitFolder + "/azp-bootstrap.service")}
-	for _, pattern := range []string{filepath.Join(i.home.Dir, "*"), filepath.Join(i.home.Dir, "bin", "*"), filepath.Join(i.home.Dir+".package", "*")} {
-		names, _ := filepath.Glob(pattern)
-		trusted = append(trusted, names...)
-	}
-	for _, name := range trusted {
-		fi, err := os.Lstat(name)
-		if err != nil || fi.Mode()&fs.ModeSymlink != 0 {
-			continue
-		}
-		if who, fix := config.WritableByOthers(fi); who != "" {
-			i.note(name, who, "Run: "+fix+" "+name)
-		}
-	}
+	return "", nil
 }
 
 // note keeps the first finding of each file.

@@ -5,7 +5,6 @@ package bootstrap
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 )
 
@@ -14,7 +13,7 @@ func (i *image) hostName() string {
 	name := ""
 	if i.live() {
 		name, _ = os.Hostname()
-	} else if data, err := os.ReadFile(i.at("/etc/hostname")); err == nil {
+	} else if data, err := i.tree.ReadFile(i.at("/etc/hostname")); err == nil {
 		name = strings.TrimSpace(string(data))
 	}
 	if name = strings.SplitN(name, ".", 2)[0]; len(name) < 4 || name == "localhost" || name == "debian" || name == "ubuntu" {
@@ -34,9 +33,9 @@ func (i *image) cleanLogs() error {
 	return i.logs(func(name, _ string) error {
 		i.removed++
 		if strings.Contains(name, ".journal") || strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".xz") {
-			return os.Remove(name)
+			return i.tree.Remove(name)
 		}
-		return os.Truncate(name, 0)
+		return i.tree.Empty(name)
 	})
 }
 
@@ -57,36 +56,36 @@ func (i *image) cleanDeep() error {
 		// It writes a seed when it stops: now, rather than at the shutdown that follows.
 		_ = exec.Command("systemctl", "stop", "systemd-random-seed.service").Run()
 	}
-	for _, pattern := range deep {
-		names, _ := filepath.Glob(i.at(pattern))
-		for _, name := range names {
-			if err := i.remove(name); err != nil {
-				return err
-			}
+	for _, name := range i.matching(deep) {
+		if err := i.remove(name); err != nil {
+			return err
 		}
 	}
 	// An empty machine-id is filled in by the first boot (machine-id(5)); a missing one would not be
 	// where /etc is read-only at that time.
-	if fi, err := os.Lstat(i.at(machineID)); err == nil && fi.Size() > 0 {
+	if fi, err := i.tree.Stat(i.at(machineID)); err == nil && fi.Mode().IsRegular() && fi.Size() > 0 {
 		i.removed++
-		if err := os.Truncate(i.at(machineID), 0); err != nil {
+		if err := i.tree.Empty(i.at(machineID)); err != nil {
 			return err
 		}
 	}
-	if fi, err := os.Lstat(i.at(dbusMachineID)); err == nil && fi.Mode().IsRegular() {
+	if fi, err := i.tree.Lstat(i.at(dbusMachineID)); err == nil && fi.Mode().IsRegular() {
 		return i.remove(i.at(dbusMachineID))
 	}
 	return nil
 }
 
 func (i *image) lintDeep() {
-	for _, pattern := range deep {
-		names, _ := filepath.Glob(i.at(pattern))
-		for _, name := range names {
-			i.note(name, "belongs to the host that the image was built on", "azp-bootstrap seal --deep removes it, or waagent -deprovision.")
-		}
+	for _, name := range i.matching(deep) {
+		i.remains(name, "belongs to the host that the image was built on", "azp-bootstrap seal --deep removes it, or waagent -deprovision.")
 	}
-	if data, err := os.ReadFile(i.at(machineID)); err == nil && strings.TrimSpace(string(data)) != "" && strings.TrimSpace(string(data)) != "uninitialized" {
+	fi, err := i.tree.Stat(i.at(machineID))
+	if err != nil {
+		return
+	}
+	if !fi.Mode().IsRegular() {
+		i.note(i.at(machineID), "neither a file nor a link to one", "Make it an empty file.")
+	} else if data, err := i.tree.ReadFile(i.at(machineID)); err == nil && strings.TrimSpace(string(data)) != "" && strings.TrimSpace(string(data)) != "uninitialized" {
 		i.note(i.at(machineID), "every clone would have the same machine's ID", "azp-bootstrap seal --deep empties it.")
 	}
 }

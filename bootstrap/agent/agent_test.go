@@ -369,13 +369,13 @@ func FuzzUnpack(f *testing.F) {
 		if err := os.WriteFile(name, raw, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_ = unpack(name, filepath.Join(dir, "one"))
+		_ = Home{}.unpack(name, filepath.Join(dir, "one"))
 		if made, err := packed(entry{name: a, link: b, kind: tar.TypeSymlink}, entry{name: c, text: "x", kind: tar.TypeReg}, entry{name: b, link: c, kind: tar.TypeLink}); err == nil {
 			name := filepath.Join(dir, "made.tar.gz")
 			if err := os.WriteFile(name, made, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_ = unpack(name, filepath.Join(dir, "two"))
+			_ = Home{}.unpack(name, filepath.Join(dir, "two"))
 		}
 		left, _ := filepath.Glob(filepath.Join(dir, "*"))
 		for _, l := range left {
@@ -435,5 +435,37 @@ func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
 	kept, _ := filepath.Glob(filepath.Join(h.keep(), "*.tar.gz"))
 	if len(kept) != 1 {
 		t.Errorf("kept: %v", kept)
+	}
+}
+
+// TestOthersFilesBesideThePackageStay: the folder is named by people, and may have been theirs before.
+func TestOthersFilesBesideThePackageStay(t *testing.T) {
+	h := home(t)
+	others := []string{h.keep() + "/.bashrc", h.keep() + "/.ssh/key", h.keep() + "/notes", h.keep() + "/0123456789abcdef-folder/x", h.Dir + ".new/precious"}
+	ours := []string{h.keep() + "/.layout.json1234567890123456789", h.keep() + "/.azp-bootstrap-scratch-1", h.keep() + "/0123456789abcdef-old.tar.gz", h.keep() + "/new/half"}
+	for _, name := range append(ours, others...) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte("x"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, sum := archive(t, honest...)
+	if _, err := h.Prepare(file, sum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if err := laid(h, "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if err := laid(h, "vm"); err != nil { // from the package anew
+		t.Fatal(err)
+	}
+	for _, name := range others {
+		if _, err := os.Stat(name); err != nil {
+			t.Errorf("%s was removed", name)
+		}
+	}
+	for _, name := range ours {
+		if _, err := os.Stat(name); err == nil {
+			t.Errorf("%s is still there", name)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/tree"
 	"azp-bootstrap/bootstrap/whole"
 )
 
@@ -27,14 +28,18 @@ import (
 // package, its manifest and the mark that tells a fresh folder from a used one.
 type Home struct {
 	Dir  string
-	User string // the account the agent runs as; "" = the caller's own
+	User string    // the account the agent runs as; "" = the caller's own
+	Tree tree.Tree // the image that Dir lies in; the zero one is this machine
 }
 
 func (h Home) keep() string         { return h.Dir + ".package" }
 func (h Home) manifestFile() string { return filepath.Join(h.keep(), "manifest.json") }
 func (h Home) layoutFile() string   { return filepath.Join(h.keep(), "layout.json") }
 func (h Home) path(n string) string { return filepath.Join(h.Dir, n) }
-func (h Home) staged() string       { return h.Dir + ".new" }
+
+// staged is where a package is unpacked before it takes the folder's place: in root's folder, where
+// nothing of anybody else's can have the name.
+func (h Home) staged() string { return filepath.Join(h.keep(), "new") }
 
 // archive is root's copy of the package. Its name holds its sum, so that a new package of the same
 // name does not take the old one's place before all is well.
@@ -116,7 +121,7 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 // InPlace reports whether the package of this sum is where prepare would put it, as it would.
 func (h Home) InPlace(sum string) (Manifest, bool) {
 	m, err := h.Manifest()
-	return m, err == nil && m.SHA256 == sum && m.User == h.User && (h.fresh(sum) || h.inUse()) && verify(h.archive(m), sum) == nil
+	return m, err == nil && m.SHA256 == sum && m.User == h.User && (h.fresh(sum) || h.inUse()) && h.verify(h.archive(m), sum) == nil
 }
 
 // Record writes the manifest.
@@ -128,19 +133,26 @@ func (h Home) Record(m Manifest) error {
 	return diskFault(whole.Write(h.manifestFile(), append(data, '\n'), 0o644), h.manifestFile())
 }
 
+// archiveName is what archive makes.
+var archiveName = regexp.MustCompile(`^[0-9a-f]{16}-.`)
+
 // keepOnly removes earlier packages, and what an interrupted prepare left.
 func (h Home) keepOnly(m Manifest) error {
+	h.clear()
 	entries, err := os.ReadDir(h.keep())
 	for _, e := range entries {
-		switch name := filepath.Join(h.keep(), e.Name()); name {
-		case h.archive(m), h.manifestFile(), h.layoutFile():
-		default:
-			if err == nil {
-				err = os.RemoveAll(name)
-			}
+		name := filepath.Join(h.keep(), e.Name())
+		if err == nil && name != h.archive(m) && e.Type().IsRegular() && archiveName.MatchString(e.Name()) {
+			err = os.Remove(name)
 		}
 	}
 	return diskFault(err, h.keep())
+}
+
+// clear removes what runs that were killed left behind.
+func (h Home) clear() {
+	_ = os.RemoveAll(h.staged())
+	whole.Clear(h.keep(), filepath.Base(h.manifestFile()), filepath.Base(h.layoutFile()))
 }
 
 func isSum(s string) bool {
@@ -166,7 +178,7 @@ func (h Home) ours() error {
 
 // Manifest reads what prepare recorded.
 func (h Home) Manifest() (m Manifest, err error) {
-	data, err := os.ReadFile(h.manifestFile())
+	data, err := h.Tree.ReadFile(h.manifestFile())
 	if err == nil {
 		err = json.Unmarshal(data, &m)
 	}
@@ -184,13 +196,13 @@ func (h Home) Manifest() (m Manifest, err error) {
 func (h Home) Verify() (Manifest, error) {
 	m, err := h.Manifest()
 	if err == nil {
-		err = verify(h.archive(m), m.SHA256)
+		err = h.verify(h.archive(m), m.SHA256)
 	}
 	return m, err
 }
 
 func (h Home) layout() (l layout) {
-	if data, err := os.ReadFile(h.layoutFile()); err == nil {
+	if data, err := h.Tree.ReadFile(h.layoutFile()); err == nil {
 		_ = json.Unmarshal(data, &l) // unreadable = not fresh
 	}
 	return l
@@ -201,12 +213,12 @@ func (h Home) setLayout(l layout) error {
 	if err != nil {
 		return err
 	}
-	return diskFault(whole.Write(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
+	return diskFault(h.Tree.Write(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
 }
 
 func (h Home) fresh(sum string) bool {
 	l := h.layout()
-	_, err := os.Stat(h.path(Script))
+	_, err := h.Tree.Stat(h.path(Script))
 	return err == nil && l.Fresh && l.SHA256 == sum
 }
 
@@ -215,18 +227,18 @@ func (h Home) inUse() bool { return h.layout().InstanceID != "" }
 
 // stage unpacks the verified package beside the folder.
 func (h Home) stage(m Manifest) error {
-	if err := verify(h.archive(m), m.SHA256); err != nil {
+	if err := h.verify(h.archive(m), m.SHA256); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(h.staged()); err != nil {
+	if err := h.Tree.RemoveAll(h.staged()); err != nil {
 		return diskFault(err, h.staged())
 	}
-	if err := unpack(h.archive(m), h.staged()); err != nil {
-		_ = os.RemoveAll(h.staged())
+	if err := h.unpack(h.archive(m), h.staged()); err != nil {
+		_ = h.Tree.RemoveAll(h.staged())
 		return err
 	}
-	if fi, err := os.Stat(filepath.Join(h.staged(), Script)); err != nil || !fi.Mode().IsRegular() {
-		_ = os.RemoveAll(h.staged())
+	if fi, err := h.Tree.Stat(filepath.Join(h.staged(), Script)); err != nil || !fi.Mode().IsRegular() {
+		_ = h.Tree.RemoveAll(h.staged())
 		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), Script).
 			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
 	}
@@ -238,7 +250,7 @@ func (h Home) tryUnpack(m Manifest) error {
 	if err := h.stage(m); err != nil {
 		return err
 	}
-	return diskFault(os.RemoveAll(h.staged()), h.staged())
+	return diskFault(h.Tree.RemoveAll(h.staged()), h.staged())
 }
 
 // layFresh makes the agent's folder anew from the verified package. Half-made work is never seen
@@ -251,10 +263,10 @@ func (h Home) layFresh(m Manifest) error {
 	if err := h.setLayout(layout{SHA256: m.SHA256}); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(h.Dir); err != nil {
+	if err := h.Tree.RemoveAll(h.Dir); err != nil {
 		return diskFault(err, h.Dir)
 	}
-	if err := os.Rename(h.staged(), h.Dir); err != nil {
+	if err := h.Tree.Rename(h.staged(), h.Dir); err != nil {
 		return diskFault(err, h.Dir)
 	}
 	return h.setLayout(layout{Fresh: true, SHA256: m.SHA256})
@@ -266,10 +278,7 @@ func (h Home) lay() (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
-	halfWritten, _ := filepath.Glob(filepath.Join(h.keep(), ".*")) // by a run that was killed
-	for _, name := range halfWritten {
-		_ = os.Remove(name)
-	}
+	h.clear()
 	if err := h.ours(); err != nil || h.fresh(m.SHA256) {
 		return m, err
 	}
@@ -294,7 +303,7 @@ func copyVerified(from, to, sum string) error {
 		return fault.New(fault.Agent, "the agent package").Because(err).Hint("Name the package file with --package.")
 	}
 	defer in.Close() //nolint:errcheck // only read
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".package-*")
+	tmp, err := os.CreateTemp(filepath.Dir(to), whole.Scratch)
 	if err != nil {
 		return diskFault(err, to)
 	}
@@ -319,8 +328,8 @@ func copyVerified(from, to, sum string) error {
 	return diskFault(os.Rename(tmp.Name(), to), to)
 }
 
-func verify(file, sum string) error {
-	f, err := os.Open(file) //nolint:gosec // root's own copy
+func (h Home) verify(file, sum string) error {
+	f, err := h.Tree.Open(file)
 	if err != nil {
 		return fault.New(fault.Agent, "the agent package is gone").Because(err).Hint("Run azp-bootstrap prepare again (at image time).")
 	}

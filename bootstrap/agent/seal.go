@@ -3,11 +3,10 @@ package agent
 import (
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 // registrationFiles are what configuring the agent leaves in its folder.
@@ -16,7 +15,7 @@ var registrationFiles = []string{".agent", ".agent_migrated", ".credentials", ".
 // RegistrationFile names the file that shows that this folder's agent is registered; "" if it is not.
 func (h Home) RegistrationFile() string {
 	for _, n := range registrationFiles {
-		if _, err := os.Lstat(h.path(n)); err == nil {
+		if _, err := h.Tree.Lstat(h.path(n)); err == nil {
 			return h.path(n)
 		}
 	}
@@ -26,16 +25,22 @@ func (h Home) RegistrationFile() string {
 // Renew makes a folder that was used fresh again, from the verified package. There may be none.
 func (h Home) Renew() error {
 	m, err := h.Manifest()
-	if err != nil || h.fresh(m.SHA256) && len(h.leftovers()) == 0 {
+	if err != nil || h.isLink() || h.fresh(m.SHA256) && len(h.leftovers()) == 0 {
 		return nil // Lint reports what is missing
 	}
 	return h.layFresh(m)
 }
 
+// isLink reports whether the folder is a link: it would be replaced, and what it leads to would stay.
+func (h Home) isLink() bool {
+	fi, err := h.Tree.Lstat(h.Dir)
+	return err == nil && fi.Mode()&fs.ModeSymlink != 0
+}
+
 // leftovers are files that no package brings.
 func (h Home) leftovers() (names []string) {
 	for _, n := range append([]string{"_diag", "_work", ".path", ".env"}, registrationFiles...) {
-		if _, err := os.Lstat(h.path(n)); err == nil {
+		if _, err := h.Tree.Lstat(h.path(n)); err == nil {
 			names = append(names, h.path(n))
 		}
 	}
@@ -44,8 +49,12 @@ func (h Home) leftovers() (names []string) {
 
 // Lint looks for what must not be in an image: each finding is a file and what is wrong with it.
 func (h Home) Lint(report func(file, wrong, fix string)) {
-	if _, err := os.Stat(h.keep()); errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.Tree.Stat(h.keep()); errors.Is(err, fs.ErrNotExist) {
 		report(h.keep(), "there is no agent package", "azp-bootstrap prepare puts one in place.")
+		return
+	}
+	if h.isLink() {
+		report(h.Dir, "a link: sealing would leave what it leads to", "Name the folder itself in agent.dir and run azp-bootstrap prepare again.")
 		return
 	}
 	for _, name := range h.leftovers() {
@@ -63,13 +72,13 @@ func (h Home) Lint(report func(file, wrong, fix string)) {
 }
 
 // RemoveUnits removes the units of agents below a systemd folder.
-func RemoveUnits(dir string) error {
-	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+func RemoveUnits(t tree.Tree, dir string) error {
+	return t.Walk(dir, func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err == nil && !d.IsDir() && IsUnit(d.Name()) {
-			err = os.Remove(name)
+			err = t.Remove(name)
 		}
 		return err
 	})

@@ -22,16 +22,13 @@ const (
 
 // unpack unpacks a .tar.gz or .zip into a new folder. os.Root keeps every write inside it, whatever
 // the archive says; entries that try to leave it make the whole package refused.
-func unpack(archive, dir string) error {
-	f, err := os.Open(archive) //nolint:gosec // root's own, verified copy
+func (h Home) unpack(archive, dir string) error {
+	f, err := h.Tree.Open(archive)
 	if err != nil {
 		return diskFault(err, archive)
 	}
-	defer f.Close()                              //nolint:errcheck // only read
-	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // the agent runs as another user
-		return diskFault(err, dir)
-	}
-	root, err := os.OpenRoot(dir)
+	defer f.Close()                      //nolint:errcheck // only read
+	root, err := h.Tree.Make(dir, 0o755) // the agent runs as another user
 	if err != nil {
 		return diskFault(err, dir)
 	}

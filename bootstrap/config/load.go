@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 // A Loader holds the local sources. Remote ones (user data, tags) are added when IMDS has answered.
@@ -29,13 +30,18 @@ type Loader struct {
 // Load reads the local sources: the file (which may be missing if the rest is enough), conf.d
 // beside it, the environment and --set flags. All problems are reported at once.
 func Load(file string, environ, flags []string) (*Loader, error) {
+	return LoadFrom(tree.Tree{}, file, environ, flags)
+}
+
+// LoadFrom is Load for an image: the file's name has the image's folder in front.
+func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error) {
 	def := Layer{"default", map[string]Value{}}
 	for k, v := range defaults {
 		def.Values[k] = Value{v, "default"}
 	}
 	l := &Loader{local: []Layer{def}}
 	dropIns := filepath.Join(filepath.Dir(file), "conf.d")
-	names, err := filepath.Glob(filepath.Join(dropIns, "*.yaml"))
+	names, err := t.Glob(filepath.Join(dropIns, "*.yaml"))
 	if err != nil {
 		return nil, Problems{{dropIns, "", err.Error(), "Use a folder name without wildcards."}}.Err()
 	}
@@ -43,7 +49,7 @@ func Load(file string, environ, flags []string) (*Loader, error) {
 	var ps Problems
 	found := false
 	for _, name := range append([]string{file}, names...) {
-		data, err := os.ReadFile(name) //nolint:gosec // the operator's own file
+		data, err := t.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -52,11 +58,11 @@ func Load(file string, environ, flags []string) (*Loader, error) {
 			continue
 		}
 		if !found {
-			ps = append(ps, checkOwner(filepath.Dir(file))...)
-			ps = append(ps, checkOwner(dropIns)...)
+			ps = append(ps, checkOwner(t, filepath.Dir(file))...)
+			ps = append(ps, checkOwner(t, dropIns)...)
 		}
 		found = true
-		ps = append(ps, checkOwner(name)...)
+		ps = append(ps, checkOwner(t, name)...)
 		if name != file && len(data) == 0 {
 			// What cloud-init wrote half a minute before a power cut is a name without content (ext4's delayed allocation), and
 			// cloud-init does not write it again: the VM would join what the image names.
@@ -253,10 +259,15 @@ type ImageTime struct {
 }
 
 // ForImage reads what image time needs. Without a file it is the defaults.
-func ForImage(file string, flags []string) (t ImageTime, err error) {
-	l, err := Load(file, os.Environ(), flags)
+func ForImage(file string, flags []string) (ImageTime, error) {
+	return ForImageIn(tree.Tree{}, file, flags)
+}
+
+// ForImageIn is ForImage for another image than this machine.
+func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err error) {
+	l, err := LoadFrom(image, file, os.Environ(), flags)
 	if err != nil {
-		if _, statErr := os.Stat(file); !errors.Is(statErr, fs.ErrNotExist) {
+		if _, statErr := image.Stat(file); !errors.Is(statErr, fs.ErrNotExist) {
 			return t, err
 		}
 		l = &Loader{}

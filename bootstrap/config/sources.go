@@ -2,10 +2,10 @@ package config
 
 import (
 	"io/fs"
-	"os"
 	"strings"
 
 	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 // fromEnvironment reads AZP_BOOTSTRAP_<KEY>, "__" between levels, case ignored.
@@ -82,8 +82,8 @@ func fromPairs(name string, pairs []string) (Layer, Problems) {
 func WritableByOthers(fi fs.FileInfo) (who, fix string) { return writableByOthers(fi) }
 
 // checkOwner refuses what others could have written.
-func checkOwner(path string) Problems {
-	fi, err := os.Stat(path)
+func checkOwner(t tree.Tree, path string) Problems {
+	fi, err := t.Stat(path)
 	if err != nil {
 		return nil // the reader reports it
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/tree"
 	"azp-bootstrap/bootstrap/whole"
 )
 
@@ -132,10 +133,13 @@ const maxState = 1 << 20
 
 // ReadState reads a VM's state. A VM that has none is new: Phase is "waiting" and Attempt 0. damaged
 // says that what stood there was no state.
-func ReadState(dir string) (s State, damaged error, err error) {
+func ReadState(dir string) (s State, damaged error, err error) { return ReadStateIn(tree.Tree{}, dir) }
+
+// ReadStateIn is ReadState for an image.
+func ReadStateIn(t tree.Tree, dir string) (s State, damaged error, err error) {
 	fresh := State{Schema: schema, Phase: Waiting, Phases: []Phase{}}
 	file := StateFile(dir)
-	fi, err := os.Lstat(file)
+	fi, err := t.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil, nil
 	}
@@ -144,7 +148,7 @@ func ReadState(dir string) (s State, damaged error, err error) {
 	}
 	var data []byte
 	if err == nil && fi.Size() <= maxState {
-		data, err = os.ReadFile(file) //nolint:gosec // the state folder's
+		data, err = t.ReadFile(file)
 	}
 	if err != nil {
 		return fresh, nil, fault.New(fault.State, "the state").Because(err).Hint("Check the rights of %s; run as root.", dir)

@@ -15,3 +15,13 @@ import (
 func Write(name string, data []byte, mode os.FileMode) error {
 	return renameio.WriteFile(name, data, mode, renameio.WithTempDir(filepath.Dir(name)))
 }
+
+// WriteIn is Write below a root.
+func WriteIn(root *os.Root, name string, data []byte, mode os.FileMode) error {
+	dir, err := root.OpenRoot(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // nothing pending
+	return renameio.WriteFile(filepath.Base(name), data, mode, renameio.WithRoot(dir))
+}

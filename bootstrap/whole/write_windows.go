@@ -11,3 +11,8 @@ import (
 func Write(name string, data []byte, mode os.FileMode) error {
 	return maybe.WriteFile(name, data, mode)
 }
+
+// WriteIn is Write below a root.
+func WriteIn(root *os.Root, name string, data []byte, mode os.FileMode) error {
+	return root.WriteFile(name, data, mode)
+}

@@ -26,12 +26,7 @@ func (a *app) ownService(cmd *cobra.Command) (service.Service, error) {
 	if err != nil {
 		return nil, fault.New(fault.Service, "the path of this program").Because(err)
 	}
-	args := []string{"run"}
-	for _, name := range []string{"config", "state-dir", "log-level", "log-format"} {
-		if f := cmd.Flags().Lookup(name); f.Changed {
-			args = append(args, "--"+name, f.Value.String())
-		}
-	}
+	args := append([]string{"run"}, givenFlags(cmd)...)
 	var start []string
 	for _, arg := range append([]string{exe}, args...) {
 		start = append(start, systemdQuote(arg))
@@ -69,12 +64,15 @@ func (a *app) installCommand() *cobra.Command {
 		Use:   "install",
 		Short: "Install the daemon as a service of this OS, enabled",
 		Long: `install makes the daemon a service of this OS (systemd, launchd, Windows services) that starts at boot.
-At image time that is all; --now starts it on this machine as well. Asked again, it brings the
-service up to date.`,
+At image time that is all; --now starts it on this machine as well. If it is asked again, it brings the
+service up to date. Where a package (.deb, .rpm) brought the service, it only enables that.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needRoot("install"); err != nil {
 				return err
+			}
+			if unit := packagedUnit(); unit != "" {
+				return enablePackaged(cmd, unit, now)
 			}
 			s, err := a.ownService(cmd)
 			if err != nil {
@@ -110,10 +108,15 @@ func (a *app) uninstallCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "uninstall",
 		Short: "Remove the daemon's service; the agent stays as it is",
-		Args:  cobra.NoArgs,
+		Long: `uninstall stops the daemon and removes its service; the agent stays as it is. A service that a package
+(.deb, .rpm) brought is stopped and disabled: the package manager removes it.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needRoot("uninstall"); err != nil {
 				return err
+			}
+			if unit := packagedUnit(); unit != "" {
+				return disablePackaged(cmd, unit)
 			}
 			s, err := a.ownService(cmd)
 			if err != nil {

@@ -1,0 +1,125 @@
+package bootstrap
+
+import (
+	"io/fs"
+	"path/filepath"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// lint looks for what must not be in an image, whoever made it.
+func (i *image) lint() {
+	i.home.Lint(i.note)
+	for _, n := range stateFiles {
+		i.remains(filepath.Join(i.state, n), "the state of the host that the image was built on", "azp-bootstrap seal removes it.")
+	}
+	_ = i.tree.Walk(i.at(unitFolder), func(name string, d fs.DirEntry, err error) error {
+		if err == nil && agent.IsUnit(d.Name()) {
+			i.note(name, "the service of an agent that is not this image's", "azp-bootstrap seal removes it.")
+		}
+		return nil
+	})
+	if err := i.logs(func(name, why string) error {
+		i.note(name, why, "azp-bootstrap seal empties it.")
+		return nil
+	}); err != nil {
+		i.note(i.at("/var/log"), err.Error(), "Run as root.")
+	}
+	i.lintText()
+	i.lintOwners()
+	i.lintService()
+	if i.Deep {
+		i.lintDeep()
+	}
+}
+
+// remains notes a file that should be gone. One that is a link is named with what it leads to: that is not
+// removed, because it may serve others.
+func (i *image) remains(name, wrong, fix string) {
+	fi, err := i.tree.Lstat(name)
+	if err != nil {
+		return
+	}
+	if to := i.leadsTo(name, fi); to != "" {
+		wrong, fix = wrong+": a link to "+to, "Delete both: azp-bootstrap seal follows no link to delete a file."
+	}
+	i.note(name, wrong, fix)
+}
+
+// textFiles are where people leave tokens: configuration, environment, histories.
+var textFiles = []string{
+	"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf",
+	"/root/.*history", "/home/*/.*history", "/root/.netrc", "/home/*/.netrc", "/root/.git-credentials", "/home/*/.git-credentials",
+	"/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*",
+}
+
+// lintText looks for tokens where people leave them.
+func (i *image) lintText() {
+	if _, err := config.LoadFrom(i.tree, i.config, nil, i.set); err != nil && fault.From(err).Class == fault.Config {
+		if _, missing := i.tree.Stat(i.config); missing == nil {
+			f := fault.From(err)
+			i.note(i.config, f.Error(), f.Advice)
+		}
+	}
+	for _, name := range i.matching(textFiles) {
+		fi, err := i.tree.Stat(name)
+		if err != nil || !fi.Mode().IsRegular() || fi.Size() > 4<<20 {
+			continue
+		}
+		if data, err := i.tree.ReadFile(name); err == nil && secret.LooksLikeToken(string(data)) {
+			i.note(name, "something in it is shaped like a token", "Delete it, and revoke the token: every clone of the image would have it.")
+		}
+	}
+}
+
+// matching are the files of the image that patterns find.
+func (i *image) matching(patterns []string) (names []string) {
+	for _, p := range patterns {
+		found, _ := i.tree.Glob(i.at(p)) // our own patterns are right
+		names = append(names, found...)
+	}
+	return names
+}
+
+// trusted are files that root trusts.
+func (i *image) trusted() []string {
+	conf, home := filepath.Dir(i.config), i.home.Dir
+	names := []string{i.config, conf, filepath.Join(conf, "conf.d"), home, home + ".package", i.at("/usr/bin/azp-bootstrap")}
+	for _, dir := range unitFolders {
+		names = append(names, i.at(dir+"/"+daemonUnit))
+	}
+	for _, dir := range []string{filepath.Join(conf, "conf.d"), home, filepath.Join(home, "bin"), home + ".package"} {
+		entries, _ := i.tree.ReadDir(dir)
+		for _, e := range entries {
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
+	}
+	return names
+}
+
+// lintOwners looks for files that root trusts and others may write.
+func (i *image) lintOwners() {
+	for _, name := range i.trusted() {
+		fi, err := i.tree.Stat(name)
+		if err != nil {
+			continue
+		}
+		if who, fix := config.WritableByOthers(fi); who != "" {
+			i.note(name, who, "Run: "+fix+" "+name)
+		}
+	}
+}
+
+// lintService: in an image whose daemon does not start, no VM joins. What may end a job there is no finding: an
+// image may have its reasons.
+func (i *image) lintService() {
+	if why := notEnabled(i.tree); why != "" && hasSystemd(i.tree) {
+		i.note(i.at(unitFolder+"/"+daemonUnit), "the daemon does not start at boot: "+why, enableIt)
+	}
+	for _, d := range disturbances(i.tree) {
+		i.Say("Note: %s. %s", d.What, d.Fix)
+	}
+}
