@@ -106,7 +106,7 @@ func (c *call) listPools() {
 		return
 	}
 	q := c.r.URL.Query()
-	kind := strings.ToLower(q.Get("poolType"))
+	kind := map[string]string{"2": "deployment", "deployment": "deployment"}[strings.ToLower(q.Get("poolType"))] // by number or name
 	if kind == "" {
 		kind = "automation"
 	}
@@ -221,11 +221,12 @@ func (c *call) forget(p *pool, a *agent) {
 	}
 }
 
-// busy refuses to remove an agent that runs a job.
+// busy refuses to remove an agent that runs a job, with the words of github.com/MicrosoftDocs/azure-devops-docs, pull
+// request 10586.
 func (c *call) busy(p *pool, a *agent) bool {
 	if a.job == nil {
 		return false
 	}
-	c.refuse(http.StatusBadRequest, "TaskAgentJobStillRunningException", "The agent "+a.name+" in pool "+p.name+" is currently running a job and cannot be deleted.")
+	c.refuse(http.StatusBadRequest, "TaskAgentJobStillRunningException", `Agent "`+a.name+`" is running a job for pool "`+p.name+`"`)
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // This file is what the owner of a PAT may do with a pool, beside the PAT's scopes.
@@ -24,9 +25,10 @@ func (c *call) manages(p *pool) bool {
 	return c.views(p) && (c.pat == nil || !c.pat.lacks(c.pat.NoManage, p))
 }
 
-// sees says whether a pool is among the answers to a question with this actionFilter.
+// sees says whether a pool is among the answers to a question with this actionFilter, by number or name.
 func (c *call) sees(p *pool, filter string) bool {
-	return c.views(p) && (filter != "manage" || c.manages(p) && c.scoped("agentPools", true))
+	manage := filter == "2" || strings.EqualFold(filter, "manage")
+	return c.views(p) && (!manage || c.manages(p) && c.scoped("agentPools", true))
 }
 
 // mayPool checks the rights on a pool for its agents. To those who may not see it, it does not exist, or is empty; which
