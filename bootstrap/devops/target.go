@@ -84,23 +84,24 @@ func (r *refusal) unserved() bool {
 	return r.Status == http.StatusNotFound && !named
 }
 
-// scopes are what the PAT needs for a kind of target; those of deployment groups and environments contain that of the
-// pools behind them (learn.microsoft.com/azure/devops/pipelines/agents, "Register an agent using a personal access
-// token"; for environments the scope's name is that of the token page).
+// scopes are what the PAT needs for a kind of target; those of deployment groups and environments contain
+// that of the pools behind them (learn.microsoft.com/azure/devops/pipelines/agents, "Register an agent using
+// a personal access token"; for environments the scope's name is that of the token page).
 var scopes = map[string]string{
 	Pool:            "the scope Agent Pools (read, manage)",
 	DeploymentGroup: "the scope Deployment group (read, manage)",
 	Environment:     "the scope Environment (read, manage)",
 }
 
-// ScopeHint says what a credential, and whom it stands for, need for this kind of target on Azure DevOps Services (hosted)
-// or a server. Agents are added with the caller's own rights on the pool behind a deployment group or an environment
-// (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
+// ScopeHint says what a credential, and whom it stands for, need for this kind of target on Azure DevOps
+// Services (hosted) or a server. Agents are added with the caller's own rights on the pool behind a deployment
+// group or an environment (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
 func (t Target) ScopeHint(entra, hosted bool) string {
 	settings, reach := "Collection settings", ", and Organization set to All accessible organizations (here: all collections)"
-	if hosted {
+	switch {
+	case hosted:
 		settings, reach = "Organization settings", ", for this organization"
-	} else if t.Kind == Pool {
+	case t.Kind == Pool:
 		reach = ""
 	}
 	role := map[string]string{
@@ -113,8 +114,8 @@ func (t Target) ScopeHint(entra, hosted bool) string {
 	if entra { // such a token has no scopes: rights alone decide
 		return fmt.Sprintf("Make the managed identity %s. Until Azure DevOps knows it as a user, its name cannot be found there.", role)
 	}
-	return fmt.Sprintf("Give the PAT %s%s; its owner must be %s. "+
-		"Edit the token in Azure DevOps (User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], reach, role)
+	return fmt.Sprintf("Give the PAT %s%s; its owner must be %s. Edit the token in Azure DevOps "+
+		"(User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], reach, role)
 }
 
 // hosted tells Azure DevOps Services from a server.
@@ -125,7 +126,8 @@ func (c *Client) hosted() bool {
 
 // scopeMissing is the fault of a credential that is good, but not for this target.
 func (c *Client) scopeMissing(t Target, what string) *fault.Error {
-	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).Hint("%s", t.ScopeHint(c.with.Entra, c.hosted()))
+	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).
+		Hint("%s", t.ScopeHint(c.with.Entra, c.hosted()))
 }
 
 // Find looks the target up and checks, as far as Azure DevOps tells, that the credential may manage it. A refusal

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -106,17 +107,17 @@ func (c *call) listPools() {
 		return
 	}
 	q := c.r.URL.Query()
-	kind := strings.ToLower(q.Get("poolType"))
-	if kind == "" {
-		kind = "automation"
+	kind := "automation"
+	if t := q.Get("poolType"); t == "2" || strings.EqualFold(t, "deployment") { // by number or name
+		kind = "deployment"
 	}
 	var out []object
 	c.sim.mu.Lock()
 	for _, p := range c.pools {
-		if p.kind != kind || q.Get("poolName") != "" && !strings.EqualFold(q.Get("poolName"), p.name) || !c.sees(p, q.Get("actionFilter")) {
-			continue
+		named := q.Get("poolName") == "" || strings.EqualFold(q.Get("poolName"), p.name)
+		if p.kind == kind && named && c.sees(p, q.Get("actionFilter")) {
+			out = append(out, p.body())
 		}
-		out = append(out, p.body())
 	}
 	c.sim.mu.Unlock()
 	reply(c.w, http.StatusOK, list(out))
@@ -140,8 +141,8 @@ func (c *call) newAgent(b agentBody) *agent {
 	return &agent{id: c.next(), name: b.Name, version: b.Version, caps: b.SystemCapabilities, key: b.Authorization.PublicKey, clientID: guid(), created: time.Now()}
 }
 
-// replace is a takeover: the server keeps the agent's ID, when it was made and, unless the body says otherwise, whether
-// it is enabled; its capabilities become those of the body.
+// replace is a takeover: the server keeps the agent's ID, when it was made and, unless the body says
+// otherwise, whether it is enabled; its capabilities become those of the body.
 func (a *agent) replace(b agentBody) {
 	if b.Enabled != nil {
 		a.disabled = !*b.Enabled
@@ -174,7 +175,7 @@ func (c *call) poolAgents(p *pool, id string) {
 		case http.MethodPost:
 			for _, a := range p.agents {
 				if strings.EqualFold(a.name, b.Name) {
-					c.refuse(http.StatusConflict, "TaskAgentExistsException", p.contains(b.Name))
+					c.agentExists(p, b.Name)
 					return
 				}
 			}
@@ -208,7 +209,7 @@ func (c *call) poolAgents(p *pool, id string) {
 		}
 		return
 	}
-	c.refuse(http.StatusNotFound, "TaskAgentNotFoundException", noAgent(p, id))
+	c.noAgent(p, id)
 }
 
 // forget removes an agent from its pool, and what stands for it in a deployment group or environment.
@@ -221,11 +222,13 @@ func (c *call) forget(p *pool, a *agent) {
 	}
 }
 
-// busy refuses to remove an agent that runs a job.
+// busy refuses to remove an agent that runs a job, with the words of
+// github.com/MicrosoftDocs/azure-devops-docs, pull request 10586.
 func (c *call) busy(p *pool, a *agent) bool {
 	if a.job == nil {
 		return false
 	}
-	c.refuse(http.StatusBadRequest, "TaskAgentJobStillRunningException", "The agent "+a.name+" in pool "+p.name+" is currently running a job and cannot be deleted.")
+	c.refuse(http.StatusBadRequest, "TaskAgentJobStillRunningException",
+		fmt.Sprintf("Agent %q is running a job for pool %q", a.name, p.name))
 	return true
 }

@@ -63,8 +63,8 @@ func (s *Sim) scheduledEvents(vm VM, w http.ResponseWriter, r *http.Request) {
 		if !e.Started.IsZero() {
 			status, notBefore = "Started", ""
 		}
-		events = append(events, object{"EventId": e.ID, "EventType": e.Type, "ResourceType": "VirtualMachine", "Resources": e.Resources,
-			"EventStatus": status, "NotBefore": notBefore, "Description": "", "EventSource": "Platform", "DurationInSeconds": -1})
+		events = append(events, object{"EventId": e.ID, "EventType": e.Type,
+			"ResourceType": "VirtualMachine", "Resources": e.Resources, "EventStatus": status, "NotBefore": notBefore, "Description": "", "EventSource": "Platform", "DurationInSeconds": -1})
 	}
 	reply(w, http.StatusOK, object{"DocumentIncarnation": s.incarnation, "Events": events})
 }

@@ -181,13 +181,13 @@ func (c *call) addMember(g *group) {
 	}
 	for _, m := range g.members {
 		if strings.EqualFold(m.agent.name, b.Agent.Name) {
-			c.memberExists(g, m)
+			c.memberExists(g, m.agent.name)
 			return
 		}
 	}
 	for _, a := range g.pool.agents { // left there when its VM resource was deleted
 		if strings.EqualFold(a.name, b.Agent.Name) {
-			c.refuse(http.StatusConflict, "TaskAgentExistsException", g.pool.contains(a.name))
+			c.agentExists(g.pool, a.name)
 			return
 		}
 	}
@@ -218,8 +218,8 @@ func (c *call) tagTargets(g *group) {
 	reply(c.w, http.StatusOK, list(out))
 }
 
-// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body. Of its agent the ID alone counts, and
-// it must be that of the resource's own; capabilities stay.
+// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body. Of its agent the ID alone
+// counts, and it must be that of the resource's own; capabilities stay.
 func (c *call) tagResource(g *group) {
 	var b memberBody
 	if !c.read(&b) {
@@ -234,7 +234,7 @@ func (c *call) tagResource(g *group) {
 	case m == nil:
 		c.noMember(g, strconv.Itoa(b.ID))
 	case b.Agent.ID != m.agent.id: // status and words are not known
-		c.refuse(http.StatusBadRequest, "InvalidVirtualMachineResourceException", "The agent is not that of the virtual machine resource.")
+		c.refuse(http.StatusBadRequest, "InvalidVirtualMachineResourceException", "The agent is not that of the resource.")
 	case c.mayManage(g.pool):
 		m.tags = b.Tags
 		reply(c.w, http.StatusOK, c.memberBody(g, m, false))

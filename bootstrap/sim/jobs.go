@@ -54,7 +54,8 @@ func (a *agent) message() object {
 		return nil
 	}
 	a.job.Received = time.Now().UTC()
-	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name, "seconds": a.job.Seconds, "run": a.job.Run})
+	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name,
+		"seconds": a.job.Seconds, "run": a.job.Run})
 	return object{"messageId": a.job.ID, "messageType": "PipelineAgentJobRequest", "body": string(body)}
 }
 

@@ -26,7 +26,8 @@ type AgentSeen struct {
 }
 
 func (a AgentSeen) String() string {
-	return fmt.Sprintf("%-8s %s (ID %d, version %s) in %s %s at %s, tags [%s], instance %s", a.Status, a.Name, a.ID, a.Version, a.Kind, a.Target, a.Server, strings.Join(a.Tags, " "), a.InstanceID)
+	return fmt.Sprintf("%-8s %s (ID %d, version %s) in %s %s at %s, tags [%s], instance %s", a.Status, a.Name, a.ID,
+		a.Version, a.Kind, a.Target, a.Server, strings.Join(a.Tags, " "), a.InstanceID)
 }
 
 // Agents lists every agent on every server.
@@ -42,7 +43,8 @@ func (s *Sim) Agents() []AgentSeen {
 			if a.online() {
 				status = "online"
 			}
-			out = append(out, AgentSeen{v.URL, target, kind, a.name, a.id, status, a.version, tags, a.caps["AZP_BOOTSTRAP_INSTANCE_ID"], a.disabled})
+			out = append(out, AgentSeen{v.URL, target, kind, a.name, a.id, status, a.version, tags,
+				a.caps["AZP_BOOTSTRAP_INSTANCE_ID"], a.disabled})
 		}
 		for _, p := range v.projects {
 			for _, g := range p.groups {
@@ -74,8 +76,8 @@ func (s *Sim) eachServer(do func(*server)) {
 // Remove removes an agent from its target's page.
 func (s *Sim) Remove(name string) (found bool) { return s.remove(name, false) }
 
-// remove can leave an environment's or deployment group's agent in the pool behind, as happens on an environment's
-// page (github.com/microsoft/azure-pipelines-agent, issues 5299 and 5174).
+// remove can leave an environment's or deployment group's agent in the pool behind, as happens on an
+// environment's page (github.com/microsoft/azure-pipelines-agent, issues 5299 and 5174).
 func (s *Sim) remove(name string, leaveInPool bool) (found bool) {
 	s.eachServer(func(v *server) {
 		is := func(a *agent) bool { return strings.EqualFold(a.name, name) }
@@ -138,8 +140,9 @@ func (s *Sim) Rename(kind, name, to string) (found bool) {
 	return found
 }
 
-// DeleteTarget deletes a pool with its agents, or an environment or deployment group with its members and their
-// agents. Whether the pool behind goes, too, is not known; here an environment's does, which nothing else can use.
+// DeleteTarget deletes a pool with its agents, or an environment or deployment group with its members and
+// their agents. Whether the pool behind goes, too, is not known; here an environment's does, which nothing
+// else can use.
 func (s *Sim) DeleteTarget(kind, name string) (found bool) {
 	s.eachServer(func(v *server) {
 		gone := map[*pool]bool{}

@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // This file is what the owner of a PAT may do with a pool, beside the PAT's scopes.
@@ -24,13 +26,14 @@ func (c *call) manages(p *pool) bool {
 	return c.views(p) && (c.pat == nil || !c.pat.lacks(c.pat.NoManage, p))
 }
 
-// sees says whether a pool is among the answers to a question with this actionFilter.
+// sees says whether a pool is among the answers to a question with this actionFilter, by number or name.
 func (c *call) sees(p *pool, filter string) bool {
-	return c.views(p) && (filter != "manage" || c.manages(p) && c.scoped("agentPools", true))
+	manage := filter == "2" || strings.EqualFold(filter, "manage")
+	return c.views(p) && (!manage || c.manages(p) && c.scoped("agentPools", true))
 }
 
-// mayPool checks the rights on a pool for its agents. To those who may not see it, it does not exist, or is empty; which
-// of the two is not known.
+// mayPool checks the rights on a pool for its agents. To those who may not see it, it does not exist, or is
+// empty; which of the two is not known.
 func (c *call) mayPool(p *pool, id string) bool {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
@@ -38,7 +41,7 @@ func (c *call) mayPool(p *pool, id string) bool {
 	case !c.views(p) && c.pat.Hidden == "empty" && read && id == "":
 		reply(c.w, http.StatusOK, list(nil))
 	case !c.views(p) && c.pat.Hidden == "empty" && read:
-		c.refuse(http.StatusNotFound, "TaskAgentNotFoundException", noAgent(p, id))
+		c.noAgent(p, id)
 	case !c.views(p):
 		c.noPool(strconv.Itoa(p.id))
 	case !read:
@@ -49,15 +52,15 @@ func (c *call) mayPool(p *pool, id string) bool {
 	return false
 }
 
-// mayManage checks the right to add, change and delete a pool's agents, which those who do so by a deployment group or an
-// environment need as well (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
-// Type key and words: github.com/MicrosoftDocs/azure-devops-docs, issue 13093; with the pool's name as Managed DevOps
-// Pools report it; status: github.com/microsoft/tfs-cli, issue 64.
+// mayManage checks the right to add, change and delete a pool's agents. Who does so by a deployment group or
+// an environment needs it as well (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
+// Type key and words: github.com/MicrosoftDocs/azure-devops-docs, issue 13093, with the pool's name as Managed
+// DevOps Pools report it; status: github.com/microsoft/tfs-cli, issue 64.
 func (c *call) mayManage(p *pool) bool {
 	if c.manages(p) {
 		return true
 	}
-	c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied. "+c.pat.User+" needs Manage permissions for pool "+p.name+
-		" to perform the action. For more information, contact the Azure DevOps Server administrator.")
+	c.refuse(http.StatusForbidden, "AccessDeniedException", fmt.Sprintf("Access denied. %s needs Manage permissions for pool %s "+
+		"to perform the action. For more information, contact the Azure DevOps Server administrator.", c.pat.User, p.name))
 	return false
 }

@@ -82,8 +82,12 @@ func TestWithoutManage(t *testing.T) {
 		w.good("GET", p.pool, "")
 		w.good("GET", p.inPool(), "")
 		w.refused("GET", p.pool+"?actionFilter=manage", "", 404, "TaskAgentPoolNotFoundException", "")
-		if got := w.good("GET", "/_apis/distributedtask/pools?actionFilter=manage&poolName="+name, ""); got.Count != 0 {
-			t.Errorf("pools to manage: %v", got.Value)
+		for _, filter := range []string{"manage", "Manage", "2"} {
+			for _, kind := range []string{"automation", "1", "Deployment", "2"} {
+				if got := w.good("GET", "/_apis/distributedtask/pools?actionFilter="+filter+"&poolType="+kind+"&poolName="+name, ""); got.Count != 0 {
+					t.Errorf("pools to manage: %v", got.Value)
+				}
+			}
 		}
 		if all := w.sim.Agents(); len(all) != 1 || all[0].Name != "web-1" || all[0].Disabled || len(all[0].Tags) != 0 {
 			t.Errorf("refused, and changed: %v", all)

@@ -184,7 +184,7 @@ func TestRunningJobIsNotRemoved(t *testing.T) {
 		if _, problem := w.sim.queue("web-1", "deploy", "", 60); problem != "" {
 			t.Fatal(problem)
 		}
-		w.refused("DELETE", p.one(), "", 400, "TaskAgentJobStillRunningException", "web-1")
+		w.refused("DELETE", p.one(), "", 400, "TaskAgentJobStillRunningException", `Agent "web-1" is running a job for pool "`)
 		w.refused("DELETE", p.inPool(), "", 400, "TaskAgentJobStillRunningException", "web-1")
 		w.apply("quirks: {jobStillRunning: 500}")
 		w.refused("DELETE", p.one(), "", 500, "TaskAgentJobStillRunningException", "web-1")

@@ -12,84 +12,96 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// act tells the running simulator to do something, and prints what it answers.
+func act(cmd *cobra.Command, dir, path string, form url.Values) error {
+	out, err := control(dir, http.MethodPost, path, form)
+	if err == nil {
+		_, err = cmd.OutOrStdout().Write(out)
+	}
+	return err
+}
+
 func job(dir *string) *cobra.Command {
 	var takes time.Duration
 	var name, run string
-	c := &cobra.Command{Use: "job AGENT", Short: "Give an agent a job", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		if run != "" && !cmd.Flags().Changed("takes") {
-			takes = 0
-		}
-		out, err := control(*dir, http.MethodPost, "/jobs", url.Values{"agent": {args[0]}, "name": {name}, "run": {run}, "takes": {takes.String()}})
-		if err == nil {
-			_, err = cmd.OutOrStdout().Write(out)
-		}
-		return err
-	}}
+	c := &cobra.Command{Use: "job AGENT", Short: "Give an agent a job", Args: cobra.ExactArgs(1)}
 	c.Flags().DurationVar(&takes, "takes", 5*time.Second, "how long its work takes, after its step if it has one")
 	c.Flags().StringVar(&run, "run", "", "its step: a shell `script`, run by the agent's worker in the work folder")
 	c.Flags().StringVar(&name, "name", "deploy", "its `name`")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if run != "" && !cmd.Flags().Changed("takes") {
+			takes = 0
+		}
+		form := url.Values{"agent": {args[0]}, "name": {name}, "run": {run}, "takes": {takes.String()}}
+		return act(cmd, *dir, "/jobs", form)
+	}
 	return c
 }
 
 func event(dir *string) *cobra.Command {
 	var in time.Duration
 	var vms []string
+	types := []string{"Terminate", "Preempt", "Reboot", "Redeploy", "Freeze"}
 	c := &cobra.Command{
-		Use: "event Terminate|Preempt|Reboot|Redeploy|Freeze", Short: "Schedule an event for a VM or several, as the platform would",
-		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: []string{"Terminate", "Preempt", "Reboot", "Redeploy", "Freeze"},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			out, err := control(*dir, http.MethodPost, "/events", url.Values{"type": {args[0]}, "vm": vms, "in": {in.String()}})
-			if err == nil {
-				_, err = cmd.OutOrStdout().Write(out)
-			}
-			return err
-		},
+		Use: "event " + strings.Join(types, "|"), Short: "Schedule an event for a VM or several, as the platform would",
+		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: types,
 	}
 	c.Flags().DurationVar(&in, "in", 5*time.Minute, "not before this time from now")
 	c.Flags().StringArrayVar(&vms, "vm", []string{"web_1"}, "`name` of a VM that it concerns; may be repeated")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/events", url.Values{"type": {args[0]}, "vm": vms, "in": {in.String()}})
+	}
 	return c
 }
 
 func cancelEvent(dir *string) *cobra.Command {
-	return &cobra.Command{Use: "cancel-event ID", Short: "Cancel an event before it starts, as the platform may", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		_, err := control(*dir, http.MethodPost, "/cancel-event", url.Values{"id": {args[0]}})
-		return err
-	}}
+	c := &cobra.Command{Use: "cancel-event ID", Short: "Cancel an event before it starts, as the platform may"}
+	c.Args = cobra.ExactArgs(1)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/cancel-event", url.Values{"id": {args[0]}})
+	}
+	return c
 }
 
+// enable makes the commands enable and disable.
 func enable(dir *string, name string, enabled bool) *cobra.Command {
-	return &cobra.Command{Use: name + " AGENT", Short: "Let a person " + name + " an agent in the portal", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		_, err := control(*dir, http.MethodPost, "/enable", url.Values{"name": {args[0]}, "enabled": {strconv.FormatBool(enabled)}})
-		return err
-	}}
+	c := &cobra.Command{Use: name + " AGENT", Short: "Let a person " + name + " an agent in the portal"}
+	c.Args = cobra.ExactArgs(1)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/enable", url.Values{"name": {args[0]}, "enabled": {strconv.FormatBool(enabled)}})
+	}
+	return c
 }
 
 func deleteAgent(dir *string) *cobra.Command {
 	var leave bool
-	c := &cobra.Command{Use: "delete-agent NAME", Short: "Remove an agent from the servers, as a person would in the portal", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		_, err := control(*dir, http.MethodPost, "/delete", url.Values{"name": {args[0]}, "leaveInPool": {strconv.FormatBool(leave)}})
-		return err
-	}}
-	c.Flags().BoolVar(&leave, "leave-in-pool", false, "delete the VM resource or deployment target only: the agent stays in the pool behind")
+	c := &cobra.Command{Use: "delete-agent NAME", Short: "Remove an agent from the servers, as a person would in the portal"}
+	c.Args = cobra.ExactArgs(1)
+	c.Flags().BoolVar(&leave, "leave-in-pool", false, "delete the VM resource or target only: the agent stays in the pool")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/delete", url.Values{"name": {args[0]}, "leaveInPool": {strconv.FormatBool(leave)}})
+	}
 	return c
 }
 
 func rename(dir *string) *cobra.Command {
 	kinds := []string{"pool", "project", "environment", "deploymentGroup"}
-	return &cobra.Command{Use: "rename pool|project|environment|deploymentGroup OLD NEW", Short: "Give a target or project another name; its ID stays", ValidArgs: kinds, Args: kindFirst(kinds, 3),
-		RunE: func(_ *cobra.Command, args []string) error {
-			_, err := control(*dir, http.MethodPost, "/rename", url.Values{"kind": {args[0]}, "old": {args[1]}, "new": {args[2]}})
-			return err
-		}}
+	c := &cobra.Command{Use: "rename " + strings.Join(kinds, "|") + " OLD NEW"}
+	c.Short, c.Args = "Give a target or project another name; its ID stays", kindFirst(kinds, 3)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/rename", url.Values{"kind": {args[0]}, "old": {args[1]}, "new": {args[2]}})
+	}
+	return c
 }
 
 func deleteTarget(dir *string) *cobra.Command {
 	kinds := []string{"pool", "environment", "deploymentGroup"}
-	return &cobra.Command{Use: "delete-target pool|environment|deploymentGroup NAME", Short: "Delete a target and the agents in it", ValidArgs: kinds, Args: kindFirst(kinds, 2),
-		RunE: func(_ *cobra.Command, args []string) error {
-			_, err := control(*dir, http.MethodPost, "/delete-target", url.Values{"kind": {args[0]}, "name": {args[1]}})
-			return err
-		}}
+	c := &cobra.Command{Use: "delete-target " + strings.Join(kinds, "|") + " NAME"}
+	c.Short, c.Args = "Delete a target and the agents in it", kindFirst(kinds, 2)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/delete-target", url.Values{"kind": {args[0]}, "name": {args[1]}})
+	}
+	return c
 }
 
 // kindFirst wants so many arguments, of which the first is a kind.

@@ -59,6 +59,11 @@ func runAgent() int {
 			return 0
 		}
 		var a *answer
+		if errors.As(err, &a) && (a.key == "TaskAgentPoolNotFoundException" || a.key == "AccessDeniedException") {
+			// agent repository, src/Agent.Listener/MessageListener.cs
+			fmt.Fprintln(os.Stderr, "Failed to create session.", a.message)
+			return terminated
+		}
 		if errors.As(err, &a) && (a.status == http.StatusBadRequest || a.status == http.StatusForbidden || a.status == http.StatusNotFound) {
 			fmt.Fprintln(os.Stderr, "The agent no longer exists on the server. Please reconfigure the agent.")
 			return terminated

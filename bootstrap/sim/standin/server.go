@@ -59,6 +59,7 @@ func newClient() *http.Client {
 // An answer that is not success.
 type answer struct {
 	status  int
+	key     string // typeKey
 	message string
 }
 
@@ -92,13 +93,13 @@ func (c connection) call(ctx context.Context, method, address, version string, b
 	}
 	switch {
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusNonAuthoritativeInfo:
-		return &answer{res.StatusCode, "VS30063: You are not authorized to access " + req.URL.Scheme + "://" + req.URL.Host + "."}
+		return &answer{res.StatusCode, "", "VS30063: You are not authorized to access " + req.URL.Scheme + "://" + req.URL.Host + "."}
 	case res.StatusCode >= 300:
-		var e struct{ Message string }
+		var e struct{ TypeKey, Message string }
 		if json.Unmarshal(data, &e) != nil || e.Message == "" {
 			e.Message = "VS30063: the server answered " + res.Status
 		}
-		return &answer{res.StatusCode, e.Message}
+		return &answer{res.StatusCode, e.TypeKey, e.Message}
 	case into != nil && res.StatusCode == http.StatusOK:
 		return json.Unmarshal(data, into)
 	}
@@ -202,7 +203,7 @@ func ownToken(client *http.Client) (string, error) {
 		return "", fmt.Errorf("the token service answered %s", res.Status)
 	}
 	if res.StatusCode != http.StatusOK {
-		return "", &answer{res.StatusCode, "invalid_client: " + t.Description}
+		return "", &answer{res.StatusCode, "", "invalid_client: " + t.Description}
 	}
 	return "Bearer " + t.AccessToken, nil
 }
