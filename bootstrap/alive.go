@@ -124,7 +124,7 @@ func Daemon(o Options) (a health.Alive) {
 	a.Pending = r.SettledAt == nil && a.Daemon != health.Stopped
 	switch a.Daemon {
 	case health.Unknown:
-		a.Unseen = fmt.Sprintf("process %d cannot be looked at; ask as root", r.PID)
+		a.Unseen = "its process cannot be looked at; ask as root"
 	case health.Running:
 		a.DaemonSince = &r.Since
 	case health.Stopped:

@@ -35,15 +35,15 @@ func (a Alive) Down(s State) *fault.Error {
 	if s.Phase != Ready || a.Agent != Stopped {
 		return nil
 	}
-	word := a.AgentWord
-	if !a.AgentSince.IsZero() {
-		word += " since " + a.AgentSince.Format(time.RFC3339)
-	}
-	f := fault.New(fault.Service, "the agent %s does not run (%s)", s.Agent.Name, word)
-	log := "agent.log in the state folder"
+	word, log := "", "agent.log in the state folder"
 	if s.Agent.Service != "" {
-		log = fmt.Sprintf("journalctl -u '%s'", s.Agent.Service)
+		word, log = " ("+a.AgentWord, fmt.Sprintf("journalctl -u '%s'", s.Agent.Service)
+		if !a.AgentSince.IsZero() {
+			word += " since " + a.AgentSince.Format(time.RFC3339)
+		}
+		word += ")"
 	}
+	f := fault.New(fault.Service, "the agent %s does not run%s", s.Agent.Name, word)
 	if a.Daemon == Running {
 		return f.Hint("The daemon brings it up again within two minutes; if not, look at the agent's log: %s.", log)
 	}
@@ -89,7 +89,7 @@ func (a Alive) TimedOut(s State, after time.Duration) *fault.Error {
 		class, what, hint = down.Class.Code, down.Error(), down.Advice
 	case s.Phase == Ready:
 		class, what, hint = fault.Service.Code, "whether the agent runs cannot be seen", "Ask as root."
-	case s.LastError != nil:
+	case s.LastError != nil && (a.Daemon != Running || s.LastError.At.After(*a.DaemonSince)):
 		class, hint = s.LastError.Code, s.LastError.Hint
 	}
 	if class == "" {
