@@ -101,8 +101,12 @@ func (p *presence) write() {
 		return
 	}
 	data, err := json.Marshal(p.record)
+	name := filepath.Join(p.b.StateDir, recordName)
 	if err == nil {
-		err = whole.Write(filepath.Join(p.b.StateDir, recordName), append(data, '\n'), 0o644)
+		err = whole.Write(name, append(data, '\n'), 0o644)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // another run has just begun, and swept away what was half written
+		err = whole.Write(name, append(data, '\n'), 0o644)
 	}
 	if err != nil {
 		p.b.Log.WithError(err).Warn("status cannot tell that the daemon runs: its record cannot be written")
