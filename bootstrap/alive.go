@@ -14,8 +14,8 @@ import (
 	"azp-bootstrap/bootstrap/whole"
 )
 
-// recordName is where a daemon tells others that it runs. It is no part of state.json, which a restart that finds nothing to
-// do leaves as it is.
+// recordName is where a daemon tells others that it runs. It is no part of state.json, which a
+// restart that finds nothing to do leaves as it is.
 const recordName = "daemon.json"
 
 // A record is what a daemon says of itself.
@@ -93,11 +93,12 @@ func (p *presence) ended() {
 	p.write()
 }
 
-// write leaves the record to another process that runs, unless that is a run --once and this one the daemon. A record that
-// cannot be written is no reason not to join.
+// write leaves the record to another process that runs, unless that is a run --once and this one the
+// daemon. A record that cannot be written is no reason not to join.
 func (p *presence) write() {
 	other, err := readRecord(p.b.StateDir)
-	if err == nil && other.PID != p.PID && other.life() == health.Running && (p.Once || !other.Once) {
+	another := err == nil && other.PID != p.PID && other.life() == health.Running
+	if another && (p.Once || !other.Once) {
 		return
 	}
 	data, err := json.Marshal(p.record)

@@ -16,8 +16,8 @@ import (
 	"azp-bootstrap/bootstrap/health"
 )
 
-// Whose record is it, of two that are there at once: the first one's; only a daemon takes it from a run --once. One that is
-// gone holds nothing.
+// Whose record is it, of two that are there at once: the first one's; only a daemon takes it from a
+// run --once. One that is gone holds nothing.
 func TestRecordOfTwo(t *testing.T) {
 	sleeper := exec.Command("sleep", "60")
 	if err := sleeper.Start(); err != nil {
@@ -31,19 +31,29 @@ func TestRecordOfTwo(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	before := now().Add(-time.Hour)
+	other := func(change func(*record)) record {
+		r := record{PID: sleeper.Process.Pid, Start: start, Since: before}
+		change(&r)
+		return r
+	}
+	lives := other(func(*record) {})
+	once := other(func(r *record) { r.Once = true })
+	ended := other(func(r *record) { r.EndedAt = &before })
+	reused := other(func(r *record) { r.Start = "1" })
+	killed := other(func(r *record) { r.PID = 1 << 30 })
 	for _, c := range []struct {
-		name            string
-		other           record
-		once, takes     bool
-		atItsEndRunning health.Life
+		name        string
+		other       record
+		once, takes bool
+		atItsEnd    health.Life
 	}{
-		{"a daemon beside a daemon", record{PID: sleeper.Process.Pid, Start: start, Since: before}, false, false, health.Running},
-		{"run --once beside a daemon", record{PID: sleeper.Process.Pid, Start: start, Since: before}, true, false, health.Running},
-		{"run --once beside another", record{PID: sleeper.Process.Pid, Start: start, Since: before, Once: true}, true, false, health.Running},
-		{"a daemon beside run --once", record{PID: sleeper.Process.Pid, Start: start, Since: before, Once: true}, false, true, health.Stopped},
-		{"after one that has ended", record{PID: sleeper.Process.Pid, Start: start, Since: before, EndedAt: &before}, true, true, health.Stopped},
-		{"after one whose number is another's", record{PID: sleeper.Process.Pid, Start: "1", Since: before}, true, true, health.Stopped},
-		{"after one that was killed", record{PID: 1 << 30, Start: "1", Since: before}, false, true, health.Stopped},
+		{"a daemon beside a daemon", lives, false, false, health.Running},
+		{"run --once beside a daemon", lives, true, false, health.Running},
+		{"run --once beside another", once, true, false, health.Running},
+		{"a daemon beside run --once", once, false, true, health.Stopped},
+		{"after one that has ended", ended, true, true, health.Stopped},
+		{"after one whose number is another's", reused, true, true, health.Stopped},
+		{"after one that was killed", killed, false, true, health.Stopped},
 		{"after what is no record", record{}, true, true, health.Stopped},
 	} {
 		dir := t.TempDir()
@@ -51,7 +61,8 @@ func TestRecordOfTwo(t *testing.T) {
 		(&presence{c.other, b}).write()
 		p := b.attend()
 		a := Daemon(b.Options)
-		if took := a.DaemonSince != nil && !a.DaemonSince.Equal(before); took != c.takes || a.Daemon != health.Running {
+		took := a.DaemonSince != nil && !a.DaemonSince.Equal(before)
+		if took != c.takes || a.Daemon != health.Running {
 			t.Errorf("%s: %+v", c.name, a)
 		}
 		if c.takes && !a.Pending {
@@ -62,7 +73,7 @@ func TestRecordOfTwo(t *testing.T) {
 			t.Errorf("%s: its attempt has ended, which the record does not say", c.name)
 		}
 		p.ended()
-		if a := Daemon(b.Options); a.Daemon != c.atItsEndRunning {
+		if a := Daemon(b.Options); a.Daemon != c.atItsEnd {
 			t.Errorf("%s: at its end %+v", c.name, a)
 		}
 		fi, err := os.Stat(filepath.Join(dir, recordName))

@@ -6,8 +6,8 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 )
 
-// lookForKills says it if the kernel killed steps of a job for want of memory. The agent goes on, and the job's own log says
-// no more than that a step ended with 137.
+// lookForKills says it if the kernel killed steps of a job for want of memory. The agent goes on, and
+// the job's own log says no more than that a step ended with 137.
 func (b *Boot) lookForKills() {
 	count, ok := agent.OOMKills(b.journal.Agent.Service)
 	if !ok {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ProcessStart tells a process from a later one of the same number; "" if there is none. seen is false if the one who
-// asks may not look at it.
+// ProcessStart tells a process from a later one of the same number; "" if there is none. seen is
+// false if the one who asks may not look at it.
 func ProcessStart(pid int) (start string, seen bool) {
 	if start = startTime(pid); start != "" {
 		return start, true
@@ -17,8 +17,9 @@ func ProcessStart(pid int) (start string, seen bool) {
 	return "", visible(pid)
 }
 
-// Alive reports whether the agent runs, the service manager's word for it ("unknown" if it cannot be looked at), and since
-// when that is so, if anybody knows. Everybody may ask. service is "" for an agent that is a process.
+// Alive reports whether the agent runs, the service manager's word for it ("unknown" if it cannot be
+// looked at), and since when that is so, if anybody knows. Everybody may ask. service is "" for an
+// agent that is a process.
 func Alive(stateDir, service string) (runs bool, word string, since time.Time) {
 	r := Runner{State: stateDir, Process: service == ""}
 	runs, word = r.Running(service)

@@ -8,18 +8,27 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// startTime identifies a process beyond its number: its creation time (GetProcessTimes); "" if there is none, it has
-// ended, or it may not be looked at.
+func open(pid int) (windows.Handle, error) {
+	return windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid)) //nolint:gosec // a number
+}
+
+// stillActive is STILL_ACTIVE: a process that has ended stays while others hold it open.
+const stillActive = 259
+
+// startTime identifies a process beyond its number: its creation time (GetProcessTimes); "" if there
+// is none, it has ended, or it may not be looked at.
 func startTime(pid int) string {
-	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid)) //nolint:gosec // a process number
+	h, err := open(pid)
 	if err != nil {
 		return ""
 	}
 	defer windows.CloseHandle(h) //nolint:errcheck // only read
 	var created, exited, kernel, user windows.Filetime
 	var code uint32
-	const stillActive = 259 // STILL_ACTIVE; a process that has ended stays while others hold it open
-	if windows.GetProcessTimes(h, &created, &exited, &kernel, &user) != nil || windows.GetExitCodeProcess(h, &code) != nil || code != stillActive {
+	if windows.GetExitCodeProcess(h, &code) != nil || code != stillActive {
+		return ""
+	}
+	if windows.GetProcessTimes(h, &created, &exited, &kernel, &user) != nil {
 		return ""
 	}
 	return strconv.FormatInt(created.Nanoseconds(), 10)
@@ -27,7 +36,7 @@ func startTime(pid int) string {
 
 // visible reports whether this process may see whether another one runs.
 func visible(pid int) bool {
-	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid)) //nolint:gosec // a process number
+	h, err := open(pid)
 	if err == nil {
 		_ = windows.CloseHandle(h)
 	}

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// OOMKills is how many processes of the agent's service the kernel has killed for want of memory since the service started:
-// oom_kill of its control group's memory.events (Linux, Documentation/admin-guide/cgroup-v2.rst). ok is false where nobody
-// counts: cgroup v1, or an agent that is a process.
+// OOMKills is how many processes of the agent's service the kernel has killed for want of memory
+// since the service started: oom_kill of its control group's memory.events (Linux,
+// Documentation/admin-guide/cgroup-v2.rst). ok is false where nobody counts: cgroup v1, or an agent
+// that is a process.
 func OOMKills(service string) (kills int, ok bool) {
 	if service == "" {
 		return 0, false

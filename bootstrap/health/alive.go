@@ -18,7 +18,8 @@ const (
 	Unknown Life = "unknown"
 )
 
-// Alive is what runs on this VM now. state.json says where the VM stood when somebody last worked on it.
+// Alive is what runs on this VM now. state.json says where the VM stood when somebody last worked
+// on it.
 type Alive struct {
 	Daemon      Life       `json:"daemon"`                // run, and run --once for as long as it lasts
 	DaemonSince *time.Time `json:"daemonSince,omitempty"` // it runs, or does not
@@ -30,7 +31,8 @@ type Alive struct {
 	AgentSince time.Time `json:"-"` // zero: nobody knows
 }
 
-// Down is what is wrong with a VM that is ready although its agent does not run; nil if it runs or that cannot be seen.
+// Down is what is wrong with a VM that is ready although its agent does not run; nil if it runs or
+// that cannot be seen.
 func (a Alive) Down(s State) *fault.Error {
 	if s.Phase != Ready || a.Agent != Stopped {
 		return nil
@@ -73,7 +75,8 @@ func (a Alive) daemon(s State) string {
 	return ""
 }
 
-// Joined reports whether the VM is ready and its agent runs. Where that cannot be seen, the word of a daemon that runs counts.
+// Joined reports whether the VM is ready and its agent runs. Where that cannot be seen, the word of
+// a daemon that runs counts.
 func (a Alive) Joined(s State) bool {
 	return s.Phase == Ready && !a.Pending && (a.Agent == Running || a.Agent == Unknown && a.Daemon == Running)
 }

@@ -32,7 +32,8 @@ the agent: what an earlier attempt left is no answer.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if timeout <= 0 {
-				return fault.New(fault.Usage, "--timeout %s is not more than zero", timeout).Hint("Write for example --timeout 10m.")
+				return fault.New(fault.Usage, "--timeout %s is not more than zero", timeout).
+					Hint("Write for example --timeout 10m.")
 			}
 			s, err := a.readState()
 			var timedOut error
@@ -92,8 +93,8 @@ func (a *app) readState() (health.State, error) {
 	return s, err
 }
 
-// await looks at the state until the VM is ready and its agent runs, or it failed. Looking is cheap: the files are small and
-// replaced whole.
+// await looks at the state until the VM is ready and its agent runs, or it failed. Looking is cheap:
+// the files are small and replaced whole.
 func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State, timedOut, err error) {
 	end := time.NewTimer(timeout)
 	defer end.Stop()
