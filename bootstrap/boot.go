@@ -135,6 +135,8 @@ func Run(ctx context.Context, o Options) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	here := b.attend()
+	defer here.ended()
 	b.report.Begun()
 	defer b.report.Stopping()
 	falls := brake{backoff: slowly()}
@@ -154,6 +156,7 @@ func Run(ctx context.Context, o Options) error {
 		if err != nil {
 			err = b.failed(err)
 		}
+		here.settled()
 		if o.Once {
 			return err
 		}

@@ -212,7 +212,11 @@ func (b *Boot) serviceRuns() (string, error) {
 		return "", fault.New(fault.Service, "the agent %s does not run (%s)", known.Name, state).
 			Hint("Its log: %s. The daemon brings it up again: systemctl restart azp-bootstrap.", b.agentLog())
 	}
-	return fmt.Sprintf("the agent %s runs (%s)", known.Name, state), nil
+	detail := fmt.Sprintf("the agent %s runs (%s)", known.Name, state)
+	if Daemon(b.Options).Daemon == health.Stopped {
+		detail += "; the daemon does not: nobody watches over this VM (systemctl start azp-bootstrap)"
+	}
+	return detail, nil
 }
 
 // maxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message

@@ -102,7 +102,7 @@ func (i *image) refuse() error {
 }
 
 // stateFiles are what the daemon keeps in its state folder.
-var stateFiles = []string{"state.json", "state.json.damaged", "lock", "agent.pid", "configure.pid", "agent.log"}
+var stateFiles = []string{"state.json", "state.json.damaged", recordName, "lock", "agent.pid", "configure.pid", "agent.log"}
 
 func (i *image) clean() error {
 	if i.live() {

@@ -32,6 +32,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 	if b.journal.Phase == health.Ready {
 		go b.follow(ctx, b.journal.Agent.Service, said)
 	}
+	b.lookForKills()
 	lost, missing := false, false
 	interval := lookService
 	if b.asProcess() {
@@ -76,6 +77,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 			if b.journal.Phase != health.Ready {
 				continue
 			}
+			b.lookForKills()
 			early := time.Now().Before(notBefore)
 			if missing && !early {
 				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server knows it no more: Azure DevOps is asked")

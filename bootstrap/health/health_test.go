@@ -61,7 +61,7 @@ func TestDamagedState(t *testing.T) {
 
 func TestRender(t *testing.T) {
 	var out strings.Builder
-	sample().Render(&out, false)
+	sample().Render(&out, false, Alive{})
 	want := `● ready
   target    environment Shop / production at https://dev.azure.com/contoso
   agent     web-000001, ID 7, version 4.248.0
@@ -82,7 +82,7 @@ func TestRender(t *testing.T) {
 		s := sample()
 		s.Phase = phase
 		out.Reset()
-		s.Render(&out, true)
+		s.Render(&out, true, Alive{})
 		if !strings.Contains(out.String(), begin) || !strings.Contains(out.String(), "\x1b[") {
 			t.Errorf("%s: got %q", phase, out.String())
 		}
@@ -99,7 +99,7 @@ func FuzzState(f *testing.F) {
 		s, _, err := ReadState(dir)
 		if err == nil {
 			var out strings.Builder
-			s.Render(&out, true)
+			s.Render(&out, true, Alive{})
 			if e := s.Write(dir); e != nil {
 				t.Error(e)
 			}

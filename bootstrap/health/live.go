@@ -27,6 +27,7 @@ type Live struct {
 	lost     bool      // it runs, but says that it does not reach Azure DevOps
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
+	kills    kills
 	working  func(service string) bool
 }
 

@@ -30,6 +30,7 @@ var (
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
 	descJobs    = describe("jobs_running", "Jobs that the agent runs now.")
+	descKills   = describe("oom_kills_total", "Processes of the agent's service that were killed for want of memory since the daemon started.")
 	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
 )
 
@@ -81,6 +82,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if m.live.working != nil {
 		gauge(descJobs, one(m.live.working(s.Agent.Service))) // an agent runs one job at a time
+	}
+	if m.live.kills.looked {
+		ch <- prometheus.MustNewConstMetric(descKills, prometheus.CounterValue, float64(m.live.kills.total))
 	}
 	if s.LastError != nil {
 		gauge(descFailure, 1, s.LastError.Code)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Render writes the state for people. color says whether out is a terminal that shows colours.
-func (s State) Render(out io.Writer, color bool) {
+// Render writes the state, and what runs, for people. color says whether out is a terminal that shows colours.
+func (s State) Render(out io.Writer, color bool, alive Alive) {
 	paint := func(code, text string) string {
 		if !color {
 			return text
@@ -21,6 +21,10 @@ func (s State) Render(out io.Writer, color bool) {
 	}
 	if s.Attempt == 0 {
 		head = "○ not started"
+	}
+	down := alive.Down(s)
+	if down != nil {
+		head = paint("1;31", "✗ agent down")
 	}
 	fmt.Fprintln(out, head)
 	row := func(name, format string, args ...any) {
@@ -48,6 +52,12 @@ func (s State) Render(out io.Writer, color bool) {
 	}
 	if s.Agent.Service != "" {
 		row("service", "%s", s.Agent.Service)
+	}
+	if s.Phase == Ready && alive.Agent == Unknown {
+		row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
+	}
+	if line := alive.daemon(s); line != "" {
+		row("daemon", "%s", line)
 	}
 	if s.Package != nil {
 		row("package", "%s, prepared %s", s.Package.File, s.Package.PreparedAt.Format(time.RFC3339))
@@ -93,6 +103,9 @@ func (s State) Render(out io.Writer, color bool) {
 		if e.Hint != "" {
 			fmt.Fprintf(out, "    %s %s\n", paint("1", "Next:"), e.Hint)
 		}
+	}
+	if down != nil {
+		fmt.Fprintf(out, "  error (%s)\n    %s\n    %s %s\n", down.Class.Code, down, paint("1", "Next:"), down.Advice)
 	}
 }
 

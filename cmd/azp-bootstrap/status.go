@@ -21,15 +21,19 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Where this VM stands",
-		Long: `status shows where this VM stands: its phases with their times, and the last error with what to do.
-Exit code: 0, or the class's of the error if the boot failed. --wait blocks until ready or failed.`,
+		Long: `status shows where this VM stands: whether its agent and the daemon run, its phases with their times,
+and the last error with what to do.
+Exit code: 0; the class's of the error if the boot failed; 18 if the VM is ready but its agent does not run.
+--wait blocks until ready or failed. While a daemon runs it waits for an attempt of that daemon, and for
+the agent: what an earlier attempt left is no answer.`,
 		Example: `  azp-bootstrap status
   azp-bootstrap status --json | jq -r .phase
   azp-bootstrap status --wait --timeout 10m && echo joined`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if timeout <= 0 {
-				return fault.New(fault.Usage, "--timeout %s is not more than zero", timeout).Hint("Write for example --timeout 10m.")
+				return fault.New(fault.Usage, "--timeout %s is not more than zero", timeout).
+					Hint("Write for example --timeout 10m.")
 			}
 			s, err := a.readState()
 			var timedOut error
@@ -39,7 +43,8 @@ Exit code: 0, or the class's of the error if the boot failed. --wait blocks unti
 			if err != nil {
 				return err
 			}
-			if err := show(cmd.OutOrStdout(), s, asJSON); err != nil {
+			alive := bootstrap.Alive(a.looking(), s)
+			if err := show(cmd.OutOrStdout(), s, alive, asJSON); err != nil {
 				return err
 			}
 			if timedOut != nil {
@@ -48,28 +53,39 @@ Exit code: 0, or the class's of the error if the boot failed. --wait blocks unti
 			if s.Phase == health.Failed && s.LastError != nil {
 				return &alreadyShown{fault.ByCode(s.LastError.Code).Exit}
 			}
+			if down := alive.Down(s); down != nil {
+				return &alreadyShown{down.Class.Exit}
+			}
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "as JSON (the same as state.json)")
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON: state.json, and what runs now under \"live\"")
 	c.Flags().BoolVar(&wait, "wait", false, "block until ready or failed")
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "with --wait: how long")
 	return c
 }
 
-func show(out io.Writer, s health.State, asJSON bool) error {
+func show(out io.Writer, s health.State, alive health.Alive, asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
-		return e.Encode(s)
+		return e.Encode(struct {
+			health.State
+			Live health.Alive `json:"live"`
+		}{s, alive})
 	}
-	s.Render(out, out == os.Stdout && colour(os.Stdout))
+	s.Render(out, out == os.Stdout && colour(os.Stdout), alive)
 	return nil
 }
 
+// looking are the options of a command that only looks at the state folder.
+func (a *app) looking() bootstrap.Options {
+	return bootstrap.Options{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir}
+}
+
 func (a *app) readState() (health.State, error) {
-	s, damaged, err := bootstrap.Status(bootstrap.Options{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir})
+	s, damaged, err := bootstrap.Status(a.looking())
 	if damaged != nil {
 		return s, fault.New(fault.State, "%s is damaged", health.StateFile(a.stateDir)).Because(damaged).
 			Hint("The next run sets it aside and finds out anew where the VM stands: systemctl restart azp-bootstrap.")
@@ -77,8 +93,8 @@ func (a *app) readState() (health.State, error) {
 	return s, err
 }
 
-// await looks at the state until the VM is ready or failed. Looking is cheap: the file is small and
-// replaced whole.
+// await looks at the state until the VM is ready and its agent runs, or it failed. Looking is cheap:
+// the files are small and replaced whole.
 func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State, timedOut, err error) {
 	end := time.NewTimer(timeout)
 	defer end.Stop()
@@ -87,12 +103,22 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State,
 	line := progress{show: terminal(os.Stderr), begun: time.Now()}
 	defer line.clear()
 	for {
-		if s, err = a.readState(); err != nil || s.Phase == health.Ready || s.Phase == health.Failed {
+		alive := bootstrap.Daemon(a.looking()) // first: a state that is read later is of this attempt, too
+		if s, err = a.readState(); err != nil {
 			return s, nil, err
 		}
-		if s.Phase == health.Removed {
+		switch {
+		case alive.Pending: // what stands there is of an earlier attempt
+		case s.Phase == health.Failed:
+			return s, nil, nil
+		case s.Phase == health.Removed:
 			return s, fault.New(fault.State, "this VM has left Azure DevOps: there is nothing to wait for").
 				Hint("azp-bootstrap run --once joins it again."), nil
+		case s.Phase == health.Ready:
+			if alive = bootstrap.Alive(a.looking(), s); alive.Joined(s) {
+				return s, nil, nil
+			}
+			tick.Reset(time.Second) // the service manager is asked
 		}
 		line.draw(s)
 		select {
@@ -100,14 +126,7 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State,
 		case <-ctx.Done():
 			return s, nil, ctx.Err()
 		case <-end.C:
-			class, hint := health.ClassOfPhase(s.Phase), "Watch it: azp-bootstrap status; journalctl -u azp-bootstrap."
-			if s.LastError != nil {
-				class, hint = s.LastError.Code, s.LastError.Hint
-			}
-			if class == "" {
-				class, hint = fault.State.Code, "Does the daemon run? systemctl status azp-bootstrap."
-			}
-			return s, fault.New(fault.ByCode(class), "not ready after %s: still in the phase %s", timeout, s.Phase).Hint("%s", hint), nil
+			return s, alive.TimedOut(s, timeout), nil
 		}
 	}
 }

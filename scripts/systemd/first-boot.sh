@@ -78,6 +78,20 @@ done
 [ "$(systemctl is-active "$unit")" = active ] || fail "the agent's service was killed and does not come back"
 ok "the agent's service comes back after it was killed"
 
+runuser -u nobody -- azp-bootstrap status | grep -q '● ready' || fail "a user who is not root does not see that the agent runs"
+systemctl stop azp-bootstrap "$unit" || fail "stop"
+for user in root nobody; do
+    runuser -u "$user" -- azp-bootstrap status >/var/lib/azp-test/status
+    [ $? = 18 ] || fail "status of a stopped agent: $(cat /var/lib/azp-test/status)"
+    grep -q 'does not run (inactive since 20' /var/lib/azp-test/status || fail "status does not say that the agent is stopped: $(cat /var/lib/azp-test/status)"
+    grep -q 'daemon    not running since 20' /var/lib/azp-test/status || fail "status does not say that the daemon is stopped: $(cat /var/lib/azp-test/status)"
+done
+azp-bootstrap status --wait --timeout 1s >/dev/null 2>&1 && fail "status --wait succeeds although nothing runs"
+systemctl start azp-bootstrap || fail "start"
+azp-bootstrap status --wait --timeout 60s >/dev/null || fail "not ready after the start"
+[ "$(systemctl is-active "$unit")" = active ] || fail "status --wait came back before the agent ran"
+ok "status and its --wait tell the truth about a daemon and an agent that were stopped"
+
 pid=$(systemctl show -P MainPID azp-bootstrap)
 grep -q 'Max core file size  *0  *0' "/proc/$pid/limits" || fail "the daemon may write core dumps"
 swap=/sys/fs/cgroup/system.slice/azp-bootstrap.service/memory.swap.max

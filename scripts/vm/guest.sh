@@ -112,6 +112,23 @@ idle)
     look
     say "idle for $seconds s: $(awk "BEGIN{printf \"%.3f\", ($cpu-$cpu0)/1e6}") CPU s of the whole unit ($(awk "BEGIN{printf \"%.3f\", ($cpu-$cpu0)/1e4/$seconds}") % of a core), $(awk "BEGIN{printf \"%.1f\", ($wakes-$wakes0)/$seconds}") wake-ups a second, resident $(awk '/VmRSS/ {printf "%.1f", $2/1024}' /proc/"$pid"/status) MiB"
     ;;
+memory)
+    await 700 "agent online" asserted
+    unit=$(cat /opt/azp-agent/.service)
+    since=$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")
+    listener=$(pgrep -of Agent.Listener)
+    said() { journalctl --no-pager -b -u "$1" | grep -q "$2"; }
+    await 400 "end of the first job" said "$unit" 'Job deploy completed with result: Failed'
+    said "$unit" 'what ate all memory ended with 137' || fail "the step did not end by the kernel's word"
+    await 400 "second job" said "$unit" 'Job deploy completed with result: Succeeded'
+    [ "$(systemctl show -P NRestarts "$unit")" = 0 ] && [ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the agent's unit was started anew"
+    [ "$listener" = "$(pgrep -of Agent.Listener)" ] || fail "the listener is another process"
+    journalctl --no-pager -b -k | grep 'Killed process' | sed 's/^/  /'
+    await 90 "word of the daemon" said azp-bootstrap 'the VM is out of memory'
+    curl -s http://127.0.0.1:8484/metrics | grep -x 'azp_bootstrap_oom_kills_total 1' || fail "the metric"
+    azp-bootstrap status || fail "status"
+    say "the step ended, the job and the next one too: $(systemctl show -P StatusText azp-bootstrap)"
+    ;;
 refused)
     taken() { grep -qs '"code": "target"' /var/lib/azp-bootstrap/state.json; }
     await 150 "refusal" taken

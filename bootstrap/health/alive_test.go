@@ -1,0 +1,91 @@
+package health
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+func TestRenderSaysWhatRuns(t *testing.T) {
+	at := time.Date(2026, 11, 24, 3, 10, 0, 0, time.UTC)
+	fresh := State{Phase: Waiting}
+	removed := sample()
+	removed.Phase = Removed
+	for name, c := range map[string]struct {
+		state State
+		alive Alive
+		says  []string
+		never string
+	}{
+		"both run": {sample(), Alive{Daemon: Running, DaemonSince: &at, Agent: Running}, []string{
+			"● ready", "  daemon    running since 2026-11-24T03:10:00Z\n",
+		}, "does not run"},
+		"the first attempt": {sample(), Alive{Daemon: Running, DaemonSince: &at, Agent: Running, Pending: true}, []string{
+			"● ready", "  daemon    running since 2026-11-24T03:10:00Z, its first attempt has not ended yet\n",
+		}, ""},
+		"the agent's unit failed": {sample(), Alive{Daemon: Running, Agent: Stopped, AgentWord: "failed", AgentSince: at}, []string{
+			"\x1b[1;31m✗ agent down\x1b[0m\n",
+			"the agent web-000001 does not run (failed since 2026-11-24T03:10:00Z)\n",
+			"The daemon brings it up again", "journalctl -u 'vsts.agent.contoso.production.web-000001.service'",
+		}, "● ready"},
+		"neither runs": {sample(), Alive{Daemon: Stopped, DaemonSince: &at, Agent: Stopped, AgentWord: "inactive"}, []string{
+			"✗ agent down", "does not run (inactive)\n",
+			"not running since 2026-11-24T03:10:00Z: nobody watches over this VM; systemctl start azp-bootstrap\n",
+			"\x1b[1mNext:\x1b[0m systemctl start azp-bootstrap: the daemon brings it up again.",
+		}, "● ready"},
+		"nobody may look": {sample(), Alive{Daemon: Unknown, Agent: Unknown, Unseen: "why"}, []string{
+			"● ready", "  runs      unknown: ", "  daemon    unknown: why\n",
+		}, "does not run"},
+		"not begun": {fresh, Alive{Daemon: Unknown, Agent: Stopped, Unseen: "why"}, []string{"○ not started\n"}, "daemon"},
+		"just begun": {fresh, Alive{Daemon: Running, DaemonSince: &at, Agent: Stopped, Pending: true}, []string{
+			"○ not started\n", "daemon    running",
+		}, ""},
+		"left": {removed, Alive{Daemon: Stopped, Agent: Stopped}, []string{"… removed", "daemon    not running\n"}, "agent down"},
+	} {
+		var out bytes.Buffer
+		c.state.Render(&out, true, c.alive)
+		for _, text := range c.says {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("%s: no %q in\n%s", name, text, &out)
+			}
+		}
+		if c.never != "" && strings.Contains(out.String(), c.never) {
+			t.Errorf("%s: %q in\n%s", name, c.never, &out)
+		}
+	}
+}
+
+// A wait succeeds only on a VM that is ready, with an agent that runs as far as can be seen or by the
+// word of a daemon; else it says what it waited for, and who was at work.
+func TestWait(t *testing.T) {
+	for _, phase := range []string{Waiting, Discover, Credential, Online, Ready, Draining, Removed, Failed} {
+		for _, daemon := range []Life{Running, Stopped, Unknown} {
+			for _, agent := range []Life{Running, Stopped, Unknown} {
+				for _, pending := range []bool{false, true} {
+					s := sample()
+					s.Phase = phase
+					a := Alive{Daemon: daemon, DaemonSince: &s.StartedAt, Agent: agent, Pending: pending}
+					want := phase == Ready && !pending && (agent == Running || agent == Unknown && daemon == Running)
+					if got := a.Joined(s); got != want {
+						t.Errorf("%s %+v: joined %v", phase, a, got)
+					}
+					f := a.TimedOut(s, time.Second)
+					if f.Class.Exit == 0 || f.Class == fault.Internal || f.Advice == "" {
+						t.Errorf("%s %+v: %v", phase, a, f)
+					}
+					saysStopped := strings.Contains(f.Error(), "no daemon runs")
+					saysStart := strings.Contains(f.Advice, startDaemon)
+					if saysStopped != (daemon == Stopped) || saysStart != (daemon == Stopped) && daemon != Unknown {
+						t.Errorf("%s %+v: says of the daemon: %v %s", phase, a, f, f.Advice)
+					}
+					if phase == Ready && agent == Stopped && !pending && f.Class != fault.Service {
+						t.Errorf("%s %+v: %v", phase, a, f)
+					}
+				}
+			}
+		}
+	}
+}
