@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,8 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) 
 		return nil, fault.New(fault.Config, "the target is missing").
 			Hint("Name it: --set target.pool.name=Default, for example. User data and VM tags are not read here.")
 	}
+	client, clock := *b.client, &serverClock{next: b.client.Transport}
+	client.Transport, b.client = clock, &client
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
 	var all []*devops.Agent
@@ -51,6 +54,10 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) 
 	})
 	if err != nil {
 		return nil, err
+	}
+	if skew := clock.ahead.Abs(); skew > maxSkew { // ages are made of the server's times and this clock
+		return nil, fault.New(fault.Usage, "this machine's clock differs from the server's by %s", skew.Round(time.Second)).
+			Hint("Set the clock right (timedatectl), or run sweep elsewhere. Nothing was removed.")
 	}
 	slices.SortFunc(all, func(x, y *devops.Agent) int {
 		return cmp.Compare(strings.ToLower(x.Name), strings.ToLower(y.Name))
@@ -64,6 +71,22 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) 
 		v.Why, v.Hint = b.Redactor.Redact(v.Why), b.Redactor.Redact(v.Hint)
 	}
 	return verdicts, err
+}
+
+// A serverClock notes how far the clock of the server that answered last is ahead of this machine's.
+type serverClock struct {
+	next  http.RoundTripper
+	ahead time.Duration
+}
+
+func (c *serverClock) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := c.next.RoundTrip(r)
+	if err == nil {
+		if at, e := http.ParseTime(res.Header.Get("Date")); e == nil {
+			c.ahead = time.Until(at)
+		}
+	}
+	return res, err
 }
 
 // A target is the configured one, as a sweep asks it.
