@@ -100,13 +100,19 @@ func (b *Boot) untouched() bool {
 
 // enrol runs config.sh, when all is prepared and allowed says nothing against it. The intent is on disk before it begins.
 func (b *Boot) enrol(ctx context.Context, c *devops.Client, replace bool, existing int, allowed func() error) (logrus.Fields, error) {
+	if err := b.service().Check(); err != nil {
+		return nil, err
+	}
 	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
 		return nil, err
 	}
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	r := b.registration(replace)
+	r, err := b.registration(replace)
+	if err != nil {
+		return nil, err
+	}
 	r.Await = func() error {
 		if err := allowed(); err != nil {
 			return err
@@ -153,18 +159,20 @@ func (b *Boot) logOutput() func(line string) {
 	}
 }
 
-func (b *Boot) registration(replace bool) agent.Registration {
+func (b *Boot) registration(replace bool) (agent.Registration, error) {
 	c, t := b.Config, b.Config.Target
+	proxy, err := b.network.Through()
 	r := agent.Registration{
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
-		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
-		InstanceID: b.VM.VMID, ScopeHint: b.wanted().ScopeHint(c.Credential.Entra), Timeout: c.Agent.ConfigureTimeout,
+		Proxy: proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
+		InstanceID: b.VM.VMID, ScaleSet: b.VM.ScaleSet, SubscriptionID: b.VM.SubscriptionID,
+		ScopeHint: b.wanted().ScopeHint(c.Credential.Entra), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {
 		r.URL, r.Collection = c.Server.Root, c.Server.Collection
 	}
-	return r
+	return r, err
 }
 
 // mayTake decides about an agent that stands under our name: ours (by its instance ID, or because

@@ -29,9 +29,9 @@ func fromEnvironment(environ []string) (Layer, Problems) {
 	return l, ps
 }
 
-// notKeys are variables with our prefix that are not configuration: the global flags, and the mark
+// notKeys are variables with our prefix that are not configuration: the global flags, and the marks
 // that every agent of ours carries (a job that runs this command inherits it).
-var notKeys = map[string]bool{"CONFIG": true, "STATE_DIR": true, "LOG_LEVEL": true, "LOG_FORMAT": true, "INSTANCE_ID": true}
+var notKeys = map[string]bool{"CONFIG": true, "STATE_DIR": true, "LOG_LEVEL": true, "LOG_FORMAT": true, "INSTANCE_ID": true, "SCALE_SET": true, "SUBSCRIPTION_ID": true}
 
 func canonical(key string) (string, bool) {
 	for k := range schema {

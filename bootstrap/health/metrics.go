@@ -48,6 +48,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		return 0
 	}
+	working := m.live.works() // asks the service manager, which may take its time: nobody else waits for that
 	m.live.mu.Lock()
 	defer m.live.mu.Unlock()
 	s := m.live.state
@@ -78,7 +79,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descSecret, float64(s.Secret.Expires.Unix()))
 	}
 	if m.live.working != nil {
-		gauge(descJobs, one(m.live.working(s.Agent.Service))) // an agent runs one job at a time
+		gauge(descJobs, one(working)) // an agent runs one job at a time
 	}
 	if s.LastError != nil {
 		gauge(descFailure, 1, s.LastError.Code)
