@@ -13,7 +13,8 @@ type Job struct {
 	ID       int       `json:"id"`
 	Name     string    `json:"name"`
 	Agent    string    `json:"agent"`
-	Seconds  float64   `json:"seconds"` // how long its work takes
+	Seconds  float64   `json:"seconds"`       // how long its work takes
+	Run      string    `json:"run,omitempty"` // the script of its step, before that
 	Queued   time.Time `json:"queued"`
 	Received time.Time `json:"received,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
@@ -21,7 +22,7 @@ type Job struct {
 }
 
 // queue gives a job to the agents of this name; a disabled or offline one takes none.
-func (s *Sim) queue(agentName, jobName string, seconds float64) (Job, string) {
+func (s *Sim) queue(agentName, jobName, run string, seconds float64) (Job, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.servers {
@@ -37,7 +38,7 @@ func (s *Sim) queue(agentName, jobName string, seconds float64) (Job, string) {
 				case a.job != nil:
 					return Job{}, "the agent " + a.name + " runs a job"
 				}
-				j := &Job{ID: len(s.jobs) + 1, Name: jobName, Agent: a.name, Seconds: seconds, Queued: time.Now().UTC()}
+				j := &Job{ID: len(s.jobs) + 1, Name: jobName, Agent: a.name, Seconds: seconds, Run: run, Queued: time.Now().UTC()}
 				a.job = j
 				s.jobs = append(s.jobs, j)
 				return *j, ""
@@ -53,7 +54,7 @@ func (a *agent) message() object {
 		return nil
 	}
 	a.job.Received = time.Now().UTC()
-	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name, "seconds": a.job.Seconds})
+	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name, "seconds": a.job.Seconds, "run": a.job.Run})
 	return object{"messageId": a.job.ID, "messageType": "PipelineAgentJobRequest", "body": string(body)}
 }
 

@@ -216,7 +216,7 @@ func (s *Sim) Control() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		j, problem := s.queue(r.FormValue("agent"), r.FormValue("name"), takes.Seconds())
+		j, problem := s.queue(r.FormValue("agent"), r.FormValue("name"), r.FormValue("run"), takes.Seconds())
 		if problem != "" {
 			http.Error(w, problem, http.StatusConflict)
 			return

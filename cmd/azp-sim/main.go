@@ -215,15 +215,19 @@ func printLines(out io.Writer, body []byte) error {
 
 func job(dir *string) *cobra.Command {
 	var takes time.Duration
-	var name string
+	var name, run string
 	c := &cobra.Command{Use: "job AGENT", Short: "Give an agent a job", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		out, err := control(*dir, http.MethodPost, "/jobs", url.Values{"agent": {args[0]}, "name": {name}, "takes": {takes.String()}})
+		if run != "" && !cmd.Flags().Changed("takes") {
+			takes = 0
+		}
+		out, err := control(*dir, http.MethodPost, "/jobs", url.Values{"agent": {args[0]}, "name": {name}, "run": {run}, "takes": {takes.String()}})
 		if err == nil {
 			_, err = cmd.OutOrStdout().Write(out)
 		}
 		return err
 	}}
-	c.Flags().DurationVar(&takes, "takes", 5*time.Second, "how long its work takes")
+	c.Flags().DurationVar(&takes, "takes", 5*time.Second, "how long its work takes, after its step if it has one")
+	c.Flags().StringVar(&run, "run", "", "its step: a shell `script`, run by the agent's worker in the work folder")
 	c.Flags().StringVar(&name, "name", "deploy", "its `name`")
 	return c
 }

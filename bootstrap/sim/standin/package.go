@@ -121,12 +121,7 @@ func Main(args []string) (code int, handled bool) {
 	case "Agent.Listener":
 		return listener(args[1:]), true
 	case "Agent.Worker":
-		if len(args) == 3 && args[1] == "spawnclient" {
-			if d, err := time.ParseDuration(args[2] + "s"); err == nil {
-				<-time.After(d) // the job
-			}
-		}
-		return 0, true
+		return worker(), true
 	case "node":
 		return node(args[1:]), true
 	}

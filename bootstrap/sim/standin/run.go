@@ -25,13 +25,17 @@ func say(format string, args ...any) {
 	fmt.Printf("%s: %s\n", time.Now().UTC().Format("2006-01-02 15:04:05Z"), fmt.Sprintf(format, args...))
 }
 
-// runAgent holds a session with the server until it is told to end.
-func runAgent() int {
-	var s settings
+func readSettings() (s settings, err error) {
 	data, err := os.ReadFile(".agent")
 	if err == nil {
 		err = json.Unmarshal(bytes.TrimPrefix(data, []byte(mark)), &s)
 	}
+	return s, err
+}
+
+// runAgent holds a session with the server until it is told to end.
+func runAgent() int {
+	s, err := readSettings()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Not configured. Run config.(sh/cmd) to configure the agent.")
 		return terminated
@@ -116,35 +120,28 @@ func (c *connection) listen(ctx context.Context, pool, name string, lost *bool) 
 // work runs a job in a worker process of its own, as the real listener does; told to end, it cancels
 // the job.
 func (c *connection) work(ctx context.Context, pool, body string) {
-	var job struct {
-		RequestID      int
-		JobDisplayName string
-		Seconds        float64
-	}
+	var job jobMessage
 	if err := json.Unmarshal([]byte(body), &job); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return
 	}
 	say("Running job: %s", job.JobDisplayName)
-	result := "succeeded"
-	worker := exec.CommandContext(ctx, "./bin/Agent.Worker", "spawnclient", fmt.Sprint(job.Seconds)) //nolint:gosec // a number
-	worker.Stdout, worker.Stderr = os.Stdout, os.Stderr
-	if err := worker.Run(); err != nil {
-		result = "failed"
-		// A worker that the same Ctrl-C reached first was cancelled, too.
-		if ctx.Err() != nil || worker.ProcessState != nil && interrupted(worker.ProcessState) {
-			result = "canceled"
-		}
+	worker := exec.CommandContext(ctx, "./bin/Agent.Worker", "spawnclient", "0", "1") // the real one gets two pipes
+	worker.Stdin, worker.Stdout, worker.Stderr = strings.NewReader(body), os.Stdout, os.Stderr
+	worker.Cancel = func() error { return worker.Process.Signal(os.Interrupt) }
+	worker.WaitDelay = afterInterrupt + afterTerminate + 5*time.Second
+	_ = worker.Run()
+	result := "failed" // also of a worker that was killed
+	switch worker.ProcessState.ExitCode() {
+	case workerSucceeded:
+		result = "succeeded"
+	case workerCanceled:
+		result = "canceled"
 	}
 	say("Job %s completed with result: %s", job.JobDisplayName, strings.ToUpper(result[:1])+result[1:])
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_ = c.call(end, http.MethodPatch, fmt.Sprintf("%s/jobrequests/%d", pool, job.RequestID), "4.1", object{"result": result}, nil)
-}
-
-func interrupted(p *os.ProcessState) bool {
-	status, ok := p.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGINT
 }
 
 // node stands for the node that runs AgentService.js: it keeps the listener alive.
