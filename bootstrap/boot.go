@@ -247,7 +247,10 @@ func (b *Boot) configure() (err error) {
 	b.report.Live.Working(b.Runner.Working)
 	b.journal.Package = prepared(home)
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
-	b.network = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
+	b.network, err = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
+	if err != nil {
+		return err
+	}
 	b.client, err = b.network.Client(b.imds.Asked(), b.askedSoon()...)
 	return err
 }

@@ -79,8 +79,9 @@ func (j *journal) write() error {
 	if err := j.settled(); err != nil {
 		return err
 	}
-	j.live.Set(j.State)
-	return j.Write(j.dir)
+	err := j.Write(j.dir)
+	j.live.Set(j.State) // after it: who was told by /healthz finds the same in the file
+	return err
 }
 
 // dwell is how long a phase lasts before it is written by itself. What is over sooner is written with what comes next.

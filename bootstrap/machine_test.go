@@ -182,7 +182,11 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	c := config{ctx: ctx, pat: pat.Reveal()}
-	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: r.Proxy, Dial: m.dial}).Client(nil); err != nil {
+	proxy := ""
+	if r.Proxy != nil {
+		proxy = r.Proxy.String()
+	}
+	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: proxy, Dial: m.dial}).Client(nil); err != nil {
 		return 0, err
 	}
 	defer c.client.CloseIdleConnections()

@@ -77,7 +77,11 @@ func Status(o Options) (s health.State, damaged, err error) {
 
 // download fetches the pinned package, with the one retry loop.
 func download(ctx context.Context, o Options, p Preparation, pin agent.Pin) (file string, err error) {
-	client, err := azure.Network{Proxy: p.Network.Proxy, NoProxy: p.Network.NoProxy, CAFile: p.Network.CAFile}.FromEnvironment().Downloader()
+	n, err := azure.Network{Proxy: p.Network.Proxy, NoProxy: p.Network.NoProxy, CAFile: p.Network.CAFile}.FromEnvironment()
+	if err != nil {
+		return "", err
+	}
+	client, err := n.Downloader()
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,9 @@ import (
 // register makes the agent known to the server, once: what a crash left half done, on the server or
 // on disk, is recognized and mended.
 func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	if err := b.service().Check(); err != nil { // before anything is changed
+		return nil, err
+	}
 	c, err := b.devops(ctx)
 	if err != nil {
 		return nil, err
@@ -53,6 +56,9 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if b.samePlace() && b.journal.Agent.Name == b.Agent {
 		return logrus.Fields{"agent": b.Agent}, nil
+	}
+	if err := b.service().Check(); err != nil {
+		return nil, err
 	}
 	c, err := b.devops(ctx)
 	if err != nil {
@@ -123,7 +129,11 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	id, err := b.Runner.Configure(ctx, b.registration(replace), b.pat, b.Redactor, b.logOutput())
+	r, err := b.registration(replace)
+	if err != nil {
+		return nil, err
+	}
+	id, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
 		b.unmake(ctx)
 	}
@@ -169,19 +179,20 @@ func (b *Boot) logOutput() func(line string) {
 	}
 }
 
-func (b *Boot) registration(replace bool) agent.Registration {
+func (b *Boot) registration(replace bool) (agent.Registration, error) {
 	c, t := b.Config, b.Config.Target
+	proxy, err := b.network.Through()
 	r := agent.Registration{
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
-		Proxy: b.network.Proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
+		Proxy: proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
 		InstanceID: b.VM.VMID, ScaleSet: b.VM.ScaleSet, ResourceGroup: b.VM.ResourceGroup, SubscriptionID: b.VM.SubscriptionID,
 		ScopeHint: b.wanted().ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {
 		r.URL, r.Collection = c.Server.Root, c.Server.Collection
 	}
-	return r
+	return r, err
 }
 
 // leaveFormer takes the VM out of the target it was in before the configuration changed, when its job

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,33 +19,71 @@ import (
 	"testing"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
 
-func TestArgs(t *testing.T) {
-	begin := "--unattended --acceptTeeEula --url %s --auth PAT --agent web-1 --work _work"
+// What config.sh is told, as the agent's listener would read it: only options that have no value are arguments, and
+// whatever a value looks like, it is one line of the environment.
+func TestOptions(t *testing.T) {
+	proxy := func(name, password string) *url.URL {
+		return &url.URL{Scheme: "http", Host: "proxy:8080", User: url.UserPassword(name, password)}
+	}
 	for _, c := range []struct {
-		name string
-		r    Registration
-		url  string
-		want string
+		name, args string
+		r          Registration
+		values     []string
 	}{
-		{"environment on Services", Registration{Kind: "environment", Project: "My Shop", Name: "production", Tags: []string{"web", "blue"}}, "https://dev.azure.com/contoso",
-			"--environment --environmentname production --projectname My Shop --addvirtualmachineresourcetags --virtualmachineresourcetags web,blue"},
-		{"environment on premises", Registration{Kind: "environment", Project: "Shop", Name: "production", Collection: "DefaultCollection"}, "https://tfs.corp:8080/tfs",
-			"--environment --environmentname production --projectname Shop --collectionname DefaultCollection"},
-		{"deployment group", Registration{Kind: "deploymentGroup", Project: "Shop", Name: "web-servers", Collection: "C", Tags: []string{"web"}, Replace: true}, "https://devops.corp",
-			"--replace --deploymentgroup --deploymentgroupname web-servers --projectname Shop --collectionname C --adddeploymentgrouptags --deploymentgrouptags web"},
-		{"pool", Registration{Kind: "pool", Name: "Default", Proxy: "http://user:pass@proxy:8080", CAFile: "/etc/ca.pem"}, "https://devops.corp/C",
-			"--pool Default --proxyurl http://proxy:8080 --sslcacert azp-bootstrap-ca.pem"},
+		{"environment on Services", "--environment --addvirtualmachineresourcetags",
+			Registration{Kind: "environment", Project: "My Shop", Name: "production", Tags: []string{"web", "blue"}, URL: "https://dev.azure.com/contoso"},
+			[]string{"ENVIRONMENTNAME=production", "PROJECTNAME=My Shop", "VIRTUALMACHINERESOURCETAGS=web,blue"}},
+		{"environment on premises", "--environment",
+			Registration{Kind: "environment", Project: "Shop", Name: "production", Collection: "DefaultCollection", URL: "https://tfs.corp:8080/tfs"},
+			[]string{"COLLECTIONNAME=DefaultCollection", "ENVIRONMENTNAME=production", "PROJECTNAME=Shop"}},
+		{"deployment group", "--replace --deploymentgroup --adddeploymentgrouptags",
+			Registration{Kind: "deploymentGroup", Project: "Shop", Name: "web-servers", Collection: "C", Tags: []string{"web"}, Replace: true, URL: "https://devops.corp"},
+			[]string{"COLLECTIONNAME=C", "DEPLOYMENTGROUPNAME=web-servers", "DEPLOYMENTGROUPTAGS=web", "PROJECTNAME=Shop"}},
+		{"pool", "", Registration{Kind: "pool", Name: "Default", Proxy: proxy(`CORP\user`, "p@ss w:rd#"), CAFile: "/etc/ca.pem", URL: "https://devops.corp/C"},
+			[]string{"POOL=Default", "PROXYPASSWORD=p@ss w:rd#", "PROXYURL=http://proxy:8080", `PROXYUSERNAME=CORP\user`, "SSLCACERT=azp-bootstrap-ca.pem"}},
+		{"words that look like options", "--environment --addvirtualmachineresourcetags",
+			Registration{Kind: "environment", Project: "--replace", Name: "--sslskipcertvalidation", Tags: []string{"--unattended"}, URL: "--url"},
+			[]string{"ENVIRONMENTNAME=--sslskipcertvalidation", "PROJECTNAME=--replace", "VIRTUALMACHINERESOURCETAGS=--unattended"}},
 	} {
-		c.r.AgentName, c.r.Work, c.r.URL = "web-1", "_work", c.url
-		got := strings.Join(c.r.Args(), " ")
-		if want := fmt.Sprintf(begin, c.url) + " " + c.want; got != want {
+		c.r.AgentName, c.r.Work = "web-1", "_work"
+		if got, want := strings.Join(c.r.Args(), " "), strings.TrimSpace("--unattended --acceptTeeEula "+c.args); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, want)
 		}
-		if strings.Contains(got, "pass") || strings.Contains(strings.ToLower(got), "token") {
-			t.Errorf("%s: a secret is among the arguments: %s", c.name, got)
+		want := append([]string{"AGENT=web-1", "AUTH=PAT", "URL=" + c.r.URL, "WORK=_work"}, c.values...)
+		slices.Sort(want)
+		if got := variables("", c.r.values()); !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %q\nwant %q", c.name, got, want)
+		}
+	}
+}
+
+// Whoever gave a word, it stays in its line.
+func TestRegistrationRefusesLineBreaks(t *testing.T) {
+	good := Registration{Kind: "environment", Project: "Shop", Name: "production", Tags: []string{"web"}, URL: "https://dev.azure.com/contoso", Collection: "C", AgentName: "web-1", Work: "_work",
+		InstanceID: "1", ScaleSet: "web", SubscriptionID: "2", Proxy: &url.URL{Scheme: "http", Host: "proxy:1", User: url.UserPassword("u", "p")}}
+	if err := good.check(); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"a\nVSTS_AGENT_INPUT_REPLACE=true", "a\rb", "a\x00b", "a\u2028b", "a\xff", strings.Repeat("a", line.Longest+1)} {
+		for name, set := range map[string]func(r *Registration){
+			"project": func(r *Registration) { r.Project = bad }, "target": func(r *Registration) { r.Name = bad }, "tag": func(r *Registration) { r.Tags = []string{"web", bad} },
+			"url": func(r *Registration) { r.URL = bad }, "collection": func(r *Registration) { r.Collection = bad }, "agent": func(r *Registration) { r.AgentName = bad },
+			"work": func(r *Registration) { r.Work = bad }, "instance": func(r *Registration) { r.InstanceID = bad }, "scale set": func(r *Registration) { r.ScaleSet = bad },
+			"subscription": func(r *Registration) { r.SubscriptionID = bad }, "proxy's user": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword(bad, "p")} },
+			"proxy's password": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword("u", bad)} },
+		} {
+			r := good
+			set(&r)
+			err := r.check()
+			if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || line.Wrong(f.Error()+f.Advice, 1<<10) != "" {
+				t.Errorf("%s %.20q: %v", name, bad, err)
+			} else if name == "proxy's password" && strings.Contains(f.Error(), bad) {
+				t.Errorf("the proxy's password is told: %v", f)
+			}
 		}
 	}
 }
@@ -67,7 +106,7 @@ func TestServiceName(t *testing.T) {
 			t.Errorf("got %q (%d, %v), want %q (%d)", got, len(got), err, c.want, len(c.want))
 		}
 	}
-	for name, ours := range map[string]bool{"vsts.agent.a.b.c.service": true, `vsts.agent.a.b.c\x2dd.service`: true, "sshd.service": false, "vsts.agent./../../x.service": false, "vsts.agent.x": false, "": false} {
+	for name, ours := range map[string]bool{"vsts.agent.a.b.c.service": true, `vsts.agent.a.b.c\x2dd.service`: true, "ssh.service": false, "vsts.agent.a\n.service": false, "vsts.agent.\x00.service": false, "-vsts.agent.a.service": false, "vsts.agent." + strings.Repeat("a", 300) + ".service": false, "vsts.agent./../../x.service": false, "vsts.agent.x": false, "": false} {
 		if agentService(name) != ours && servicePattern == "vsts.agent.{0}.{1}.{2}.service" {
 			t.Errorf("%q: ours is %v", name, !ours)
 		}

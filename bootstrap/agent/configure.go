@@ -14,9 +14,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -31,7 +31,7 @@ type Registration struct {
 	AgentName  string
 	Work       string
 	Replace    bool
-	Proxy      string // URL, may carry user:password
+	Proxy      *url.URL // whole and checked; may carry a user and a password; nil = none
 	NoProxy    string
 	CAFile     string
 	SystemCAs  string // file of the system's certificates; "" = there is none
@@ -46,77 +46,60 @@ type Registration struct {
 	Await func() error
 }
 
-// The names by which the agent's listener knows its options: CommandLine/ConfigureAgent.cs and
-// ConfigureOrRemoveBase.cs of microsoft/azure-pipelines-agent.
-const (
-	tokenVariable = "VSTS_AGENT_INPUT_TOKEN"
-	caBundle      = "azp-bootstrap-ca.pem" // under the agent's root, where --sslcacert wants it
-)
+// inputs are the variables in which the agent's listener looks for each of its options
+// (microsoft/azure-pipelines-agent, CommandSettings.cs). It cuts white space off a value, and takes an empty one for
+// none.
+const inputs = "VSTS_AGENT_INPUT_"
 
-// Args are the arguments of config.sh; the token is never among them.
+const caBundle = "azp-bootstrap-ca.pem" // under the agent's root, where --sslcacert wants it
+
+// The options, as CommandLine/ConfigureAgent.cs and ConfigureOrRemoveBase.cs name them. Values go by the environment:
+// there none can be read as an option, whatever it begins with, and no quoting of a shell's reaches it.
+
+// Args are the arguments of config.sh: options without a value, and not a word that comes from outside.
 func (r Registration) Args() []string {
-	args := []string{"--unattended", "--acceptTeeEula", "--url", r.URL, "--auth", "PAT", "--agent", r.AgentName, "--work", r.Work}
+	args := []string{"--unattended", "--acceptTeeEula"}
 	if r.Replace {
 		args = append(args, "--replace")
 	}
-	group := func(flag, name, addTags, tags string) {
-		args = append(args, flag, name, r.Name, "--projectname", r.Project)
-		if r.Collection != "" {
-			args = append(args, "--collectionname", r.Collection)
-		}
-		if len(r.Tags) > 0 {
-			args = append(args, addTags, tags, strings.Join(r.Tags, ","))
-		}
-	}
 	switch r.Kind {
 	case "environment":
-		group("--environment", "--environmentname", "--addvirtualmachineresourcetags", "--virtualmachineresourcetags")
+		args = append(args, "--environment")
+		if len(r.Tags) > 0 {
+			args = append(args, "--addvirtualmachineresourcetags")
+		}
 	case "deploymentGroup":
-		group("--deploymentgroup", "--deploymentgroupname", "--adddeploymentgrouptags", "--deploymentgrouptags")
-	default:
-		args = append(args, "--pool", r.Name)
-	}
-	if p, _ := splitProxy(r.Proxy); p != "" {
-		args = append(args, "--proxyurl", p)
-	}
-	if r.CAFile != "" {
-		args = append(args, "--sslcacert", caBundle)
+		args = append(args, "--deploymentgroup")
+		if len(r.Tags) > 0 {
+			args = append(args, "--adddeploymentgrouptags")
+		}
 	}
 	return args
 }
 
-func splitProxy(proxy string) (bare string, user *url.Userinfo) {
-	u, err := url.Parse(proxy)
-	if proxy == "" || err != nil {
-		return proxy, nil
+// values are the options that have one, but for the PAT.
+func (r Registration) values() map[string]string {
+	v := map[string]string{"url": r.URL, "auth": "PAT", "agent": r.AgentName, "work": r.Work}
+	group := func(name, tags string) {
+		v[name], v["projectname"], v["collectionname"], v[tags] = r.Name, r.Project, r.Collection, strings.Join(r.Tags, ",")
 	}
-	user, u.User = u.User, nil
-	return u.String(), user
-}
-
-// environ is the whole environment of config.sh: nothing of the daemon's own reaches it.
-func (h Home) environ(r Registration, pat secret.PAT) ([]string, error) {
-	env, err := h.baseEnvironment()
-	if err != nil {
-		return nil, err
+	switch r.Kind {
+	case "environment":
+		group("environmentname", "virtualmachineresourcetags")
+	case "deploymentGroup":
+		group("deploymentgroupname", "deploymentgrouptags")
+	default:
+		v["pool"] = r.Name
 	}
-	env = append(env, tokenVariable+"="+pat.Reveal())
-	if _, user := splitProxy(r.Proxy); user != nil {
-		password, _ := user.Password()
-		env = append(env, "VSTS_AGENT_INPUT_PROXYUSERNAME="+user.Username(), "VSTS_AGENT_INPUT_PROXYPASSWORD="+password)
+	if p := r.Proxy; p != nil {
+		v["proxyurl"] = (&url.URL{Scheme: p.Scheme, Host: p.Host}).String()
+		v["proxyusername"] = p.User.Username()
+		v["proxypassword"], _ = p.User.Password()
 	}
-	return append(env, h.trust(r.CAFile)...), nil
-}
-
-// trust points TLS clients of every make at the same bundle, so that one setting serves the daemon,
-// the agent and its jobs (azure-pipelines-agent issue 5164: the CA set twice). .NET on Linux reads
-// SSL_CERT_FILE, node NODE_EXTRA_CA_CERTS.
-func (h Home) trust(caFile string) []string {
-	if caFile == "" {
-		return nil
+	if r.CAFile != "" {
+		v["sslcacert"] = caBundle
 	}
-	bundle := h.path(caBundle)
-	return []string{"SSL_CERT_FILE=" + bundle, "NODE_EXTRA_CA_CERTS=" + bundle, "GIT_SSL_CAINFO=" + bundle, "CURL_CA_BUNDLE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle}
+	return v
 }
 
 // marks are what is known of the VM, as lines of .env: each shows among the agent's capabilities. The daemon and sweep
@@ -131,24 +114,67 @@ func (r Registration) marks() map[string]string {
 	}
 }
 
+// check refuses what could not be said to the agent as it is.
+func (r Registration) check() error {
+	for _, all := range []map[string]string{r.values(), r.marks()} {
+		for name, value := range all {
+			if wrong := line.Wrong(value, line.Longest); wrong != "" && name != "proxypassword" {
+				return fault.New(fault.Config, "the %s of this VM's agent, %q, %s", name, line.Shown(prefix(value, 100)), wrong).
+					Hint("Correct what it is made of: the configuration, the VM's tags, or the VM itself.")
+			} else if wrong != "" {
+				return fault.New(fault.Config, "the proxy's password %s", wrong).Hint("Correct network.proxy (or HTTPS_PROXY).")
+			}
+		}
+	}
+	return nil
+}
+
+// environ is the whole environment of config.sh: nothing of the daemon's own reaches it.
+func (h Home) environ(r Registration, pat secret.PAT) ([]string, error) {
+	env, err := h.baseEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	env = append(env, variables(inputs, r.values(), h.serviceValues())...)
+	return append(append(env, inputs+"TOKEN="+pat.Reveal()), h.trust(r.CAFile)...), nil
+}
+
+// variables are lines NAME=value, in an order of their own.
+func variables(prefix string, all ...map[string]string) (lines []string) {
+	for _, values := range all {
+		for name, value := range values {
+			if value != "" {
+				lines = append(lines, prefix+strings.ToUpper(name)+"="+value)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// trust points TLS clients of every make at the same bundle, so that one setting serves the daemon,
+// the agent and its jobs (azure-pipelines-agent issue 5164: the CA set twice). .NET on Linux reads
+// SSL_CERT_FILE, node NODE_EXTRA_CA_CERTS.
+func (h Home) trust(caFile string) []string {
+	if caFile == "" {
+		return nil
+	}
+	bundle := h.path(caBundle)
+	return []string{"SSL_CERT_FILE=" + bundle, "NODE_EXTRA_CA_CERTS=" + bundle, "GIT_SSL_CAINFO=" + bundle, "CURL_CA_BUNDLE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle}
+}
+
 // furnish writes what config.sh is to find: the instance ID, network settings and certificates. The
 // folder is fresh and still root's here.
 func (h Home) furnish(r Registration) error {
 	if err := h.furnishService(); err != nil {
 		return err
 	}
-	lines := append([]string{"LANG=C.UTF-8"}, h.trust(r.CAFile)...)
-	for name, value := range r.marks() {
-		if value != "" && !strings.ContainsFunc(value, unicode.IsControl) { // a line break would begin a variable
-			lines = append(lines, name+"="+value)
-		}
-	}
-	slices.Sort(lines)
+	lines := append(append(variables("", r.marks()), "LANG=C.UTF-8"), h.trust(r.CAFile)...)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
 	bypass := ""
-	if r.Proxy != "" {
+	if r.Proxy != nil {
 		// One regular expression per line (VstsAgentWebProxy.cs). Configuring a deployment group asks
 		// IMDS, which must not go through a proxy.
 		lines := []string{`169\.254\.169\.254`}
@@ -205,11 +231,14 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 }
 
 // Configure lays the folder fresh, runs config.sh there as the service user, once r.Await allows it, and reads its
-// result. The PAT is in the environment of that process tree alone. Each line of output goes to line,
+// result. The PAT is in the environment of that process tree alone. Each line of output goes to said,
 // redacted.
-func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error) {
+func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, said func(string)) (id int, err error) {
+	if err := r.check(); err != nil {
+		return 0, err
+	}
 	if n := h.endStrangers(); n > 0 {
-		line(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
+		said(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
 	}
 	m, err := h.lay()
 	if err != nil {
@@ -239,7 +268,7 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 	begin := time.Now()
 	exit, err := p.run(ctx, func(out io.Reader, stop func()) {
 		_ = redactor.Lines(out, func(s string) {
-			line(s)
+			said(s)
 			if reader.read(s) {
 				stop()
 			}

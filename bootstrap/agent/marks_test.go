@@ -34,9 +34,11 @@ func TestTheAgentShowsWhoseItIs(t *testing.T) {
 	if got := shown(Registration{InstanceID: "id", ScaleSet: "web", ResourceGroup: "shop (1)", SubscriptionID: "1"}); got != want {
 		t.Errorf("%q", got)
 	}
-	// a single VM is of no scale set; a line break would begin a variable
-	want = "AZP_BOOTSTRAP_INSTANCE_ID=id\nLANG=C.UTF-8\n"
-	if got := shown(Registration{InstanceID: "id", SubscriptionID: "1\nLD_PRELOAD=x"}); got != want {
+	want = "AZP_BOOTSTRAP_INSTANCE_ID=id\nLANG=C.UTF-8\n" // a single VM is of no scale set
+	if got := shown(Registration{InstanceID: "id"}); got != want {
 		t.Errorf("%q", got)
+	}
+	if err := (Registration{InstanceID: "id", SubscriptionID: "1\nLD_PRELOAD=x"}).check(); err == nil {
+		t.Error("a line break would begin a variable of its own")
 	}
 }

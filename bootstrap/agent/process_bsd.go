@@ -4,12 +4,22 @@ package agent
 
 import (
 	"os/exec"
+	"path"
 	"strconv"
 	"strings"
 )
 
-// Working reports whether a job runs; macOS is asked over Azure DevOps alone.
-func (r Runner) Working(string) bool { return false }
+// Working reports whether a job runs: each has a worker process of its own. Whose it is does not matter: in doubt a
+// job runs.
+func (r Runner) Working(string) bool {
+	out, err := exec.Command("/bin/ps", "-axo", "comm=").Output()
+	for _, name := range strings.Split(string(out), "\n") {
+		if path.Base(strings.TrimSpace(name)) == worker {
+			return true
+		}
+	}
+	return err != nil
+}
 
 // startTime identifies a process beyond its number; "" if there is none. macOS has no /proc.
 func startTime(pid int) string {

@@ -8,41 +8,24 @@ import (
 	"syscall"
 )
 
-// Working reports whether a job runs: each has a worker process (bin/Agent.Worker) of its own.
-func (r Runner) Working(string) bool {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return false
-	}
-	for _, e := range entries {
-		if n := e.Name(); n[0] < '0' || n[0] > '9' {
-			continue
-		}
-		line, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if err != nil || !strings.HasSuffix(strings.SplitN(string(line), "\x00", 2)[0], "/Agent.Worker") {
-			continue
-		}
-		if exe, err := os.Readlink("/proc/" + e.Name() + "/exe"); err == nil && strings.HasPrefix(exe, r.path("bin")+"/") {
-			return true
-		}
-	}
-	return false
-}
-
 // startTime identifies a process beyond its number: field 22 of /proc/PID/stat (proc(5)); "" if
 // there is no such process or it is a zombie.
 func startTime(pid int) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
-	}
-	// The name in field 2 may hold spaces and parentheses; it ends at the last one.
-	_, rest, ok := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
-	f := strings.Fields(rest)
-	if !ok || len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+	f := stat(pid)
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
 		return ""
 	}
 	return f[19]
+}
+
+// stat is /proc/PID/stat from its field 3 on; nil if there is no such process.
+func stat(pid int) []string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	// The name in field 2 may hold spaces and parentheses; it ends at the last one.
+	return strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 }
 
 // systemAccounts are below this number (SYS_UID_MAX of login.defs(5) and one more): accounts that are there for one
@@ -78,23 +61,38 @@ func (h Home) endStrangers() int {
 
 // processesOf are the processes of a user, but for zombies.
 func processesOf(uid int) (pids []int) {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
-		if err != nil {
-			continue
-		}
-		_, ids, _ := strings.Cut(string(data), "\nUid:")
-		if f := strings.Fields(strings.SplitN(ids, "\n", 2)[0]); len(f) < 2 || f[0] != strconv.Itoa(uid) && f[1] != strconv.Itoa(uid) {
-			continue
-		}
-		if startTime(pid) != "" {
+	for _, pid := range processes() {
+		if real, effective := owners(pid); (real == uid || effective == uid) && startTime(pid) != "" {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+func processes() (pids []int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// owners are a process's users, the real and the effective one; -1 if there is no such process.
+func owners(pid int) (real, effective int) {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, ids, _ := strings.Cut(string(data), "\nUid:")
+	f := strings.Fields(strings.SplitN(ids, "\n", 2)[0])
+	if len(f) < 2 {
+		return -1, -1
+	}
+	real, err := strconv.Atoi(f[0])
+	if err == nil {
+		effective, err = strconv.Atoi(f[1])
+	}
+	if err != nil {
+		return -1, -1
+	}
+	return real, effective
 }

@@ -122,16 +122,23 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 
 // recorded returns the process of a record, 0 if it no longer runs.
 func recorded(record string) int {
+	if pid, start := written(record); start != "" && startTime(pid) == start {
+		return pid
+	}
+	return 0
+}
+
+// written is what a record says; 0 if nothing.
+func written(record string) (pid int, start string) {
 	data, err := os.ReadFile(record) //nolint:gosec // the state folder's
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	pidText, start, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
-	pid, err := strconv.Atoi(pidText)
-	if err != nil || pid <= 1 || start == "" || startTime(pid) != start {
-		return 0
+	number, start, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
+	if pid, err = strconv.Atoi(number); err != nil || pid <= 1 {
+		return 0, ""
 	}
-	return pid
+	return pid, start
 }
 
 // endRecorded ends the group of a recorded process, if it still runs, and waits until it is gone;

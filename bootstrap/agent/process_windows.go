@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"regexp"
+	"path/filepath"
 	"strings"
 	"time"
 	"unsafe"
@@ -25,24 +25,12 @@ type process struct {
 	Ready  func() error // the program begins if it returns nil; nil = at once
 }
 
-// plain are arguments that cmd.exe passes on as they are. Others would be read by it as syntax.
-var plain = regexp.MustCompile(`^[A-Za-z0-9 _.:/\\,-]*$`)
-
-// command keeps from cmd.exe what it would read as syntax: such values go by environment, where the
-// agent looks for every option too (CommandSettings.cs, VSTS_AGENT_INPUT_<NAME>).
+// command runs config.cmd by its name in its own folder, with options alone: there is nothing that cmd.exe would read as
+// syntax, nor anything to quote.
 func (p process) command() *exec.Cmd {
-	args, env := []string{"/d", "/c", p.Argv[0]}, p.Env
-	rest := p.Argv[1:]
-	for i := 0; i < len(rest); i++ {
-		if i+1 < len(rest) && !strings.HasPrefix(rest[i+1], "--") && !plain.MatchString(rest[i+1]) {
-			env = append(env, "VSTS_AGENT_INPUT_"+strings.ToUpper(strings.TrimPrefix(rest[i], "--"))+"="+rest[i+1])
-			i++
-			continue
-		}
-		args = append(args, rest[i])
-	}
+	args := append([]string{"/d", "/c", `.\` + filepath.Base(p.Argv[0])}, p.Argv[1:]...)
 	cmd := exec.Command("cmd.exe", args...) //nolint:gosec // argv is ours
-	cmd.Dir, cmd.Env = p.Dir, env
+	cmd.Dir, cmd.Env = p.Dir, p.Env
 	return cmd
 }
 
@@ -112,4 +100,21 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 		return -1, err
 	}
 	return 0, nil
+}
+
+// Working reports whether a job runs: each has a worker process of its own. Whose it is does not matter: in doubt a
+// job runs.
+func (r Runner) Working(string) bool {
+	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		return true
+	}
+	defer windows.CloseHandle(all) //nolint:errcheck // only read
+	p := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
+	for err = windows.Process32First(all, &p); err == nil; err = windows.Process32Next(all, &p) {
+		if strings.EqualFold(windows.UTF16ToString(p.ExeFile[:]), worker+".exe") {
+			return true
+		}
+	}
+	return !errors.Is(err, windows.ERROR_NO_MORE_FILES)
 }

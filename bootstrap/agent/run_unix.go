@@ -88,10 +88,5 @@ func (r Runner) Remove(service string) error {
 	if err := r.Stop(); err != nil {
 		return err
 	}
-	if name, err := r.read(".service"); err == nil {
-		if err := r.uninstallService(trimmed(name)); err != nil {
-			return err
-		}
-	}
 	return r.uninstallService(service)
 }

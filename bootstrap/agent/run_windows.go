@@ -2,8 +2,10 @@ package agent
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/kardianos/service"
+	"golang.org/x/sys/windows/svc/mgr"
 
 	"azp-bootstrap/bootstrap/fault"
 )
@@ -33,9 +35,15 @@ func (r Runner) Start(s Service, _ string) (string, error) {
 	if r.Process {
 		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").Hint("Set agent.service: auto.")
 	}
-	name, err := s.name(servicePattern)
+	if err := s.Check(); err != nil {
+		return "", err
+	}
+	name, err := s.name(servicePattern) // by which config.cmd made it
 	if err != nil {
 		return "", err
+	}
+	if agentService(s.Unit) {
+		name = s.Unit
 	}
 	svc, err := manage(name)
 	if err != nil {
@@ -53,9 +61,6 @@ func (r Runner) Start(s Service, _ string) (string, error) {
 // endStrangers ends nothing here: a process of another session does not see config.cmd's environment.
 func (h Home) endStrangers() int { return 0 }
 
-// Working reports whether a job runs; Windows is asked over Azure DevOps alone.
-func (r Runner) Working(string) bool { return false }
-
 // Running reports whether the agent runs, and its state.
 func (r Runner) Running(name string) (bool, string) {
 	svc, err := manage(name)
@@ -69,13 +74,10 @@ func (r Runner) Running(name string) (bool, string) {
 // Stop ends nothing: the service outlives the daemon.
 func (r Runner) Stop() error { return nil }
 
-// Remove stops and removes the agent's service.
+// Remove stops and removes the agent's service: the journal's, and what else starts this folder's agent, if the
+// journal was lost.
 func (r Runner) Remove(name string) error {
-	names := []string{name}
-	if b, err := r.read(".service"); err == nil {
-		names = append(names, trimmed(b))
-	}
-	for _, n := range names {
+	for _, n := range append(r.services(), name) {
 		if !agentService(n) {
 			continue
 		}
@@ -92,6 +94,30 @@ func (r Runner) Remove(name string) error {
 		}
 	}
 	return nil
+}
+
+// services are the names of the services that start this folder's agent.
+func (h Home) services() (names []string) {
+	m, err := mgr.Connect()
+	if err != nil {
+		return nil
+	}
+	defer m.Disconnect() //nolint:errcheck // nothing pending
+	all, _ := m.ListServices()
+	for _, n := range all {
+		if !agentService(n) {
+			continue
+		}
+		s, err := m.OpenService(n)
+		if err != nil {
+			continue
+		}
+		if c, err := s.Config(); err == nil && strings.EqualFold(strings.Trim(c.BinaryPathName, `"`), h.path(`bin\AgentService.exe`)) {
+			names = append(names, n)
+		}
+		_ = s.Close()
+	}
+	return names
 }
 
 func serviceFault(name, what string, err error) error {

@@ -25,9 +25,19 @@ func (h Home) launchDaemon(name string) (service.Service, error) {
 }
 
 func (h Home) installService(s Service) (string, error) {
+	if err := s.Check(); err != nil {
+		return "", err
+	}
 	name, err := s.name(servicePattern)
+	plist := func(name string) string { return name + ".plist" }
+	if err == nil && len(plist(name)) > longestFile {
+		name, err = s.short(servicePattern, plist, longestFile)
+	}
 	if err != nil {
 		return "", err
+	}
+	if agentService(s.Unit) {
+		name = s.Unit
 	}
 	if os.Geteuid() != 0 {
 		return name, fault.New(fault.Service, "only root can install the agent's service").Hint("Run as root, or set agent.service: process.")

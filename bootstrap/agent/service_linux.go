@@ -8,13 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
-	"github.com/coreos/go-systemd/v22/unit"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/whole"
@@ -22,52 +19,14 @@ import (
 
 const servicePattern = "vsts.agent.{0}.{1}.{2}.service"
 
-// unitText is the unit that svc.sh would make (bin/vsts.agent.service.template), with three changes:
-// it starts again after a failure, the network is there first, and a stop leaves nothing behind. It
-// comes from code that root owns; runsvc.sh, in the agent's folder, runs as the service user only.
-//
-// KillMode is mixed, not process: SIGTERM still goes to runsvc.sh alone, which lets the listener end
-// its session, but then whatever jobs left running is ended too. It runs as the service user and
-// could look on when a re-registration gives config.sh, the same user's process, a PAT.
-const unitText = `# Written by azp-bootstrap; replaced when the agent is registered anew.
-[Unit]
-Description=Azure Pipelines Agent (%s)
-Wants=network-online.target
-After=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-ExecStart=%s
-User=%s
-WorkingDirectory=%s
-KillMode=mixed
-KillSignal=SIGTERM
-TimeoutStopSec=5min
-Restart=always
-RestartSec=5
-
-[Install]
-WantedBy=multi-user.target
-`
-
-// plainUnit are names that systemd takes unescaped, if they are not too long. (Here and elsewhere a regular expression
-// does not count to hundreds: compiling that would cost each start milliseconds.)
-var plainUnit = regexp.MustCompile(`^[A-Za-z0-9:_.-]+$`)
-
-const longestUnit = 200
-
-// unitName is the name as svc.sh passes it through `systemd-escape --path`: a dash becomes \x2d.
-func unitName(name string) string { return unit.UnitNamePathEscape(name) }
-
 // installService writes, enables and starts the agent's unit. It returns the unit's name.
 func (h Home) installService(s Service) (string, error) {
-	plain, err := s.name(servicePattern)
-	if err != nil {
+	if err := s.Check(); err != nil {
 		return "", err
 	}
-	name := unitName(plain)
-	if s.Unit != "" {
-		name = s.Unit
+	name, plain, err := unitOf(s)
+	if err != nil {
+		return "", err
 	}
 	if os.Geteuid() != 0 {
 		return name, fault.New(fault.Service, "only root can install the agent's service").Hint("Run as root, or set agent.service: process.")
@@ -79,31 +38,26 @@ func (h Home) installService(s Service) (string, error) {
 	if err != nil {
 		return name, err
 	}
-	esc := func(s string) string { return strings.ReplaceAll(s, "%", "%%") } // systemd's specifiers
-	text := fmt.Sprintf(unitText, esc(strings.TrimSuffix(strings.TrimPrefix(plain, "vsts.agent."), ".service")),
-		esc(strconv.Quote(h.path("runsvc.sh"))), u.Username, esc(h.Dir))
-	if name != plain && len(plain) <= longestUnit && plainUnit.MatchString(plain) {
-		text += "# the same name without systemd's escapes, as people type it\nAlias=" + plain + "\n"
+	text, err := h.unit(plain, name, u.Username)
+	if err != nil {
+		return name, err
 	}
 	path := unitFile(name)
-	if old, err := os.ReadFile(path); err != nil || string(old) != text { //nolint:gosec // fixed folder
-		if err := h.uninstallService(name); err != nil {
-			return name, err
-		}
-		if _, err := os.Lstat(path); err == nil {
+	old, err := readUnit(path)
+	changed := err != nil || string(old) != text
+	if changed {
+		if _, err := os.Lstat(path); err == nil && !h.runsHere(old) {
 			return name, serviceFault(name, "cannot be installed", fmt.Errorf("%s is there and not this agent's (masked?)", path))
 		}
 		if err := whole.Write(path, []byte(text), 0o644); err != nil {
 			return name, serviceFault(name, "cannot be installed", err)
 		}
 	}
-	if err := h.put(".service", name+"\n", 0o644); err != nil {
+	if err := h.put(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
 		return name, err
 	}
-	return name, enableAndStart(name)
+	return name, enableAndStart(name, changed && old != nil)
 }
-
-func unitFile(name string) string { return "/etc/systemd/system/" + name }
 
 // systemdPatience is how long systemd may take for one thing: longer than an agent that is stopped may (TimeoutStopSec).
 const systemdPatience = 6 * time.Minute
@@ -111,7 +65,7 @@ const systemdPatience = 6 * time.Minute
 // enableAndStart starts a unit, at each boot and now. systemd finds a new unit by itself when it is started, and what enabling
 // it changes counts from the next boot on: so nothing waits for systemd to read all units again, as systemctl enable
 // lets it, which takes longer than all else here.
-func enableAndStart(name string) error {
+func enableAndStart(name string, replaced bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), systemdPatience)
 	defer cancel()
 	c, err := dbus.NewWithContext(ctx)
@@ -119,6 +73,11 @@ func enableAndStart(name string) error {
 		return serviceFault(name, "cannot be managed", err)
 	}
 	defer c.Close()
+	if replaced { // systemd goes on with what it has read
+		if err := c.ReloadContext(ctx); err != nil {
+			return serviceFault(name, "cannot be installed", err)
+		}
+	}
 	_, _, err = c.EnableUnitFilesContext(ctx, []string{name}, false, true)
 	if err == nil { // systemd is content if one of two links was made: the alias
 		_, err = os.Lstat(unitFile("multi-user.target.wants/" + name))
@@ -152,15 +111,21 @@ func job(ctx context.Context, begin func(ctx context.Context, name, mode string,
 	}
 }
 
-// uninstallService stops and removes the unit, if it is there and this agent's: the service user can write
-// another's name into .service.
-func (h Home) uninstallService(name string) error {
-	if !agentService(name) || os.Geteuid() != 0 {
+// uninstallService stops and removes the unit of this folder's agent, whatever the journal calls it: a lost journal
+// knows no name, and the folder's own files say what jobs wish.
+func (h Home) uninstallService(string) error {
+	if os.Geteuid() != 0 {
 		return nil
 	}
-	if text, err := os.ReadFile(unitFile(name)); err != nil || !strings.Contains(strings.ReplaceAll(string(text), "%%", "%"), h.path("runsvc.sh")) { //nolint:gosec // fixed folder
-		return nil
+	for _, name := range h.units(unitFolder) {
+		if err := uninstallUnit(name); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func uninstallUnit(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), systemdPatience)
 	defer cancel()
 	c, err := dbus.NewWithContext(ctx)

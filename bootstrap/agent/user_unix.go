@@ -206,8 +206,9 @@ func (h Home) ensureUser(report func(string, ...any)) error {
 	return fault.New(fault.Agent, "the account %s does not exist and there is no useradd", h.User).Hint("Create the account and run prepare again.")
 }
 
-// serviceArgs are arguments of config.sh that concern the service: here it makes none.
-func (h Home) serviceArgs() []string { return nil }
+// serviceArgs and serviceValues are options of config.sh that concern the service: here it makes none.
+func (h Home) serviceArgs() []string            { return nil }
+func (h Home) serviceValues() map[string]string { return nil }
 
 // furnishService puts runsvc.sh where the service expects it, as svc.sh would. The folder is fresh.
 func (h Home) furnishService() error {

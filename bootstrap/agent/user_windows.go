@@ -17,7 +17,7 @@ func (h Home) baseEnvironment() ([]string, error) {
 	var env []string
 	for _, kv := range os.Environ() {
 		upper := strings.ToUpper(kv)
-		if !strings.HasPrefix(upper, "AZP_BOOTSTRAP_") && !strings.HasPrefix(upper, "VSTS_AGENT_INPUT_") && !strings.HasPrefix(upper, "LANG=") {
+		if !strings.HasPrefix(upper, "AZP_BOOTSTRAP_") && !strings.HasPrefix(upper, inputs) && !strings.HasPrefix(upper, "LANG=") {
 			env = append(env, kv)
 		}
 	}
@@ -28,11 +28,11 @@ func (h Home) baseEnvironment() ([]string, error) {
 // (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well. Without
 // an account it takes its default.
 func (h Home) serviceArgs() []string {
-	args := []string{"--runasservice", "--preventservicestart"}
-	if h.User != "" {
-		args = append(args, "--windowslogonaccount", h.User)
-	}
-	return args
+	return []string{"--runasservice", "--preventservicestart"}
+}
+
+func (h Home) serviceValues() map[string]string {
+	return map[string]string{"windowslogonaccount": h.User}
 }
 
 // ensureUser refuses accounts that need a password: there is no place for one.

@@ -20,7 +20,7 @@ import (
 
 // Network is the way out of the VM, as it is handed on to the agent as well.
 type Network struct {
-	Proxy   string // URL; "" = none
+	Proxy   string // as people write it (ParseProxy); "" = none
 	NoProxy string // as NO_PROXY
 	CAFile  string // PEM, trusted besides the system's
 	Dial    Dial   // nil = the system's
@@ -39,22 +39,6 @@ func (d Dial) within(limit time.Duration) Dial {
 		defer cancel()
 		return d(ctx, network, address)
 	}
-}
-
-// FromEnvironment completes n by HTTPS_PROXY, NO_PROXY (any case) and SSL_CERT_FILE, so that the
-// agent gets what the daemon itself uses.
-func (n Network) FromEnvironment() Network {
-	env := httpproxy.FromEnvironment()
-	if n.Proxy == "" {
-		n.Proxy = env.HTTPSProxy
-	}
-	if n.NoProxy == "" {
-		n.NoProxy = env.NoProxy
-	}
-	if n.CAFile == "" {
-		n.CAFile = os.Getenv("SSL_CERT_FILE")
-	}
-	return n
 }
 
 // Client makes the HTTP client for Key Vault and Azure DevOps, and begins to connect to hosts (HOST or HOST:PORT),
@@ -94,7 +78,15 @@ func (n Network) transport() (*ahead, error) {
 			return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")
 		}
 	}
-	proxy := (&httpproxy.Config{HTTPProxy: n.Proxy, HTTPSProxy: n.Proxy, NoProxy: n.NoProxy}).ProxyFunc()
+	through, err := n.Through()
+	if err != nil {
+		return nil, err
+	}
+	address := ""
+	if through != nil {
+		address = through.String()
+	}
+	proxy := (&httpproxy.Config{HTTPProxy: address, HTTPSProxy: address, NoProxy: n.NoProxy}).ProxyFunc()
 	t := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:            n.Dial.within(10 * time.Second),

@@ -1,12 +1,15 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"unicode"
+
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/line"
 )
 
 // VaultDomains are the DNS suffixes of Key Vault by cloud (learn.microsoft.com, "About keys, secrets
@@ -40,9 +43,19 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 				return
 			}
 		}
-		bad(key, "unknown value "+got, "Write one of: "+strings.Join(want, ", ")+".")
+		bad(key, fmt.Sprintf("unknown value %q", got), "Write one of: "+strings.Join(want, ", ")+".")
 	}
 
+	for _, key := range Keys() {
+		for _, text := range textOf(c.Values[key].Any) {
+			if strings.Contains(text, "{{") && (key == "agent.name" || strings.HasSuffix(key, ".tags")) {
+				continue // a template: what it becomes is checked
+			}
+			if wrong := line.Wrong(text, line.Longest); wrong != "" {
+				bad(key, wrong, "Write it in one line, as plain text.")
+			}
+		}
+	}
 	if c.URL == "" {
 		bad("url", "is missing", "Write for example url: https://dev.azure.com/contoso.")
 	} else if s, text, fix := serverOf(c.URL, c.Collection); text != "" {
@@ -65,16 +78,16 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 		}
 		for _, key := range []string{"project", "name"} {
 			full := "target." + kind + "." + key
-			if v, _ := c.Values[full].Any.(string); strings.HasPrefix(v, "-") || strings.IndexFunc(v, unicode.IsControl) >= 0 {
-				bad(full, "begins with - or has a control character", "Azure DevOps has no such names.")
+			if v, _ := c.Values[full].Any.(string); strings.HasPrefix(strings.TrimSpace(v), "-") {
+				bad(full, "begins with -", "Azure DevOps has no such names.")
 			}
 		}
 		for _, t := range c.Target.Tags() {
 			key := "target." + kind + ".tags"
 			ps = append(ps, checkTemplate(c.Values[key].Where, key, t)...)
 			if !strings.Contains(t, "{{") {
-				if text := checkTag(t); text != "" {
-					bad(key, text, "Write two tags.")
+				if text := checkTag(strings.TrimSpace(t)); text != "" {
+					bad(key, text, "Write it without; a comma parts two tags.")
 				}
 			}
 		}
@@ -91,7 +104,7 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 		bad("agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent.")
 	}
 	c.Agent.Dir = filepath.Clean(c.Agent.Dir)
-	if c.Agent.Work == "" || strings.ContainsAny(c.Agent.Work+c.Agent.Dir, "\n\r\x00") {
+	if c.Agent.Work == "" {
 		bad("agent.work", "not a folder name", "Write for example _work.")
 	}
 	if c.Agent.User == "root" {
@@ -118,6 +131,11 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 	}
 	c.checkIdentity(bad)
 	c.checkNetwork(bad)
+	if variable, value := azure.EnvironmentProxy(); c.Network.Proxy == "" {
+		if _, wrong, fix := azure.ParseProxy(value); wrong != "" {
+			ps = append(ps, Problem{"environment " + variable, "", "the proxy " + wrong, fix})
+		}
+	}
 	return ps
 }
 
@@ -224,10 +242,9 @@ func vaultDomain(host, cloud string) string {
 }
 
 func (c *Config) checkNetwork(bad func(key, text, fix string)) {
-	if p := c.Network.Proxy; p != "" {
-		u, err := url.Parse(p)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			bad("network.proxy", "not the URL of a proxy", "Write for example http://proxy.corp:3128.")
+	if c.Network.Proxy != "" {
+		if _, wrong, fix := azure.ParseProxy(c.Network.Proxy); wrong != "" {
+			bad("network.proxy", wrong, fix)
 		}
 	}
 	u, err := url.Parse(c.IMDS.Endpoint)

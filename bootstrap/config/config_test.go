@@ -132,7 +132,7 @@ func TestRefused(t *testing.T) {
 		"proxy pass":    {good + "network: {proxy: \"http://u:p@proxy:8080\"}\n", "a token or password is written here"},
 		"vault http":    {strings.Replace(good, "https://contoso.vault", "http://contoso.vault", 1), "credential.keyVault.url"},
 		"vault foreign": {strings.Replace(good, "contoso.vault.azure.net", "contoso.vault.azure.net.evil.example", 1), "credential.keyVault.url"},
-		"two ids":       {good + "agent: {name: x}\ncloud: mars\n", "cloud: unknown value mars"},
+		"two ids":       {good + "agent: {name: x}\ncloud: mars\n", "cloud: unknown value \"mars\""},
 		"root":          {good + "agent: {user: root}\n", "jobs would run as root"},
 		"comma tag":     {strings.Replace(good, "[web,", "[\"a,b\",", 1), "comma"},
 		"bad field":     {good + "agent: {name: \"{{.Host}}\"}\n", "agent.name"},

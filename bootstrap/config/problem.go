@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 )
 
 // A Problem is one thing that is wrong: where, with which key, what, and the fix.
@@ -17,7 +18,7 @@ func (p Problem) String() string {
 	if p.Key != "" {
 		s += ": " + p.Key
 	}
-	return s + ": " + p.Text
+	return line.Shown(s + ": " + p.Text) // what is wrong may be that it has line breaks
 }
 
 // Problems are all that is wrong, so that one run shows everything that needs mending.
@@ -29,12 +30,12 @@ func (ps Problems) Err() error {
 		return nil
 	}
 	if len(ps) == 1 {
-		return fault.New(fault.Config, "%s", ps[0]).Hint("%s", ps[0].Fix)
+		return fault.New(fault.Config, "%s", ps[0]).Hint("%s", line.Shown(ps[0].Fix))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d problems in the configuration:", len(ps))
 	for _, p := range ps {
-		fmt.Fprintf(&b, "\n  %s\n    %s", p, p.Fix)
+		fmt.Fprintf(&b, "\n  %s\n    %s", p, line.Shown(p.Fix))
 	}
 	return fault.New(fault.Config, "%s", b.String()).Hint("Mend them and run azp-bootstrap config check.")
 }

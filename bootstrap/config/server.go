@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/url"
 	"strings"
+
+	"azp-bootstrap/bootstrap/line"
 )
 
 // A Server is an Azure DevOps organization or collection, told apart from its URL.
@@ -30,6 +32,8 @@ func serverOf(rawURL, collection string) (Server, string, string) {
 		return Server{}, "the scheme is " + u.Scheme + ", want https", "Write https://."
 	case u.User != nil:
 		return Server{}, "a user name or token is written in the URL", "Remove the part before @: the PAT comes from Key Vault."
+	case line.Wrong(u.Path, line.Longest) != "": // which %0A may hide
+		return Server{}, "the URL " + line.Wrong(u.Path, line.Longest), "Write it in one line, as plain text."
 	case u.RawQuery != "" || u.Fragment != "":
 		return Server{}, "the URL has a query or fragment", "Keep the part up to the organization or collection only."
 	}

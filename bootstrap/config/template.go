@@ -8,7 +8,8 @@ import (
 	"strings"
 	"text/template"
 	"text/template/parse"
-	"unicode"
+
+	"azp-bootstrap/bootstrap/line"
 )
 
 // Facts are what templates in agent.name and tags may use: the VM as IMDS describes it.
@@ -126,8 +127,8 @@ func checkName(name string) string {
 		return fmt.Sprintf("the name %q has %d characters, at most 64 are possible", name, len([]rune(name)))
 	case strings.ContainsAny(name, refusedInNames):
 		return fmt.Sprintf("the name %q has a character that Azure DevOps refuses (one of %s)", name, refusedInNames)
-	case strings.IndexFunc(name, unicode.IsControl) >= 0:
-		return fmt.Sprintf("the name %q has a control character", name)
+	case line.Wrong(name, line.Longest) != "":
+		return fmt.Sprintf("the name %q %s", name, line.Wrong(name, line.Longest))
 	case strings.HasPrefix(name, "-"), strings.HasPrefix(name, "."), strings.HasSuffix(name, "."):
 		return fmt.Sprintf("the name %q begins with - or . or ends with .", name)
 	}
@@ -142,7 +143,7 @@ func (c *Config) Names(f Facts) (name string, tags []string, err error) {
 		return "", nil, Problems{{where, "agent.name", err.Error(), "This VM does not have what the template asks for: add it to the VM or change the template."}}.Err()
 	}
 	if p := checkName(name); p != "" {
-		return "", nil, Problems{{where, "agent.name", p, "Change agent.name; the template is " + c.Agent.Name + "."}}.Err()
+		return "", nil, Problems{{where, "agent.name", p, fmt.Sprintf("Change agent.name; the template is %q.", c.Agent.Name)}}.Err()
 	}
 	key := "target." + c.Target.Kind() + ".tags"
 	seen := map[string]bool{}
@@ -152,7 +153,7 @@ func (c *Config) Names(f Facts) (name string, tags []string, err error) {
 			return "", nil, Problems{{c.Values[key].Where, key, err.Error(), "This VM does not have what the template asks for: add it to the VM or change the template."}}.Err()
 		}
 		if p := checkTag(tag); p != "" {
-			return "", nil, Problems{{c.Values[key].Where, key, p, "Change the tag; the template is " + t + "."}}.Err()
+			return "", nil, Problems{{c.Values[key].Where, key, p, fmt.Sprintf("Change the tag; the template is %q.", t)}}.Err()
 		}
 		if tag != "" && !seen[strings.ToLower(tag)] { // the agent drops these as well
 			seen[strings.ToLower(tag)] = true
@@ -168,8 +169,10 @@ func checkTag(tag string) string {
 		return fmt.Sprintf("the tag %q contains a comma, where the agent would split it", tag)
 	case len([]rune(tag)) > 256:
 		return fmt.Sprintf("a tag has %d characters, at most 256 are possible", len([]rune(tag)))
-	case strings.IndexFunc(tag, unicode.IsControl) >= 0:
-		return fmt.Sprintf("the tag %q has a control character", tag)
+	case strings.HasPrefix(tag, "-"):
+		return fmt.Sprintf("the tag %q begins with -, as an option of the agent's would", tag)
+	case line.Wrong(tag, line.Longest) != "":
+		return fmt.Sprintf("the tag %q %s", tag, line.Wrong(tag, line.Longest))
 	}
 	return ""
 }

@@ -77,6 +77,14 @@ func (l *Live) Working(ask func(service string) bool) {
 	l.working = ask
 }
 
+// works asks whether a job runs.
+func (l *Live) works() bool {
+	l.mu.Lock()
+	ask, service := l.working, l.state.Agent.Service
+	l.mu.Unlock()
+	return ask != nil && ask(service)
+}
+
 // Retried counts a passing fault of a class in a phase.
 func (l *Live) Retried(phase, class string) {
 	l.mu.Lock()

@@ -50,6 +50,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		return 0
 	}
+	working := m.live.works() // asks the service manager, which may take its time: nobody else waits for that
 	m.live.mu.Lock()
 	defer m.live.mu.Unlock()
 	s := m.live.state
@@ -81,7 +82,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descSecret, float64(s.Secret.Expires.Unix()))
 	}
 	if m.live.working != nil {
-		gauge(descJobs, one(m.live.working(s.Agent.Service))) // an agent runs one job at a time
+		gauge(descJobs, one(working)) // an agent runs one job at a time
 	}
 	if m.live.kills.looked {
 		ch <- prometheus.MustNewConstMetric(descKills, prometheus.CounterValue, float64(m.live.kills.total))

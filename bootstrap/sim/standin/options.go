@@ -29,19 +29,25 @@ type options struct {
 
 const inputPrefix = "VSTS_AGENT_INPUT_"
 
+// parse reads arguments as the agent's parser does (commandlineparser, Tokenizer.cs): what begins with a dash is an
+// option and never the value of the one before it, but for a dash alone and a negative number; --name=value is one
+// unless the value is empty or begins with a space. An option without its value is not given.
 func parse(args []string) options {
 	o := options{flags: map[string]bool{}, values: map[string]string{}}
 	var unknown []string
 	for i := 0; i < len(args); i++ {
-		name := strings.ToLower(strings.TrimPrefix(args[i], "--"))
+		name, value, joined := strings.Cut(strings.ToLower(strings.TrimPrefix(args[i], "--")), "=")
+		long := strings.HasPrefix(args[i], "--") && !(joined && (value == "" || value[0] == ' '))
 		switch {
-		case !strings.HasPrefix(args[i], "--") && o.command == "" && i == 0:
+		case !isOption(args[i]) && o.command == "" && i == 0:
 			o.command = strings.ToLower(args[i])
-		case strings.HasPrefix(args[i], "--") && flagNames[name]:
+		case long && flagNames[name] && !joined:
 			o.flags[name] = true
-		case strings.HasPrefix(args[i], "--") && valueNames[name] && i+1 < len(args) && !strings.HasPrefix(args[i+1], "--"):
+		case long && valueNames[name] && joined:
+			_, o.values[name], _ = strings.Cut(args[i], "=")
+		case long && valueNames[name] && i+1 < len(args) && !isOption(args[i+1]):
 			i++
-			o.values[name] = strings.TrimSpace(args[i])
+			o.values[name] = args[i]
 		default:
 			unknown = append(unknown, args[i])
 		}
@@ -64,6 +70,10 @@ func parse(args []string) options {
 		_ = os.Unsetenv(k) // before capabilities are scanned
 	}
 	return o
+}
+
+func isOption(arg string) bool {
+	return len(arg) > 1 && arg[0] == '-' && (arg[1] < '0' || arg[1] > '9')
 }
 
 // failure is an error that ends an unattended configuration.

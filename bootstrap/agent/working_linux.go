@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// Working reports whether a job runs. In doubt one does: what waits for it has an end of its own.
+//
+// What is asked is what no job can leave: the agent's control group, or its session. Of each process there the
+// command line and the owner are read, which everybody may. Its program (/proc/PID/exe) only CAP_SYS_PTRACE shows,
+// which the daemon's unit does not have, and after the agent's self-update it lies in bin.VERSION.
+func (r Runner) Working(service string) bool {
+	u, err := account(r.User)
+	if err != nil {
+		return true
+	}
+	uid, _ := ids(u)
+	var pids []int
+	switch {
+	case r.Process:
+		pids = session(r.record())
+	case agentService(service):
+		pids, err = members(service)
+	}
+	return err != nil || slices.ContainsFunc(pids, func(pid int) bool { return works(pid, uid) })
+}
+
+// works reports whether a process is a worker of this user's.
+func works(pid, uid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	program, _, _ := bytes.Cut(line, []byte{0})
+	if err != nil || path.Base(string(program)) != worker {
+		return false
+	}
+	_, owner := owners(pid)
+	return owner == uid
+}
+
+// session are the processes of the session that a recorded process began: field 6 of /proc/PID/stat (proc(5)). A
+// number is not given away anew while a session has it, so they are found when that process has ended as well.
+func session(record string) (pids []int) {
+	leader, _ := written(record)
+	for _, pid := range processes() {
+		if f := stat(pid); leader != 0 && len(f) > 3 && f[3] == strconv.Itoa(leader) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// members are the processes in the control group of a service; none if there is no such service.
+func members(service string) ([]int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	p, err := c.GetServicePropertyContext(ctx, service, "ControlGroup")
+	if err != nil {
+		return nil, err
+	}
+	group, ok := p.Value.Value().(string)
+	switch {
+	case !ok || group != "" && !strings.HasPrefix(group, "/"):
+		return nil, fmt.Errorf("systemd names no control group of %s", service)
+	case group == "": // it does not run
+		return nil, nil
+	}
+	return inGroup("/sys/fs/cgroup", group)
+}
+
+// inGroup are the processes of a control group and those below it: in systemd's own hierarchy where there are several
+// (cgroup v1), else in the only one.
+func inGroup(root, group string) (pids []int, err error) {
+	dir := filepath.Join(root, "systemd", group)
+	if _, err := os.Stat(filepath.Join(root, "systemd")); errors.Is(err, fs.ErrNotExist) {
+		dir = filepath.Join(root, group)
+	}
+	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && name != dir {
+			return nil // a group that ended meanwhile
+		}
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(name, "cgroup.procs")) //nolint:gosec // the kernel's
+		for _, number := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(number); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+		return err
+	})
+	return pids, err
+}
