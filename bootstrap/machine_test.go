@@ -172,11 +172,6 @@ func (m *machine) Wipe() error {
 // Configure registers as config.sh does for an environment: the requests of the agent's
 // EnvironmentVMResourceConfigProvider.
 func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (id int, err error) {
-	if r.Await != nil { // the storm's peers have nothing to wait for
-		if err := r.Await(); err != nil {
-			return 0, err
-		}
-	}
 	m.disk.laidFor, m.disk.id = r.InstanceID, 0
 	time.Sleep(m.takes)
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,118 +15,8 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
-
-// A Registration is what config.sh is told.
-type Registration struct {
-	Kind       string // environment, deploymentGroup, pool
-	Project    string
-	Name       string // of the target
-	Tags       []string
-	URL        string // organization, collection, or the server's root
-	Collection string // on premises, for environments and deployment groups
-	AgentName  string
-	Work       string
-	Replace    bool
-	Proxy      *url.URL // whole and checked; may carry a user and a password; nil = none
-	NoProxy    string
-	CAFile     string
-	SystemCAs  string // file of the system's certificates; "" = there is none
-	InstanceID string
-	// Where in Azure the VM is. The agent shows it, beside the instance ID, so that a sweep can be limited.
-	ScaleSet, ResourceGroup, SubscriptionID string
-
-	ScopeHint string // what to do if the server refuses the registration
-	Timeout   time.Duration
-	// Await, if set, is called when all is ready for config.sh, which begins only if it returns nil: what decides
-	// about the registration may be asked beside the preparations.
-	Await func() error
-}
-
-// inputs are the variables in which the agent's listener looks for each of its options
-// (microsoft/azure-pipelines-agent, CommandSettings.cs). It cuts white space off a value, and takes an empty one for
-// none.
-const inputs = "VSTS_AGENT_INPUT_"
-
-const caBundle = "azp-bootstrap-ca.pem" // under the agent's root, where --sslcacert wants it
-
-// The options, as CommandLine/ConfigureAgent.cs and ConfigureOrRemoveBase.cs name them. Values go by the environment:
-// there none can be read as an option, whatever it begins with, and no quoting of a shell's reaches it.
-
-// Args are the arguments of config.sh: options without a value, and not a word that comes from outside.
-func (r Registration) Args() []string {
-	args := []string{"--unattended", "--acceptTeeEula"}
-	if r.Replace {
-		args = append(args, "--replace")
-	}
-	switch r.Kind {
-	case "environment":
-		args = append(args, "--environment")
-		if len(r.Tags) > 0 {
-			args = append(args, "--addvirtualmachineresourcetags")
-		}
-	case "deploymentGroup":
-		args = append(args, "--deploymentgroup")
-		if len(r.Tags) > 0 {
-			args = append(args, "--adddeploymentgrouptags")
-		}
-	}
-	return args
-}
-
-// values are the options that have one, but for the PAT.
-func (r Registration) values() map[string]string {
-	v := map[string]string{"url": r.URL, "auth": "PAT", "agent": r.AgentName, "work": r.Work}
-	group := func(name, tags string) {
-		v[name], v["projectname"], v["collectionname"], v[tags] = r.Name, r.Project, r.Collection, strings.Join(r.Tags, ",")
-	}
-	switch r.Kind {
-	case "environment":
-		group("environmentname", "virtualmachineresourcetags")
-	case "deploymentGroup":
-		group("deploymentgroupname", "deploymentgrouptags")
-	default:
-		v["pool"] = r.Name
-	}
-	if p := r.Proxy; p != nil {
-		v["proxyurl"] = (&url.URL{Scheme: p.Scheme, Host: p.Host}).String()
-		v["proxyusername"] = p.User.Username()
-		v["proxypassword"], _ = p.User.Password()
-	}
-	if r.CAFile != "" {
-		v["sslcacert"] = caBundle
-	}
-	return v
-}
-
-// marks are what is known of the VM, as lines of .env: each shows among the agent's capabilities. The daemon and sweep
-// know by them whose an agent is. REGISTERED: an agent that is taken over keeps its createdOn.
-func (r Registration) marks() map[string]string {
-	return map[string]string{
-		"AZP_BOOTSTRAP_INSTANCE_ID":     r.InstanceID,
-		"AZP_BOOTSTRAP_SCALE_SET":       r.ScaleSet,
-		"AZP_BOOTSTRAP_RESOURCE_GROUP":  r.ResourceGroup,
-		"AZP_BOOTSTRAP_SUBSCRIPTION_ID": r.SubscriptionID,
-		"AZP_BOOTSTRAP_REGISTERED":      time.Now().UTC().Format(time.RFC3339),
-	}
-}
-
-// check refuses what could not be said to the agent as it is.
-func (r Registration) check() error {
-	for _, all := range []map[string]string{r.values(), r.marks()} {
-		for name, value := range all {
-			if wrong := line.Wrong(value, line.Longest); wrong != "" && name != "proxypassword" {
-				return fault.New(fault.Config, "the %s of this VM's agent, %q, %s", name, line.Shown(prefix(value, 100)), wrong).
-					Hint("Correct what it is made of: the configuration, the VM's tags, or the VM itself.")
-			} else if wrong != "" {
-				return fault.New(fault.Config, "the proxy's password %s", wrong).Hint("Correct network.proxy (or HTTPS_PROXY).")
-			}
-		}
-	}
-	return nil
-}
 
 // environ is the whole environment of config.sh: nothing of the daemon's own reaches it.
 func (h Home) environ(r Registration, pat secret.PAT) ([]string, error) {
@@ -230,8 +119,7 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 	return diskFault(err, h.path(name))
 }
 
-// Configure lays the folder fresh, runs config.sh there as the service user, once r.Await allows it, and reads its
-// result. The PAT is in the environment of that process tree alone. Each line of output goes to said,
+// Configure lays the folder fresh, runs config.sh there as the service user, and reads its result. The PAT is in the environment of that process tree alone. Each line of output goes to said,
 // redacted.
 func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, said func(string)) (id int, err error) {
 	if err := r.check(); err != nil {
@@ -253,16 +141,10 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...), Record: h.configureRecord()}
-	var refused error
-	p.Ready = func() error {
-		if r.Await != nil {
-			refused = r.Await()
-		}
-		if refused == nil {
-			refused = h.hand(m, r.InstanceID)
-		}
-		return refused
+	argv := append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...)
+	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: argv, Record: h.configureRecord()}
+	if err := h.hand(m, r.InstanceID); err != nil {
+		return 0, err
 	}
 	reader := &outputReader{replacing: r.Replace}
 	begin := time.Now()
@@ -274,9 +156,6 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 			}
 		})
 	})
-	if refused != nil {
-		return 0, refused
-	}
 	if err := h.hunt(pat, begin); err != nil {
 		return 0, err
 	}
@@ -346,14 +225,4 @@ func (h Home) Wipe() error {
 	}
 	l := h.layout()
 	return h.setLayout(layout{SHA256: l.SHA256})
-}
-
-func (r Registration) String() string {
-	switch r.Kind {
-	case "environment":
-		return fmt.Sprintf("environment %q of project %q", r.Name, r.Project)
-	case "deploymentGroup":
-		return fmt.Sprintf("deployment group %q of project %q", r.Name, r.Project)
-	}
-	return fmt.Sprintf("agent pool %q", r.Name)
 }

@@ -26,8 +26,7 @@ type process struct {
 	User   string
 	Env    []string
 	Argv   []string
-	Record string       // file
-	Ready  func() error // the program begins if it returns nil; nil = at once
+	Record string // file
 }
 
 // gate holds the program back until its record is written: if the daemon dies before, the program
@@ -61,12 +60,6 @@ func (p process) start(output *os.File, session bool) (*exec.Cmd, error) {
 	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
 	if err := os.WriteFile(p.Record, []byte(record), 0o644); err != nil { //nolint:gosec // no secret; no process outlives a power cut, half a record is none
 		return nil, shut(fault.New(fault.State, "the record of a process").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", filepath.Dir(p.Record)))
-	}
-	if p.Ready != nil {
-		if err := p.Ready(); err != nil {
-			_ = os.Remove(p.Record)
-			return nil, shut(err)
-		}
 	}
 	if _, err := io.WriteString(open, "go\n"); err != nil {
 		return nil, shut(err)

@@ -22,7 +22,6 @@ type process struct {
 	Env    []string
 	Argv   []string
 	Record string
-	Ready  func() error // the program begins if it returns nil; nil = at once
 }
 
 // command runs config.cmd by its name in its own folder, with options alone: there is nothing that cmd.exe would read as
@@ -35,11 +34,6 @@ func (p process) command() *exec.Cmd {
 }
 
 func (p process) run(ctx context.Context, consume func(out io.Reader, stop func())) (int, error) {
-	if p.Ready != nil {
-		if err := p.Ready(); err != nil {
-			return -1, err
-		}
-	}
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
 		return -1, err
