@@ -103,7 +103,7 @@ func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
 	b.Config = &config.Config{Drain: drain, Agent: config.Agent{Service: "process"}, Deadline: 30 * time.Minute, Target: config.Target{Pool: &config.Pool{Name: "Default"}},
 		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}}
 	b.client = &http.Client{Transport: p}
-	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir()}, Process: true, State: b.journal.dir}
+	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir(), User: "nobody"}, Process: true, State: b.journal.dir}
 	b.VM.VMID, b.journal.InstanceID = thisInstance, thisInstance
 	b.journal.Target, b.journal.Agent = b.target(), health.Agent{Name: "web-1", ID: 7}
 	b.journal.Target.ID, b.journal.Target.PoolID = 1, 1

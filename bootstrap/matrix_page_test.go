@@ -41,6 +41,10 @@ func said(word string) string {
 		return ""
 	case word[0] == '~':
 		return "waits (" + word[1:] + ")"
+	case strings.HasPrefix(word, "left("):
+		return "left behind (**" + strings.TrimSuffix(strings.TrimPrefix(word, "left("), ")") + "**)"
+	case word[0] != '!':
+		return word
 	}
 	return "**" + word[1:] + "**"
 }
@@ -90,6 +94,16 @@ func renderMatrix() string {
 	table(append([]string{"the connection"}, hosts...), connections)
 	b.WriteString("### The proxy\n\n")
 	table([]string{"the proxy", "outcome"}, proxy)
+	var dangerous [][]string
+	for _, d := range dangers() {
+		row := []string{d.name}
+		for _, word := range strings.Fields(d.want) {
+			row = append(row, said(word))
+		}
+		dangerous = append(dangerous, row)
+	}
+	b.WriteString("### What happens to a VM that is ready\n\nA job of three minutes runs meanwhile: it is never cut. No agent of another VM is touched, and only who has left\nacknowledges an event: not one that concerns other VMs as well.\n\n")
+	table(append([]string{"meanwhile"}, moments...), dangerous)
 	b.WriteString("### The VM itself\n\nWith Microsoft's agent stood in for by a program that goes wrong as told.\n\n")
 	table([]string{"on the VM", "outcome"}, local)
 	return fmt.Sprintf(matrixHead, network, len(local), counts['='], counts['~'], counts['!']) + b.String() + matrixTail

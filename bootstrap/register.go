@@ -93,6 +93,9 @@ func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
 	if known.ID == 0 || known.Name != b.Agent || !b.samePlace() || b.journal.Registering != nil {
 		return nil
 	}
+	if !known.Confirmed() { // it was never online, so nothing runs here by that registration
+		return nil
+	}
 	switch a, err := c.ByID(ctx, b.Place, known.ID); {
 	case err == nil && b.whose(a) == thisVM: // a VM resource was deleted and left its agent in the pool, where config.sh would meet it
 		return c.Delete(ctx, b.Place, a)

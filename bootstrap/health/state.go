@@ -88,6 +88,9 @@ type Agent struct {
 	Drained bool `json:"drained,omitempty"`
 }
 
+// Confirmed reports whether Azure DevOps has shown the agent online, which tells its version.
+func (a Agent) Confirmed() bool { return a.Version != "" }
+
 // Package is what the manifest of image time says of the agent package.
 type Package struct {
 	File       string    `json:"file"`

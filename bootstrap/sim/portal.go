@@ -73,6 +73,9 @@ func (s *Sim) eachServer(do func(*server)) {
 	}
 }
 
+// RemoveResource removes an agent from its environment's page, which leaves it in the pool behind.
+func (s *Sim) RemoveResource(name string) (found bool) { return s.remove(name, true) }
+
 // Remove removes an agent from its target's page.
 func (s *Sim) Remove(name string) (found bool) { return s.remove(name, false) }
 
