@@ -18,8 +18,8 @@ import (
 )
 
 // A danger is something that happens in Azure or in Azure DevOps to a VM that is ready. want has a word for each of the
-// moments at which the VM finds out: "ready" it is ready afterwards, "leaves" it has left, "!class" it refuses and says why,
-// "left(class)" it goes, says that its agent is left behind and acknowledges nothing, "failed" it is not ready and waits.
+// moments at which the VM finds out: "ready" it is ready afterwards, "leaves" it has left, "stays(class)" it is ready as before
+// and says why it does not do more, "!class" it is not ready and says why, "left(class)" it goes, says that its agent is left behind and acknowledges nothing, "failed" it is not ready and waits.
 type danger struct {
 	name  string
 	spoil func(p *play, m *mortal)
@@ -33,12 +33,18 @@ func dangers() []danger {
 		{"nothing", func(*play, *mortal) {}, "ready leaves leaves"},
 		{"its environment is renamed", func(p *play, _ *mortal) { p.azure.Rename("environment", "production", "live") }, "ready leaves leaves"},
 		{"its project is renamed", func(p *play, _ *mortal) { p.azure.Rename("project", "Shop", "Store") }, "ready leaves leaves"},
-		{"its environment is deleted", func(p *play, _ *mortal) { p.azure.DeleteTarget("environment", "production") }, "ready !target left(target)"},
-		{"the PAT's owner may not view the pool", func(p *play, _ *mortal) { p.pats("environment-*") }, "ready !target left(target)"},
-		{"the PAT is revoked", func(p *play, _ *mortal) { p.pats() }, "ready !pat left(pat)"},
+		{"its environment is deleted", func(p *play, _ *mortal) { p.azure.DeleteTarget("environment", "production") }, "ready stays(target) left(target)"},
+		{"the PAT's owner may not view the pool", func(p *play, _ *mortal) { p.pats("environment-*") }, "ready stays(target) left(target)"},
+		{"the PAT is revoked", func(p *play, _ *mortal) { p.pats() }, "ready stays(pat) left(pat)"},
 		{"its agent is removed by hand", func(p *play, m *mortal) { p.azure.Remove(m.agentName()) }, "ready leaves leaves"},
 		{"its VM resource is deleted, and its agent left in the pool", func(p *play, m *mortal) { p.azure.RemoveResource(m.agentName()) }, "ready leaves leaves"},
 		{"its agent is disabled by a person", func(p *play, m *mortal) { p.azure.Enable(m.agentName(), false) }, "ready leaves leaves"},
+		{"its configuration names a target that does not exist", func(_ *play, m *mortal) { m.environment = "nowhere" },
+			"stays(target) leaves leaves"},
+		{"its configuration names the target anew, by another name", func(p *play, m *mortal) {
+			p.azure.Rename("environment", "production", "live")
+			m.environment = "live"
+		}, "ready leaves leaves"},
 		{"another VM of its name took its agent over", (*play).takenOver, "!target leaves failed"},
 	}
 }
@@ -132,6 +138,9 @@ func (d danger) meet(t *testing.T, dir, moment string) (word string) {
 	case err != nil:
 		if f := fault.From(err); f.Advice == "" {
 			t.Errorf("no next step: %s", err)
+		}
+		if s.Phase == health.Ready {
+			return fmt.Sprintf("stays(%s)", fault.From(err).Class.Code)
 		}
 		return "!" + fault.From(err).Class.Code
 	case s.Phase == health.Draining && s.LastError != nil:

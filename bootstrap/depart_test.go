@@ -32,6 +32,8 @@ type pool struct {
 	standsOn string // the instance that the agent shows; "" = this VM's, "-" = none
 	renamed  bool   // the pool has another name
 	hidden   bool   // the PAT's owner may not view the pool
+
+	hidesDeleted bool // nor when the agent is removed
 }
 
 const thisInstance = "5c7a1b1e-0001-4d3a-9a00-000000000001"
@@ -68,7 +70,7 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		return list()
 	case strings.HasSuffix(path, "/pools"):
 		return list(map[string]any{"id": 1, "name": "Default"})
-	case strings.Contains(path, "/pools/1") && p.hidden:
+	case strings.Contains(path, "/pools/1") && (p.hidden || p.hidesDeleted && p.deleted >= 0):
 		return answer(404, map[string]any{"typeKey": "TaskAgentPoolNotFoundException"})
 	case strings.HasSuffix(path, "/pools/1"):
 		return answer(200, map[string]any{"id": 1, "name": "Default"})

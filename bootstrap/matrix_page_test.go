@@ -43,6 +43,8 @@ func said(word string) string {
 		return "waits (" + word[1:] + ")"
 	case strings.HasPrefix(word, "left("):
 		return "left behind (**" + strings.TrimSuffix(strings.TrimPrefix(word, "left("), ")") + "**)"
+	case strings.HasPrefix(word, "stays("):
+		return "ready, says **" + strings.TrimSuffix(strings.TrimPrefix(word, "stays("), ")") + "**"
 	case word[0] != '!':
 		return word
 	}

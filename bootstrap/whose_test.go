@@ -43,6 +43,49 @@ func TestWhose(t *testing.T) {
 	}
 }
 
+// Of an agent whose status the server does not show nobody knows whether it is at work: it counts as online.
+func TestMayTake(t *testing.T) {
+	for name, c := range map[string]struct {
+		agent  devops.Agent
+		policy string
+		yes    bool
+	}{
+		"ours, online":                 {devops.Agent{InstanceID: thisInstance, Online: true}, "never", true},
+		"another's, offline":           {devops.Agent{InstanceID: otherInstance, Offline: true}, "offline", true},
+		"another's, offline, never":    {devops.Agent{InstanceID: otherInstance, Offline: true}, "never", false},
+		"another's, online":            {devops.Agent{InstanceID: otherInstance, Online: true}, "offline", false},
+		"another's, online, always":    {devops.Agent{InstanceID: otherInstance, Online: true}, "always", true},
+		"another's, status not shown":  {devops.Agent{InstanceID: otherInstance}, "offline", false},
+		"nobody's, offline":            {devops.Agent{Offline: true}, "offline", true},
+		"nobody's, status not shown":   {devops.Agent{}, "offline", false},
+		"nobody's, offline, and never": {devops.Agent{Offline: true}, "never", false},
+	} {
+		b := boot(t)
+		b.VM.VMID = thisInstance
+		b.Config = &config.Config{Agent: config.Agent{Replace: c.policy}}
+		replace, err := b.mayTake(&c.agent)
+		if replace != c.yes || (err == nil) != c.yes || err != nil && fault.From(err).Class != fault.Target {
+			t.Errorf("%s: %v, %v", name, replace, err)
+		}
+	}
+}
+
+// The right to view the pool goes in the very moment in which the agent is removed: that it is gone nobody says.
+func TestARemovalThatNobodyConfirms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1, hidesDeleted: true}
+		b := joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
+		b.Runner = &worker{Runner: b.Runner.(agent.Runner)}
+		n := notice{why: "Terminate", goes: true, wait: true, by: p.begin.Add(10 * time.Minute), acknowledge: func(context.Context) error {
+			t.Error("acknowledged")
+			return nil
+		}}
+		if err := b.depart(t.Context(), n); fault.From(err).Class != fault.Target || b.journal.Phase != health.Draining {
+			t.Errorf("%v in the phase %s", err, b.journal.Phase)
+		}
+	})
+}
+
 // A worker is an agent on this VM that runs a job for a while.
 type worker struct {
 	agent.Runner
