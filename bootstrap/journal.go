@@ -71,7 +71,7 @@ func (j *journal) lock() (*os.File, error) {
 		_ = f.Close()
 		return nil, fault.New(fault.State, "another azp-bootstrap is at work on this VM").Passing().Retry(time.Second).Hint("Watch it: azp-bootstrap status --wait.")
 	}
-	whole.Clear(j.dir, filepath.Base(health.StateFile(j.dir)))
+	whole.Clear(j.dir, filepath.Base(health.StateFile(j.dir)), recordName)
 	return f, nil
 }
 
