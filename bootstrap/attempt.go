@@ -9,13 +9,21 @@ import (
 	"azp-bootstrap/bootstrap/health"
 )
 
-// bringUp is one attempt, from start to ready.
+// bringUp is one attempt, from start to ready, when it is this run's turn.
 func (b *Boot) bringUp(ctx context.Context) error {
 	unlock, err := b.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	err = b.attempt(ctx)
+	if err != nil && b.stillReady() {
+		b.letWork(ctx)
+	}
+	return err
+}
+
+func (b *Boot) attempt(ctx context.Context) error {
 	limited, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
 	b.stood = b.journal.State
@@ -118,7 +126,9 @@ func (b *Boot) failed(err error) error {
 	record := b.journal.failed
 	switch ready := b.stillReady(); {
 	case ready:
+		drained := b.journal.Agent.Drained
 		b.journal.State = b.stood
+		b.journal.Agent.Drained = drained
 		record = b.journal.besides
 		b.report.StaysReady(b.journal.State, f)
 	case b.journal.Phase == health.Draining, b.journal.Phase == health.Removed:

@@ -75,24 +75,30 @@ func (b *Boot) stays(ctx context.Context, before health.State, err error) bool {
 	if before.Phase != health.Ready || !b.agentRuns() {
 		return false
 	}
+	b.letWork(ctx)
 	drained := b.journal.Agent.Drained
 	b.journal.State = before
 	b.journal.Agent.Drained = drained
-	if drained {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)
-		defer cancel()
-		if c, p, there, e := b.registered(ctx); e == nil && there != nil {
-			b.Place = p
-			b.noteEnabled(ctx, c, there)
-		}
-		if b.journal.Agent.Drained {
-			b.Log.Warn("the agent stays disabled: enable it in Azure DevOps, or restart the daemon when Azure DevOps answers")
-		}
-	}
 	if e := b.journal.besides(fault.From(err), b.Redactor.Redact); e != nil {
 		b.Log.WithError(e).Error("the failure could not be recorded")
 	}
 	return true
+}
+
+// letWork enables the agent that a drain has disabled, which came to nothing.
+func (b *Boot) letWork(ctx context.Context) {
+	if !b.journal.Agent.Drained {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)
+	defer cancel()
+	if c, p, there, e := b.registered(ctx); e == nil && there != nil {
+		b.Place = p
+		b.noteEnabled(ctx, c, there)
+	}
+	if b.journal.Agent.Drained {
+		b.Log.Warn("the agent stays disabled until Azure DevOps answers: then the daemon enables it when it starts")
+	}
 }
 
 // leftBehind says loudly what stays in Azure DevOps, and at least keeps new jobs from a VM that goes:

@@ -21,6 +21,8 @@ const (
 // instance ID that the agent shows, and then what the journal says this VM was about to do when it was cut off.
 func (b *Boot) whose(a *devops.Agent) owner {
 	switch made := b.journal.Registering; {
+	case b.VM.VMID == "": // IMDS has not told who we are
+		return nobodyKnows
 	case a.InstanceID != "" && strings.EqualFold(a.InstanceID, b.VM.VMID):
 		return thisVM
 	case a.InstanceID != "":

@@ -34,6 +34,9 @@ func TestWhose(t *testing.T) {
 		"we were about to register under another name": {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-2"}, nobodyKnows},
 	} {
 		b := boot(t)
+		if b.journal.Agent.ID = 7; b.whose(&c.agent) != nobodyKnows {
+			t.Errorf("%s: before IMDS has told who we are", name)
+		}
 		b.VM.VMID = strings.ToUpper(thisInstance) // as some hosts give it
 		b.journal.Agent = health.Agent{Name: "web-1", ID: 7}
 		b.journal.Registering = c.intent
@@ -205,6 +208,24 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 			t.Error("it was never disabled")
 		}
 	})
+}
+
+// An attempt that had disabled the agent and came to nothing lets it work on, or remembers to.
+func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {
+	for name, trouble := range map[string]func(time.Duration) int{"Azure DevOps answers": nil, "it does not": func(time.Duration) int { return 503 }} {
+		t.Run(name, func(t *testing.T) {
+			p := &pool{begin: time.Now(), deleted: -1, disabled: -1, trouble: trouble}
+			b := joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
+			b.Runner = &worker{Runner: b.Runner.(agent.Runner)}
+			b.stood = b.journal.State
+			b.journal.Agent.Drained = true
+			b.letWork(t.Context())
+			_ = b.failed(fault.New(fault.Network, "the other target cannot be left alone").Hint("Wait."))
+			if answers := trouble == nil; p.enabled != answers || b.journal.Agent.Drained == answers || b.journal.Phase != health.Ready {
+				t.Errorf("enabled %v, drained %v, phase %s", p.enabled, b.journal.Agent.Drained, b.journal.Phase)
+			}
+		})
+	}
 }
 
 // An agent that a drain had disabled is enabled when it joins; one that a person disabled stays so and is shown.
