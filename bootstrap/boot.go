@@ -113,6 +113,7 @@ type Boot struct {
 
 	fresh bool // registered by this attempt, and not started yet
 
+	byID  bool         // Place was found by the journal's IDs
 	stood health.State // when this attempt began
 	lost  bool         // another VM has taken this VM's agent over
 

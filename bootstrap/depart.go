@@ -287,6 +287,11 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 	if err := b.through(within, phases[:1], true); err != nil {
 		return false, err
 	}
+	if b.journal.Registering != nil && !how.Local { // cut off in config.sh: what it made is to leave
+		if err := b.patiently(within, func(c *devops.Client) error { return b.settleIntent(within, c) }); err != nil {
+			return false, err
+		}
+	}
 	if b.journal.Agent.ID == 0 || b.journal.Phase == health.Removed {
 		return false, nil
 	}

@@ -216,7 +216,7 @@ func (b *Boot) look(ctx context.Context, c *devops.Client) (devops.Place, error)
 		if err == nil {
 			p, err = c.Stands(ctx, p)
 		}
-		if err == nil || fault.From(err).Class != fault.Target {
+		if b.byID = err == nil; b.byID || fault.From(err).Class != fault.Target {
 			return p, err
 		}
 	}

@@ -25,6 +25,9 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.settleIntent(ctx, c); err != nil {
+		return nil, err
+	}
 	there, err := c.Agent(ctx, b.Place, b.Agent)
 	if err != nil {
 		return nil, err
@@ -33,6 +36,15 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		b.journal.Target = b.joining()
 		b.setTags(ctx, c)
 		return logrus.Fields{"agent": b.Agent, "id": there.ID}, nil
+	}
+	if b.byID { // config.sh knows names only: what bears the configured one by now is what the VM joins
+		if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+			return nil, err
+		}
+		b.byID = false
+		if there, err = c.Agent(ctx, b.Place, b.Agent); err != nil {
+			return nil, err
+		}
 	}
 	if there == nil {
 		if err := b.mayReturn(ctx, c); err != nil {
@@ -64,6 +76,9 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.settleIntent(ctx, c); err != nil {
+		return nil, err
+	}
 	there, err := c.Agent(ctx, b.Place, b.Agent)
 	if err == nil {
 		_, err = b.mayTake(there)
@@ -72,6 +87,32 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		err = b.leaveFormer(ctx)
 	}
 	return logrus.Fields{"agent": b.Agent}, err
+}
+
+// settleIntent finds out what became of a registration that was cut off, if another target or another name is wanted by
+// now: an agent that it made is this VM's, and is the one to leave.
+func (b *Boot) settleIntent(ctx context.Context, c *devops.Client) error {
+	made := b.journal.Registering
+	if made == nil || made.Target.ID == 0 { // an earlier version wrote no target
+		return nil
+	}
+	if made.Name == b.Agent && made.Target.ID == b.Place.ID && made.Target.Kind == b.Place.Kind && made.Target.URL == b.target().URL {
+		return nil // it is gone on with
+	}
+	p := placeOf(made.Target)
+	if made.Target.URL != b.Config.Server.Base {
+		c = devops.New(made.Target.URL, made.Target.URL, b.client, b.opens())
+	}
+	a, err := c.Agent(ctx, p, made.Name)
+	if err != nil {
+		return err
+	}
+	if a != nil && b.whose(a) == thisVM && a.ID != b.journal.Agent.ID {
+		b.journal.Agent = health.Agent{Name: made.Name, ID: a.ID, ResourceID: a.ResourceID, Drained: made.Drained}
+		b.journal.Target = made.Target
+	}
+	b.journal.Registering = nil
+	return b.journal.write()
 }
 
 // enrolled reports whether the agent that stands under our name is this VM's, by a registration that is whole: there is
@@ -119,8 +160,8 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 		drained = !there.Enabled && (b.whose(there) != thisVM || b.journal.Agent.Drained)
 		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
 	}
-	if b.journal.Registering == nil || b.journal.Registering.Name != b.Agent {
-		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing}
+	if made := b.journal.Registering; made == nil || made.Name != b.Agent || made.Target.ID != b.Place.ID {
+		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing, Target: b.joining()}
 	}
 	b.journal.Registering.Drained = b.journal.Registering.Drained || drained
 	if err := b.journal.write(); err != nil {

@@ -43,6 +43,7 @@ func (b *Boot) standing(ctx context.Context) (bool, error) {
 	if b.Place, err = b.placed(ctx, c); err != nil {
 		return false, err
 	}
+	b.byID = true
 	a, err := c.ByID(ctx, b.Place, b.journal.Agent.ID)
 	switch {
 	case errors.Is(err, devops.ErrGone):
@@ -69,8 +70,7 @@ func (b *Boot) standing(ctx context.Context) (bool, error) {
 // placed is where the journal says that the agent stands, which the configuration may no longer name. A state of an
 // earlier version has no IDs: they are looked up by name, once.
 func (b *Boot) placed(ctx context.Context, c *devops.Client) (devops.Place, error) {
-	t := b.journal.Target
-	p := devops.Place{Target: devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name}, ProjectID: t.ProjectID, ID: t.ID, PoolID: t.PoolID}
+	p := placeOf(b.journal.Target)
 	if p.ID != 0 {
 		return p, nil
 	}
@@ -80,6 +80,10 @@ func (b *Boot) placed(ctx context.Context, c *devops.Client) (devops.Place, erro
 	}
 	b.stands(p)
 	return p, b.journal.write()
+}
+
+func placeOf(t health.Target) devops.Place {
+	return devops.Place{Target: devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name}, ProjectID: t.ProjectID, ID: t.ID, PoolID: t.PoolID}
 }
 
 // stands notes the IDs of the place where the agent of the journal is.

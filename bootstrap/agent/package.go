@@ -66,6 +66,8 @@ type layout struct {
 	Fresh      bool   `json:"fresh"`
 	SHA256     string `json:"sha256"`
 	InstanceID string `json:"instanceId,omitempty"`
+	// Used stays once an agent was registered here: jobs may have run, and left processes behind.
+	Used bool `json:"used,omitempty"`
 }
 
 var packageName = regexp.MustCompile(`(?:vsts|pipelines)-agent-[a-z]+-[a-z0-9-]+?-(\d+\.\d+\.\d+)\.(?:tar\.gz|tgz|zip)$`)
@@ -209,6 +211,8 @@ func (h Home) layout() (l layout) {
 }
 
 func (h Home) setLayout(l layout) error {
+	was := h.layout()
+	l.Used = was.Used || was.InstanceID != ""
 	data, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -224,6 +228,9 @@ func (h Home) fresh(sum string) bool {
 
 // inUse reports whether the folder was handed to the service user on behalf of an instance.
 func (h Home) inUse() bool { return h.layout().InstanceID != "" }
+
+// hadJobs reports whether jobs may ever have run here.
+func (h Home) hadJobs() bool { return h.inUse() || h.layout().Used }
 
 // stage unpacks the verified package beside the folder.
 func (h Home) stage(m Manifest) error {

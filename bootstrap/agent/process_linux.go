@@ -33,7 +33,7 @@ func stat(pid int) []string {
 const systemAccounts = 1000
 
 // endStrangers ends every process of the service user and returns how many there were. Before a registration
-// that is not the folder's first, jobs have run as that user, and what they left outside the agent's control
+// that is not the folder's first (whether the VM has left meanwhile or not), jobs have run as that user, and what they left outside the agent's control
 // group (cron, at, a lingering session) could read the PAT in config.sh's environment. An account that
 // people share is left alone.
 func (h Home) endStrangers() int {
@@ -42,7 +42,7 @@ func (h Home) endStrangers() int {
 		return 0
 	}
 	uid, _ := ids(u)
-	if uid <= 0 || uid >= systemAccounts || !h.inUse() {
+	if uid <= 0 || uid >= systemAccounts || !h.hadJobs() {
 		return 0
 	}
 	ended := map[int]bool{}

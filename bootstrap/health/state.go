@@ -126,6 +126,7 @@ type Registering struct {
 	Name     string `json:"name"`
 	Existing int    `json:"existing"`
 	Drained  bool   `json:"drained,omitempty"` // it stood there disabled by a drain
+	Target   Target `json:"target"`            // where
 }
 
 // StateFile is where the state of a VM is kept.
