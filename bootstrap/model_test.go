@@ -257,6 +257,8 @@ func (p *play) judge(m *mortal, before map[int]sim.AgentSeen, own bool, err erro
 				p.t.Errorf("%s took the agent %v over", m.name, was)
 			}
 			delete(p.disabled, id)
+		case !mine && !there && was.Status == "offline" && strings.EqualFold(was.Name, m.agentName()) && !m.never:
+			delete(p.disabled, id) // it took it over, and has left with it
 		case !mine && (!there || is.Disabled != was.Disabled || is.InstanceID != was.InstanceID):
 			p.t.Errorf("what %s did changed the agent of another VM: %v became %v", m.name, was, is)
 		case mine && there && p.disabled[id] && !is.Disabled:

@@ -141,3 +141,42 @@ func TestStrangersEndBeforeARegistration(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// Processes that fork on and end at once are seen by no look into /proc.
+func TestStrangersThatForkOnEnd(t *testing.T) {
+	h, uid := asRoot(t)
+	if err := os.MkdirAll(h.keep(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.setLayout(layout{SHA256: "x", InstanceID: "another"}); err != nil {
+		t.Fatal(err)
+	}
+	sign := filepath.Join(t.TempDir(), "alive")
+	if err := errors.Join(os.WriteFile(sign, nil, 0o666), os.Chmod(filepath.Dir(sign), 0o777), os.Chmod(sign, 0o666), os.Chmod(filepath.Dir(filepath.Dir(sign)), 0o755)); err != nil { //nolint:gosec // for another user
+		t.Fatal(err)
+	}
+	hop := exec.Command("perl", "-e", `open F, ">>", $ARGV[0]; while (1) { syswrite F, "."; exit if fork }`, sign)
+	hop.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setsid: true} //nolint:gosec // an account number
+	if err := hop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = hop.Wait() }()
+	size := func() int64 {
+		fi, err := os.Stat(sign)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Size()
+	}
+	for end := time.Now().Add(5 * time.Second); size() < 10; <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it never began")
+		}
+	}
+	h.endStrangers()
+	was := size()
+	<-time.After(200 * time.Millisecond)
+	if is := size(); is != was {
+		t.Errorf("it lives on: %d generations, then %d", was, is)
+	}
+}

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // startTime identifies a process beyond its number: field 22 of /proc/PID/stat (proc(5)); "" if
@@ -41,22 +44,34 @@ func (h Home) endStrangers() int {
 	if err != nil || os.Geteuid() != 0 {
 		return 0
 	}
-	uid, _ := ids(u)
+	uid, gid := ids(u)
 	if uid <= 0 || uid >= systemAccounts || !h.hadJobs() {
 		return 0
 	}
 	ended := map[int]bool{}
-	for range 20 { // they may multiply
+	for round := 0; round < 20; round++ {
 		found := processesOf(uid)
-		if len(found) == 0 {
+		if len(found) == 0 && round > 0 {
 			break
 		}
 		for _, pid := range found {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
 			ended[pid] = true
 		}
+		killAllOf(uid, gid)
 	}
 	return len(ended)
+}
+
+// killAllOf ends every process of a user at one blow: the kernel lets none fork while it goes through them (kill(2), pid -1).
+// Processes that live for microseconds and fork on are seen by no look into /proc, and outrun one that ends them by
+// number. The one who asks must be that user.
+func killAllOf(uid, gid int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "kill -s KILL -- -1")
+	cmd.Env, cmd.Dir = []string{}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // account numbers
+	_ = cmd.Run() // none is there: that is an error as well
 }
 
 // processesOf are the processes of a user, but for zombies.
