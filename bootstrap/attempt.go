@@ -9,18 +9,53 @@ import (
 	"azp-bootstrap/bootstrap/health"
 )
 
-// bringUp is one attempt, from start to ready, when it is this run's turn.
+// bringUp is one attempt, from start to ready, when it is this run's turn. What it fails by is on record when the turn ends.
 func (b *Boot) bringUp(ctx context.Context) error {
 	unlock, err := b.turn(ctx)
 	if err != nil {
-		return err
+		if ctx.Err() != nil {
+			return err
+		}
+		return b.refused(err)
 	}
 	defer unlock()
 	err = b.attempt(ctx)
-	if err != nil && b.stillReady() {
+	if err == nil {
+		return nil
+	}
+	if b.stillReady() {
 		b.letWork(ctx)
 	}
-	return err
+	b.drop()
+	if ctx.Err() != nil { // told to end: no failure
+		return err
+	}
+	return b.failed(err)
+}
+
+// refused records that an attempt could not even begin: its configuration is refused, or another run has its turn.
+func (b *Boot) refused(err error) error {
+	f := fault.From(err)
+	if !b.apart(func() { _ = b.failed(err) }) {
+		b.report.Failed(b.journal.at(), f)
+	}
+	return f
+}
+
+// apart does what is to be done between attempts, with the state as it is by now: another run may have changed it. It reports
+// whether it could: while another run works, the state is that run's to write.
+func (b *Boot) apart(do func()) bool {
+	lock, err := b.journal.lock()
+	if err != nil {
+		return false
+	}
+	defer lock.Close() //nolint:errcheck // only a lock
+	if err := b.journal.reload(); err != nil {
+		return false
+	}
+	b.stood = b.journal.State
+	do()
+	return true
 }
 
 func (b *Boot) attempt(ctx context.Context) error {

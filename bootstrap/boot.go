@@ -149,13 +149,12 @@ func Run(ctx context.Context, o Options) error {
 		if err == nil {
 			b.ahead(ctx)
 			err = b.bringUp(ctx)
+		} else {
+			err = b.refused(err)
 		}
 		b.drop()
 		if ctx.Err() != nil {
 			return b.leave(ctx)
-		}
-		if err != nil {
-			err = b.failed(err)
 		}
 		here.settled()
 		if o.Once {

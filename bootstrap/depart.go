@@ -149,8 +149,10 @@ func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 // the server says, and the server removes this VM's own agent only.
 func (b *Boot) withdraw(ctx context.Context) error {
 	known := b.journal.Agent
-	if (b.disabled || b.local || known.ID == 0) && b.worksOn() {
-		b.drop() // a fresh one is fetched when the job has ended
+	if err := b.waitsHere(); err != nil {
+		return err
+	}
+	if (b.local || known.ID == 0) && b.worksOn() {
 		return working(known.Name)
 	}
 	if b.local || known.ID == 0 {
@@ -251,6 +253,7 @@ func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place
 	case b.whose(there) == nobodyKnows:
 		return c, p, nil, unclear(p, there)
 	default:
+		b.stands(p)
 		if there.ResourceID == 0 {
 			there.ResourceID = b.journal.Agent.ResourceID
 		}

@@ -18,6 +18,9 @@ import (
 // register makes the agent known to the server, once: what a crash left half done, on the server or
 // on disk, is recognized and mended.
 func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	if err := b.waitsHere(); err != nil {
+		return nil, err
+	}
 	if err := b.service().Check(); err != nil { // before anything is changed
 		return nil, err
 	}
@@ -69,6 +72,9 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if b.samePlace() && b.journal.Agent.Name == b.Agent {
 		return logrus.Fields{"agent": b.Agent}, nil
 	}
+	if err := b.waitsHere(); err != nil {
+		return nil, err
+	}
 	if err := b.service().Check(); err != nil {
 		return nil, err
 	}
@@ -82,6 +88,9 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	there, err := c.Agent(ctx, b.Place, b.Agent)
 	if err == nil {
 		_, err = b.mayTake(there)
+	}
+	if err == nil {
+		err = c.Manages(ctx, b.Place)
 	}
 	if err == nil {
 		err = b.leaveFormer(ctx)
@@ -258,6 +267,15 @@ func (b *Boot) beginDrain() {
 	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {
 		b.drainUntil = time.Now().Add(b.Config.Drain.Timeout)
 	}
+}
+
+// waitsHere: the agent takes no new job, and one runs on this VM. Until it ends nobody is asked, and nothing is held.
+func (b *Boot) waitsHere() error {
+	if !b.disabled || !b.worksOn() {
+		return nil
+	}
+	b.drop()
+	return working(b.journal.Agent.Name)
 }
 
 // restsHere waits for the job of an agent that is to be registered anew where it stands: its service is about to stop.

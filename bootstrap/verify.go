@@ -58,28 +58,27 @@ func (b *Boot) standing(ctx context.Context) (bool, error) {
 	case nobodyKnows:
 		return false, unclear(b.Place, a)
 	}
-	before := b.journal.Agent
+	before := b.journal.State
+	if pool, err := c.Pool(ctx, b.Place); err == nil {
+		b.Place.PoolID = pool
+	}
+	b.stands(b.Place)
 	b.noteEnabled(ctx, c, a)
 	b.setTags(ctx, c)
-	if b.journal.Agent != before {
+	if b.journal.Agent != before.Agent || b.journal.Target != before.Target {
 		return true, b.journal.write()
 	}
 	return true, nil
 }
 
 // placed is where the journal says that the agent stands, which the configuration may no longer name. A state of an
-// earlier version has no IDs: they are looked up by name, once.
+// earlier version has no IDs: they are looked up by name, and kept when this VM's agent is found there.
 func (b *Boot) placed(ctx context.Context, c *devops.Client) (devops.Place, error) {
 	p := placeOf(b.journal.Target)
 	if p.ID != 0 {
 		return p, nil
 	}
-	p, err := c.Find(ctx, p.Target)
-	if err != nil {
-		return p, err
-	}
-	b.stands(p)
-	return p, b.journal.write()
+	return c.Find(ctx, p.Target)
 }
 
 func placeOf(t health.Target) devops.Place {

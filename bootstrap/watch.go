@@ -148,9 +148,11 @@ func (b *Boot) accepts() bool {
 	}
 	f := fault.From(err)
 	b.Log.WithField("hint", f.Advice).Error("the new configuration is refused, the old one goes on: " + f.Error())
-	if e := b.journal.besides(f, b.Redactor.Redact); e != nil {
-		b.Log.WithError(e).Error("the failure could not be recorded")
-	}
+	b.apart(func() {
+		if e := b.journal.besides(f, b.Redactor.Redact); e != nil {
+			b.Log.WithError(e).Error("the failure could not be recorded")
+		}
+	})
 	return false
 }
 

@@ -71,7 +71,7 @@ func killAllOf(uid, gid int) {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "kill -s KILL -- -1")
 	cmd.Env, cmd.Dir = []string{}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // account numbers
-	_ = cmd.Run() // none is there: that is an error as well
+	_ = cmd.Run()                                                                                               // none is there: that is an error as well
 }
 
 // processesOf are the processes of a user, but for zombies.

@@ -47,8 +47,8 @@ type agentBody struct {
 	Name               string            `json:"name"`
 	Version            string            `json:"version"`
 	Status             string            `json:"status"`
-	StatusChangedOn    time.Time         `json:"statusChangedOn"`
-	CreatedOn          time.Time         `json:"createdOn"`
+	StatusChangedOn    moment            `json:"statusChangedOn"`
+	CreatedOn          moment            `json:"createdOn"`
 	Enabled            *bool             `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
 	AssignedRequest    *struct {
@@ -56,9 +56,21 @@ type agentBody struct {
 	} `json:"assignedRequest"`
 }
 
+// A moment is a time as the server writes it. One that was never set comes as null or as 0001-01-01T00:00:00, without a zone:
+// that, and what is no time, is none, and spoils no answer.
+type moment struct{ time.Time }
+
+func (m *moment) UnmarshalJSON(data []byte) error {
+	at, err := time.Parse(`"`+time.RFC3339+`"`, string(data))
+	if m.Time = at; err != nil || at.Year() < 1970 {
+		m.Time = time.Time{}
+	}
+	return nil
+}
+
 func (b agentBody) agent(resource int) *Agent {
 	tells := b.SystemCapabilities
-	a := &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn, Created: b.CreatedOn,
+	a := &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn.Time, Created: b.CreatedOn.Time,
 		Enabled: b.Enabled == nil || *b.Enabled, Busy: b.AssignedRequest != nil,
 		Online: strings.EqualFold(b.Status, "online"), Offline: strings.EqualFold(b.Status, "offline"),
 		InstanceID: strings.ToLower(tells[InstanceIDCapability]), ScaleSet: tells[ScaleSetCapability],
@@ -133,6 +145,9 @@ func (c *Client) named(ctx context.Context, p Place, name string) (*Agent, error
 		} `json:"value"`
 	}
 	if err := c.members(ctx, http.MethodGet, p, "", query, nil, &answer); err != nil {
+		if e := c.rejected(ctx, err); e != nil {
+			return nil, e
+		}
 		return nil, c.explain(err, "looking for the agent "+name, c.known(p.Target, "read the agents of"))
 	}
 	for _, v := range answer.Value {
@@ -180,6 +195,9 @@ func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 		}
 		return nil, fault.New(fault.Target, "the agent with ID %d is gone from the %s", id, p).Because(ErrGone)
 	}
+	if err == nil && b.ID != id {
+		err = &refusal{Status: http.StatusNotFound, Message: "an answer without the agent"}
+	}
 	if err != nil {
 		return nil, c.unseen(ctx, err, p)
 	}
@@ -202,6 +220,33 @@ func (c *Client) pool(ctx context.Context, p Place) (pool named, err error) {
 	return pool, err
 }
 
+// Manages is an error if the credential is known not to manage the pool behind a target, whatever its role on the target
+// itself: agents are added by that right (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
+// An environment that never had a VM has no pool yet: then nothing is known.
+func (c *Client) Manages(ctx context.Context, p Place) error {
+	if p.Kind == Pool {
+		return nil // Find has asked
+	}
+	pool, err := c.pool(ctx, p)
+	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
+		return nil
+	}
+	if err != nil {
+		return c.unseen(ctx, err, p)
+	}
+	var answer struct {
+		Value []named `json:"value"`
+	}
+	query := url.Values{"poolName": {pool.Name}, "poolType": {"deployment"}, "actionFilter": {"manage"}}
+	if err := c.call(ctx, http.MethodGet, "/_apis/distributedtask/pools", query, false, nil, &answer); err != nil {
+		return c.explain(err, "asking who manages the pool of the "+p.String(), c.known(p.Target, "manage"))
+	}
+	if !slices.ContainsFunc(answer.Value, func(n named) bool { return n.ID == pool.ID }) {
+		return c.scopeMissing(p.Target, "manage the pool behind")
+	}
+	return nil
+}
+
 // Stands confirms that a place whose IDs are known is still shown, whatever its name is by now.
 func (c *Client) Stands(ctx context.Context, p Place) (Place, error) {
 	pool, err := c.pool(ctx, p)
@@ -222,8 +267,8 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 	return c.explain(err, "looking at an agent of the "+p.String(), func(r *refusal) *fault.Error {
 		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") || strings.Contains(r.Type, "DoesNotExist") {
 			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).
-				Hint("It was deleted, or the owner of the credential may not see it any more: %s "+
-					"If it was deleted, azp-bootstrap deregister --local forgets it on this VM.", p.ScopeHint(c.with.Entra, c.hosted()))
+				Hint("If it was deleted (and made anew): azp-bootstrap deregister --local, then azp-bootstrap run --once. "+
+					"If it is there, the owner of the credential may not see it any more: %s", p.ScopeHint(c.with.Entra, c.hosted()))
 		}
 		return c.known(p.Target, "read the agents of")(r)
 	})
@@ -263,6 +308,9 @@ func (c *Client) Pool(ctx context.Context, p Place) (int, error) {
 	var pool named
 	if err := c.members(ctx, http.MethodGet, p, "/pool", nil, nil, &pool); err != nil {
 		return 0, err
+	}
+	if pool.ID == 0 {
+		return 0, &refusal{Status: http.StatusNotFound, Message: "an answer without a pool"}
 	}
 	c.pools[p.ID] = pool.ID
 	return pool.ID, nil
