@@ -37,7 +37,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	}
 	if b.enrolled(there) {
 		b.journal.Target = b.joining()
-		b.setTags(ctx, c)
+		_ = b.setTags(ctx, c) // it is listed: it was found by name
 		return logrus.Fields{"agent": b.Agent, "id": there.ID}, nil
 	}
 	if b.byID { // config.sh knows names only: what bears the configured one by now is what the VM joins

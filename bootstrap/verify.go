@@ -9,6 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 )
 
@@ -27,6 +28,9 @@ func (b *Boot) joined(ctx context.Context) bool {
 	there, err := b.standing(ctx)
 	if err != nil {
 		b.Log.WithError(err).Warn("the agent runs, but Azure DevOps does not confirm it")
+		if e := b.journal.besides(fault.From(err), b.Redactor.Redact); e != nil {
+			b.Log.WithError(e).Error("the failure could not be recorded")
+		}
 		return true
 	}
 	return there
@@ -64,11 +68,11 @@ func (b *Boot) standing(ctx context.Context) (bool, error) {
 	}
 	b.stands(b.Place)
 	b.noteEnabled(ctx, c, a)
-	b.setTags(ctx, c)
+	listed := b.setTags(ctx, c)
 	if b.journal.Agent != before.Agent || b.journal.Target != before.Target {
-		return true, b.journal.write()
+		return true, errors.Join(b.journal.write(), listed)
 	}
-	return true, nil
+	return true, listed
 }
 
 // placed is where the journal says that the agent stands, which the configuration may no longer name. A state of an
@@ -123,28 +127,29 @@ func (b *Boot) noteEnabled(ctx context.Context, c *devops.Client, a *devops.Agen
 }
 
 // setTags sets tags right that differ from the configuration, over REST: the registration stays. A tag is no reason to
-// fail.
-func (b *Boot) setTags(ctx context.Context, c *devops.Client) {
+// fail. What it returns is that the target does not list the VM at all, so that it gets no job.
+func (b *Boot) setTags(ctx context.Context, c *devops.Client) (unlisted error) {
 	if b.Place.Kind == devops.Pool {
-		return
+		return nil
 	}
 	a, err := c.Shown(ctx, b.Place, b.journal.Agent.Name)
 	if err == nil && (a == nil || a.ID != b.journal.Agent.ID) {
-		b.Log.WithField("agent", b.journal.Agent.Name).Warn("the target does not list this VM's agent: its tags cannot be looked at")
-		return
+		return fault.New(fault.Target, "the %s does not list the agent %s, which stands in its pool and runs: it gets no job", b.Place, b.journal.Agent.Name).
+			Hint("Somebody deleted it on the target's page. azp-bootstrap deregister, then azp-bootstrap run --once, joins anew.")
 	}
 	if err == nil {
 		b.journal.Agent.ResourceID = a.ResourceID
 		if a.Tagged(b.Tags) {
-			return
+			return nil
 		}
 		err = c.SetTags(ctx, b.Place, a, b.Tags)
 	}
 	if err != nil {
 		b.Log.WithError(err).Warn("the agent's tags could not be set right")
-		return
+		return nil
 	}
 	b.Log.WithFields(logrus.Fields{"agent": a.Name, "tags": b.Tags, "before": a.Tags}).Info("the tags are set right")
+	return nil
 }
 
 // agentRuns reports whether the agent of the journal runs, whatever has become of the configuration.

@@ -15,6 +15,7 @@ const (
 	lookProcess = 5 * time.Second  // at an agent that is a process of ours: it is ours to start again
 	lookService = 30 * time.Second // at a service: the service manager starts it again by itself
 	patience    = 2                // looks in a row that find the agent down before it is brought up anew
+	lostFor     = 30 * time.Second // an agent that has lost Azure DevOps for so long may have been removed there
 )
 
 // watch stays with a VM that is ready, or has left, until ctx ends or another attempt is due: the
@@ -33,7 +34,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 		go b.follow(ctx, b.journal.Agent.Service, said)
 	}
 	b.lookForKills()
-	lost, missing := false, false
+	lost, missing := !b.report.LostSince().IsZero(), false
 	interval := lookService
 	if b.asProcess() {
 		interval = lookProcess
@@ -79,6 +80,13 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 			}
 			b.lookForKills()
 			early := time.Now().Before(notBefore)
+			// The listener of an agent that was removed gets no token any more, which it takes for an outage
+			// (MessageListener.cs: a VssOAuthTokenRequestException is tried again).
+			if at := b.report.LostSince(); !at.IsZero() && time.Since(at) > lostFor && !early {
+				b.report.Asks()
+				b.Log.WithField("agent", b.journal.Agent.Name).Info("the agent has lost Azure DevOps for a while: it is asked whether the agent was removed")
+				return true
+			}
 			if missing && !early {
 				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server knows it no more: Azure DevOps is asked")
 				return true

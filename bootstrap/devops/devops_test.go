@@ -3,6 +3,7 @@ package devops
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -267,6 +268,59 @@ func TestOnlyTheServersWordMeansGone(t *testing.T) {
 			if f := fault.From(err); err == nil || errors.Is(err, ErrGone) != c.gone || f.Class != c.class || f.Wait != c.waits || !c.gone && f.Advice == "" {
 				t.Errorf("%s, %s: gone %v: %v", name, p.Kind, errors.Is(err, ErrGone), err)
 			}
+		}
+	}
+}
+
+// Times that the server never set, or that are none, spoil no answer.
+func TestMoments(t *testing.T) {
+	for text, want := range map[string]int64{`"2026-11-26T05:00:00.123Z"`: 1795669200, `"2026-11-26T06:00:00+01:00"`: 1795669200,
+		`null`: 0, `"0001-01-01T00:00:00"`: 0, `"0001-01-01T00:00:00Z"`: 0, `""`: 0, `12`: 0, `"yesterday"`: 0} {
+		var b agentBody
+		if err := json.Unmarshal([]byte(`{"id":7,"createdOn":`+text+`}`), &b); err != nil || b.ID != 7 {
+			t.Errorf("%s: %v", text, err)
+		}
+		if got := b.CreatedOn.Time; want == 0 && !got.IsZero() || want != 0 && got.Unix() != want {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+}
+
+// An answer that is not the agent that was asked for says nothing of it.
+func TestByIDBelievesOnlyItsOwnAgent(t *testing.T) {
+	for _, body := range []string{`null`, `{}`, `{"id":8,"name":"web-2","status":"offline"}`} {
+		a, err := server(t, known(func(*http.Request) (int, string) { return 200, body })).ByID(t.Context(), Place{Target: Target{Pool, "", "x"}, ID: 30, PoolID: 30}, 7)
+		if a != nil || err == nil || errors.Is(err, ErrGone) {
+			t.Errorf("%s: %+v, %v", body, a, err)
+		}
+	}
+}
+
+// Who adds agents to an environment must manage the pool behind it.
+func TestManages(t *testing.T) {
+	env := Place{Target: Target{Environment, "Shop", "x"}, ID: 1}
+	for name, c := range map[string]struct {
+		pool, managed string
+		status        int
+		class         fault.Class
+	}{
+		"it does":                  {`{"id":30,"name":"environment-1-x"}`, `{"value":[{"id":30,"name":"environment-1-x"}]}`, 200, fault.Class{}},
+		"it does not":              {`{"id":30,"name":"environment-1-x"}`, `{"value":[]}`, 200, fault.Scope},
+		"another pool":             {`{"id":30,"name":"environment-1-x"}`, `{"value":[{"id":31,"name":"environment-1-x"}]}`, 200, fault.Scope},
+		"there is no pool yet":     {`{"typeKey":"EnvironmentPoolNotFoundException"}`, ``, 404, fault.Class{}},
+		"no pool yet, said as 500": {`{"typeKey":"EnvironmentPoolNotFoundException"}`, ``, 500, fault.Class{}},
+	} {
+		err := server(t, known(func(r *http.Request) (int, string) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/virtualmachines/pool"):
+				return c.status, c.pool
+			case strings.HasSuffix(r.URL.Path, "/pools"):
+				return 200, c.managed
+			}
+			return 200, c.pool
+		})).Manages(t.Context(), env)
+		if f := fault.From(err); (err == nil) != (c.class == fault.Class{}) || err != nil && f.Class != c.class {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func aged(d time.Duration) *time.Duration { return &d }
 
 // old is an agent of ours that was registered and went offline long ago.
 func old(id string, with ...func(*devops.Agent)) *devops.Agent {
-	a := &devops.Agent{ID: 7, Name: id, InstanceID: id, Offline: true, Since: ago(1000 * time.Hour), Created: ago(2000 * time.Hour)}
+	a := &devops.Agent{ID: 7, Name: id, InstanceID: id, SubscriptionID: "0", Offline: true, Since: ago(1000 * time.Hour), Created: ago(2000 * time.Hour)}
 	for _, w := range with {
 		w(a)
 	}
@@ -33,6 +33,9 @@ func old(id string, with ...func(*devops.Agent)) *devops.Agent {
 }
 
 func online(a *devops.Agent) { a.Online, a.Offline = true, false }
+
+// unmarked is one that an earlier version registered.
+func unmarked(a *devops.Agent) { a.SubscriptionID = "" }
 
 // unseen is one whose status the server does not show.
 func unseen(a *devops.Agent) { a.Offline = false }
@@ -61,6 +64,8 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 	}{
 		{"another's", old(""), l, Policy{}, "not registered"},
 		{"online, without a list", old("gone", online), nil, Policy{}, "online"},
+		{"of an earlier version, not in the list", old("gone", unmarked), l, Policy{}, "a list proves nothing"},
+		{"of an earlier version, no list", old("gone", unmarked), nil, Policy{}, ""},
 		{"its status is not shown", old("gone", unseen), l, Policy{}, "does not show its status"},
 		{"not in the list", old("gone"), l, Policy{}, ""},
 		{"in the list", old("there"), l, Policy{}, "its VM exists"},
@@ -95,7 +100,7 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 
 		{"in scope", old("gone", in("web", "shop", "1")), nil, web, ""},
 		{"of another scale set", old("gone", in("db", "shop", "1")), nil, web, "out of scope: scale set db"},
-		{"of an earlier version", old("gone"), nil, web, "earlier version"},
+		{"of an earlier version", old("gone", unmarked), nil, web, "earlier version"},
 		{"of another subscription", old("gone", in("web", "shop", "1")), nil, Policy{Scope: Scope{SubscriptionID: "2"}}, "out of scope"},
 		{"of another group", old("gone", in("web", "shop", "1")), nil, Policy{Scope: Scope{ResourceGroup: "x"}}, "out of scope"},
 		{"of a scale set of which the list names no VM", old("gone", in("db", "shop", "1")), l, Policy{}, "the list names no VM of scale set db"},

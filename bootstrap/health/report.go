@@ -17,6 +17,8 @@ type Reporter struct {
 	Console *Console
 	Live    *Live
 
+	lostAt time.Time // since when the agent has lost Azure DevOps, or when that was asked about last; zero: it has not
+
 	said   string // the last waiting message, so that a long wait is one line, not a thousand
 	saidAt time.Time
 }
@@ -110,13 +112,21 @@ func (r *Reporter) Removed(s State) {
 
 // Lost says that the agent has lost Azure DevOps, in its own words.
 func (r *Reporter) Lost(s State, line string) {
+	r.lostAt = time.Now()
 	r.Live.AgentLost(true)
 	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Warn("the agent has lost Azure DevOps and tries again by itself: " + line)
 	r.status("ready: agent %s (ID %d), which has lost Azure DevOps and tries again", s.Agent.Name, s.Agent.ID)
 }
 
+// LostSince is since when the agent has lost Azure DevOps, or since Azure DevOps was asked about it; zero: it has not.
+func (r *Reporter) LostSince() time.Time { return r.lostAt }
+
+// Asks notes that Azure DevOps is asked about an agent that has lost it.
+func (r *Reporter) Asks() { r.lostAt = time.Now() }
+
 // Found says that it has Azure DevOps back.
 func (r *Reporter) Found(s State) {
+	r.lostAt = time.Time{}
 	r.Live.AgentLost(false)
 	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Info("the agent is connected to Azure DevOps again")
 	r.ready(s)
@@ -129,6 +139,9 @@ func (r *Reporter) Ready(s State, verified bool) {
 	how := "joined"
 	if verified {
 		how = "still joined: nothing to do"
+		r.Live.AgentLost(!r.lostAt.IsZero())
+	} else {
+		r.lostAt = time.Time{}
 	}
 	r.Log.WithFields(logrus.Fields{"phase": Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).Info(how)
 	r.Console.Line("%-10s agent %s (ID %d) is online in %s", Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
