@@ -45,6 +45,7 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1}
 				b := joined(t, p, config.Drain{})
+				b.StateDir = b.journal.dir
 				b.Runner = &talker{worker{Runner: b.Runner.(agent.Runner)}, c.says}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()

@@ -155,7 +155,7 @@ func (c *Client) find(ctx context.Context, t Target) (Place, error) {
 	p := Place{Target: t}
 	query := url.Values{"name": {t.Name}}
 	if t.Kind == Pool {
-		query = url.Values{"poolName": {t.Name}}
+		query = url.Values{"poolName": {t.Name}, "poolType": {"automation"}} // not a deployment pool of the same name
 	}
 	if t.Kind != Environment { // its service has no filter by permission: registration itself tells
 		query.Set("actionFilter", "manage")
