@@ -116,7 +116,7 @@ func (i *image) lintOwners() {
 // lintService: in an image whose daemon does not start, no VM joins. What may end a job there is no finding: an
 // image may have its reasons.
 func (i *image) lintService() {
-	if why := notEnabled(i.tree); why != "" && hasSystemd(i.tree) {
+	if why := notEnabled(i.tree); why != "" && HasSystemd(i.tree) {
 		i.note(i.at(unitFolder+"/"+daemonUnit), "the daemon does not start at boot: "+why, enableIt)
 	}
 	for _, d := range disturbances(i.tree) {
