@@ -112,9 +112,11 @@ func disturbances(t tree.Tree) (found []disturbance) {
 		}
 		return text.String()
 	}
-	if installed("/usr/sbin/needrestart") && !agentsSpared.MatchString(read("/etc/needrestart/needrestart.conf", "/etc/needrestart/conf.d/*.conf")) {
+	conf := read("/etc/needrestart/needrestart.conf", "/etc/needrestart/conf.d/*.conf")
+	if installed("/usr/sbin/needrestart") && !agentsSpared.MatchString(conf) {
 		found = append(found, disturbance{"needrestart may restart the agent while a job runs",
-			`Write to /etc/needrestart/conf.d/azp-bootstrap.conf, as the package does: $nrconf{override_rc}{qr(^vsts\.agent\.)} = 0;`})
+			"Write to /etc/needrestart/conf.d/azp-bootstrap.conf, as the package does: " +
+				`$nrconf{override_rc}{qr(^vsts\.agent\.)} = 0;`})
 	}
 	if installed("/usr/bin/unattended-upgrade") {
 		text := aptComment.ReplaceAllString(read("/etc/apt/apt.conf.d/*", "/etc/apt/apt.conf"), "")
@@ -125,7 +127,8 @@ func disturbances(t tree.Tree) (found []disturbance) {
 	}
 	for _, name := range dnfAutomatics {
 		if m := dnfReboot.FindStringSubmatch(read(name)); m != nil {
-			found = append(found, disturbance{"dnf-automatic may reboot the VM while a job runs (reboot = " + m[1] + ")", "Write reboot = never to " + name + "."})
+			found = append(found, disturbance{"dnf-automatic may reboot the VM while a job runs (reboot = " + m[1] + ")",
+				"Write reboot = never to " + name + "."})
 		}
 	}
 	return found

@@ -28,8 +28,8 @@ func TestItSaysThatTheDaemonDoesNotStart(t *testing.T) {
 		make func(anImage)
 		says string
 	}{
-		"no systemd":  {func(anImage) {}, ""},
-		"no unit":     {func(i anImage) { i.put("/usr/lib/systemd/systemd", "") }, "there is no"},
+		"no systemd": {func(anImage) {}, ""},
+		"no unit":    {func(i anImage) { i.put("/usr/lib/systemd/systemd", "") }, "there is no"},
 		"not enabled": {func(i anImage) {
 			i.put("/lib/systemd/systemd", "")
 			i.put("/lib/systemd/system/"+daemonUnit, "")
