@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/tree"
 )
 
@@ -16,8 +17,8 @@ var unitFolders = []string{unitFolder, "/usr/lib/systemd/system", "/lib/systemd/
 
 const enableIt = "Enable it: azp-bootstrap install."
 
-// hasSystemd reports whether a system boots with systemd.
-func hasSystemd(t tree.Tree) bool {
+// HasSystemd reports whether a system boots with systemd.
+func HasSystemd(t tree.Tree) bool {
 	for _, name := range []string{"/usr/lib/systemd/systemd", "/lib/systemd/systemd"} {
 		if _, err := t.Stat(t.Name(name)); err == nil {
 			return true
@@ -50,6 +51,31 @@ func notEnabled(t tree.Tree) string {
 		}
 	}
 	return daemonUnit + " is not enabled"
+}
+
+// serviceIsWell is the doctor's check of the agent's service, and of the daemon that watches over it.
+func (b *Boot) serviceIsWell() (string, error) {
+	detail, err := b.serviceRuns()
+	if err != nil || b.asProcess() {
+		return detail, err
+	}
+	notes, err := startsAtBoot(tree.Tree{})
+	return detail + notes, err
+}
+
+// startsAtBoot looks whether systemd starts the daemon at boot, and notes what may end a job there. Where
+// systemd does not run, somebody else starts it.
+func startsAtBoot(t tree.Tree) (notes string, err error) {
+	if _, err := t.Stat(t.Name("/run/systemd/system")); err != nil {
+		return "", nil
+	}
+	if why := notEnabled(t); why != "" {
+		return "", fault.New(fault.Service, "the daemon does not start at boot: %s", why).Hint(enableIt)
+	}
+	for _, d := range disturbances(t) {
+		notes += "; note: " + d.What + ". " + d.Fix
+	}
+	return notes, nil
 }
 
 // A disturbance is something on a system that may end a job: it restarts services or the machine by itself.
@@ -86,9 +112,11 @@ func disturbances(t tree.Tree) (found []disturbance) {
 		}
 		return text.String()
 	}
-	if installed("/usr/sbin/needrestart") && !agentsSpared.MatchString(read("/etc/needrestart/needrestart.conf", "/etc/needrestart/conf.d/*.conf")) {
+	conf := read("/etc/needrestart/needrestart.conf", "/etc/needrestart/conf.d/*.conf")
+	if installed("/usr/sbin/needrestart") && !agentsSpared.MatchString(conf) {
 		found = append(found, disturbance{"needrestart may restart the agent while a job runs",
-			`Write to /etc/needrestart/conf.d/azp-bootstrap.conf, as the package does: $nrconf{override_rc}{qr(^vsts\.agent\.)} = 0;`})
+			"Write to /etc/needrestart/conf.d/azp-bootstrap.conf, as the package does: " +
+				`$nrconf{override_rc}{qr(^vsts\.agent\.)} = 0;`})
 	}
 	if installed("/usr/bin/unattended-upgrade") {
 		text := aptComment.ReplaceAllString(read("/etc/apt/apt.conf.d/*", "/etc/apt/apt.conf"), "")
@@ -99,7 +127,8 @@ func disturbances(t tree.Tree) (found []disturbance) {
 	}
 	for _, name := range dnfAutomatics {
 		if m := dnfReboot.FindStringSubmatch(read(name)); m != nil {
-			found = append(found, disturbance{"dnf-automatic may reboot the VM while a job runs (reboot = " + m[1] + ")", "Write reboot = never to " + name + "."})
+			found = append(found, disturbance{"dnf-automatic may reboot the VM while a job runs (reboot = " + m[1] + ")",
+				"Write reboot = never to " + name + "."})
 		}
 	}
 	return found

@@ -58,7 +58,7 @@ func Examine(ctx context.Context, o Options) ([]Check, error) {
 		var all sync.WaitGroup
 		all.Go(func() { x.azure(ctx) })
 		all.Go(func() { x.say("agent package", b.packageInPlace) })
-		all.Go(func() { x.say("service", b.serviceRuns) })
+		all.Go(func() { x.say("service", b.serviceIsWell) })
 		all.Go(func() { x.say("disk", b.diskHasRoom) })
 		all.Wait()
 	}

@@ -54,7 +54,8 @@ func Seal(o Options, s Sealing) ([]Finding, error) {
 	if !i.live() {
 		var err error
 		if i.tree, err = tree.Open(s.Root); err != nil {
-			return nil, fault.New(fault.State, "the image's root folder").Because(err).Hint("Mount the image, and name that folder with --root.")
+			return nil, fault.New(fault.State, "the image's root folder").Because(err).
+				Hint("Mount the image, and name that folder with --root.")
 		}
 		defer i.tree.Close() //nolint:errcheck // nothing pending
 	}
@@ -76,7 +77,8 @@ func Seal(o Options, s Sealing) ([]Finding, error) {
 			if errors.As(err, &own) {
 				return nil, err
 			}
-			return nil, fault.New(fault.State, "the image cannot be sealed").Because(err).Hint("Run as root, on a file system that can be written.")
+			return nil, fault.New(fault.State, "the image cannot be sealed").Because(err).
+				Hint("Run as root, on a file system that can be written.")
 		}
 	}
 	i.lint()
@@ -98,11 +100,14 @@ func (i *image) refuse() error {
 		return nil
 	}
 	return fault.New(fault.State, "the agent of this VM is registered (%s)", shows).
-		Hint("This is no image build, or it went too far: azp-bootstrap deregister takes the VM out of Azure DevOps; --force seals all the same and leaves its agent there.")
+		Hint("This is no image build, or it went too far: azp-bootstrap deregister takes the VM out of Azure DevOps; " +
+			"--force seals all the same and leaves its agent there.")
 }
 
 // stateFiles are what the daemon keeps in its state folder.
-var stateFiles = []string{"state.json", "state.json.damaged", recordName, "lock", "agent.pid", "configure.pid", "agent.log"}
+var stateFiles = []string{
+	"state.json", "state.json.damaged", recordName, "lock", "agent.pid", "configure.pid", "agent.log",
+}
 
 func (i *image) clean() error {
 	if i.live() {
@@ -237,5 +242,6 @@ func Unsealed(found []Finding) error {
 			fmt.Fprintf(&b, "\n    %s", f.Hint)
 		}
 	}
-	return fault.New(fault.State, "%s", b.String()).Hint("Mend them and seal again: every VM of the image would have them.")
+	return fault.New(fault.State, "%s", b.String()).
+		Hint("Mend them and seal again: every VM of the image would have them.")
 }

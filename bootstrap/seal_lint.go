@@ -14,7 +14,8 @@ import (
 func (i *image) lint() {
 	i.home.Lint(i.note)
 	for _, n := range stateFiles {
-		i.remains(filepath.Join(i.state, n), "the state of the host that the image was built on", "azp-bootstrap seal removes it.")
+		i.remains(filepath.Join(i.state, n), "the state of the host that the image was built on",
+			"azp-bootstrap seal removes it.")
 	}
 	_ = i.tree.Walk(i.at(unitFolder), func(name string, d fs.DirEntry, err error) error {
 		if err == nil && agent.IsUnit(d.Name()) {
@@ -52,8 +53,8 @@ func (i *image) remains(name, wrong, fix string) {
 // textFiles are where people leave tokens: configuration, environment, histories.
 var textFiles = []string{
 	"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf",
-	"/root/.*history", "/home/*/.*history", "/root/.netrc", "/home/*/.netrc", "/root/.git-credentials", "/home/*/.git-credentials",
-	"/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*",
+	"/root/.*history", "/home/*/.*history", "/root/.netrc", "/home/*/.netrc",
+	"/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*",
 }
 
 // lintText looks for tokens where people leave them.
@@ -70,7 +71,8 @@ func (i *image) lintText() {
 			continue
 		}
 		if data, err := i.tree.ReadFile(name); err == nil && secret.LooksLikeToken(string(data)) {
-			i.note(name, "something in it is shaped like a token", "Delete it, and revoke the token: every clone of the image would have it.")
+			i.note(name, "something in it is shaped like a token",
+				"Delete it, and revoke the token: every clone of the image would have it.")
 		}
 	}
 }
@@ -87,7 +89,9 @@ func (i *image) matching(patterns []string) (names []string) {
 // trusted are files that root trusts.
 func (i *image) trusted() []string {
 	conf, home := filepath.Dir(i.config), i.home.Dir
-	names := []string{i.config, conf, filepath.Join(conf, "conf.d"), home, home + ".package", i.at("/usr/bin/azp-bootstrap")}
+	names := []string{
+		i.config, conf, filepath.Join(conf, "conf.d"), home, home + ".package", i.at("/usr/bin/azp-bootstrap"),
+	}
 	for _, dir := range unitFolders {
 		names = append(names, i.at(dir+"/"+daemonUnit))
 	}
@@ -116,7 +120,7 @@ func (i *image) lintOwners() {
 // lintService: in an image whose daemon does not start, no VM joins. What may end a job there is no finding: an
 // image may have its reasons.
 func (i *image) lintService() {
-	if why := notEnabled(i.tree); why != "" && hasSystemd(i.tree) {
+	if why := notEnabled(i.tree); why != "" && HasSystemd(i.tree) {
 		i.note(i.at(unitFolder+"/"+daemonUnit), "the daemon does not start at boot: "+why, enableIt)
 	}
 	for _, d := range disturbances(i.tree) {

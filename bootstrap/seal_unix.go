@@ -5,6 +5,7 @@ package bootstrap
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +17,8 @@ func (i *image) hostName() string {
 	} else if data, err := i.tree.ReadFile(i.at("/etc/hostname")); err == nil {
 		name = strings.TrimSpace(string(data))
 	}
-	if name = strings.SplitN(name, ".", 2)[0]; len(name) < 4 || name == "localhost" || name == "debian" || name == "ubuntu" {
+	name, _, _ = strings.Cut(name, ".")
+	if len(name) < 4 || slices.Contains([]string{"localhost", "debian", "ubuntu"}, name) {
 		return ""
 	}
 	return name
@@ -41,8 +43,10 @@ func (i *image) cleanLogs() error {
 
 // deep are traces of the host that waagent -deprovision would remove, and cloud-init's of its first boot.
 var deep = []string{
-	"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/dhcp/*.lease*", "/var/lib/NetworkManager/*.lease",
-	"/var/lib/cloud/instance", "/var/lib/cloud/instances/*", "/var/lib/cloud/data/*", "/var/lib/cloud/sem/*", "/var/lib/waagent/*.xml",
+	"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret",
+	"/var/lib/dhcp/*.lease*", "/var/lib/NetworkManager/*.lease",
+	"/var/lib/cloud/instance", "/var/lib/cloud/instances/*", "/var/lib/cloud/data/*", "/var/lib/cloud/sem/*",
+	"/var/lib/waagent/*.xml",
 }
 
 const (
@@ -77,7 +81,8 @@ func (i *image) cleanDeep() error {
 
 func (i *image) lintDeep() {
 	for _, name := range i.matching(deep) {
-		i.remains(name, "belongs to the host that the image was built on", "azp-bootstrap seal --deep removes it, or waagent -deprovision.")
+		i.remains(name, "belongs to the host that the image was built on",
+			"azp-bootstrap seal --deep removes it, or waagent -deprovision.")
 	}
 	fi, err := i.tree.Stat(i.at(machineID))
 	if err != nil {
@@ -85,7 +90,10 @@ func (i *image) lintDeep() {
 	}
 	if !fi.Mode().IsRegular() {
 		i.note(i.at(machineID), "neither a file nor a link to one", "Make it an empty file.")
-	} else if data, err := i.tree.ReadFile(i.at(machineID)); err == nil && strings.TrimSpace(string(data)) != "" && strings.TrimSpace(string(data)) != "uninitialized" {
+		return
+	}
+	data, err := i.tree.ReadFile(i.at(machineID))
+	if id := strings.TrimSpace(string(data)); err == nil && id != "" && id != "uninitialized" {
 		i.note(i.at(machineID), "every clone would have the same machine's ID", "azp-bootstrap seal --deep empties it.")
 	}
 }

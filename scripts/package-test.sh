@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests the packages: two builds give the same bytes; in a Debian root the .deb installs enabled and not
-# started, an upgrade keeps the configuration, a purge leaves nothing; the .rpm holds the same files.
+# started, an upgrade keeps the configuration, a purge leaves nothing; install works beside the package and
+# without it; the .rpm holds the same files, and its scripts run in the same root.
 #
 #   scripts/package-test.sh BUILD
 set -euo pipefail
@@ -12,6 +13,7 @@ scripts/apt.sh mmdebstrap:mmdebstrap rpm:rpm
 dir=$(mktemp -d)
 cleanup() {
     status=$?
+    ! mountpoint -q "$dir/root/proc" || umount "$dir/root/proc"
     ! mountpoint -q "$dir/root" || umount "$dir/root"
     rm -rf "$dir"
     exit "$status"
@@ -35,39 +37,161 @@ cp "$dir/one/"*.deb "$dir/root/one.deb"
 cp "$dir/next/"*.deb "$dir/root/next.deb"
 inside() { DEBIAN_FRONTEND=noninteractive chroot "$dir/root" "$@"; }
 
+is() { # WANTED WHEN: how the daemon is enabled
+    now=$(inside systemctl is-enabled azp-bootstrap 2>/dev/null || true)
+    [ "$now" = "$1" ] || fail "$2: $now, not $1"
+}
+left() {
+    find "$dir/root"/{etc,usr,var/lib} -name '*azp-bootstrap*' | sed "s,^$dir/root,," |
+        grep -vE '^/var/lib/(dpkg|rpm)/' || true
+}
+has() { grep -q "$1" "$dir/said" || fail "it does not say \"$1\": $(cat "$dir/said")"; }
+refused() { # CODE COMMAND...
+    code=0
+    inside "${@:2}" >"$dir/said" 2>&1 || code=$?
+    [ "$code" = "$1" ] || fail "${*:2} ended with $code, not $1: $(cat "$dir/said")"
+    has 'Next: '
+}
+state=/var/lib/azp-bootstrap/state.json
+registered() { # PHASE: the state of a VM that has joined
+    mkdir -p "$dir/root/var/lib/azp-bootstrap"
+    cat >"$dir/root$state" <<END
+{
+  "schema": 1,
+  "phase": "$1",
+  "target": {
+    "name": "x",
+    "id": 3
+  },
+  "agent": {
+    "name": "web-1",
+    "id": 7
+  }
+}
+END
+}
+
 inside dpkg -i one.deb >/dev/null
 inside azp-bootstrap version --json | grep -Eq '"version": ?"1\.0\.0"' || fail "the version is not that of the package"
-[ "$(inside systemctl is-enabled azp-bootstrap)" = enabled ] || fail "not enabled after the installation"
+is enabled "after the installation"
 ! inside azp-bootstrap config check 2>/dev/null || fail "the configuration as it comes says something"
-echo "  ok: installed, enabled, nothing configured"
+inside azp-bootstrap install >/dev/null || fail "install beside the package"
+is enabled "after install beside the package"
+echo "  ok: installed, enabled, nothing configured; install changes nothing"
 cat >"$dir/root/etc/azp-bootstrap/config.yaml" <<'YAML'
 url: https://dev.azure.com/contoso
 target: {pool: {name: Default}}
 credential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}
 YAML
 inside azp-bootstrap config check >/dev/null || fail "config check"
+inside dpkg -r azp-bootstrap >"$dir/said" 2>&1
+! grep -q 'stays registered' "$dir/said" || fail "a VM that has not joined is told of its agent"
+[ -f "$dir/root/etc/azp-bootstrap/config.yaml" ] || fail "removing it lost the configuration"
+inside dpkg -i one.deb >/dev/null
+is enabled "removed and installed again"
 inside systemctl disable azp-bootstrap 2>/dev/null
-mkdir -p "$dir/root/var/lib/azp-bootstrap"
-echo '{}' >"$dir/root/var/lib/azp-bootstrap/state.json"
+registered ready
 inside dpkg -i next.deb >/dev/null
 inside azp-bootstrap config check >/dev/null || fail "the upgrade lost the configuration"
-[ "$(inside systemctl is-enabled azp-bootstrap || true)" = disabled ] || fail "the upgrade enabled what was disabled"
-[ -f "$dir/root/var/lib/azp-bootstrap/state.json" ] || fail "the upgrade lost the state"
+is disabled "the upgrade of what was disabled"
+[ -f "$dir/root$state" ] || fail "the upgrade lost the state"
 echo "  ok: upgraded; configuration, state and the wish to be disabled are kept"
-inside dpkg -r azp-bootstrap >/dev/null 2>&1
-[ -f "$dir/root/etc/azp-bootstrap/config.yaml" ] || fail "removing it lost the configuration"
+inside dpkg -r azp-bootstrap >"$dir/said" 2>&1
+has 'the agent web-1 of this VM stays registered'
+has 'Next: .*azp-bootstrap deregister'
+inside dpkg -i one.deb >/dev/null
+is disabled "what was disabled, removed and installed again: Debian keeps that until a purge"
+inside azp-bootstrap install >/dev/null || fail "install of what was disabled"
+is enabled "after install of what was disabled"
+inside dpkg -i next.deb >/dev/null
+is enabled "the upgrade of what install enabled"
+inside systemctl disable azp-bootstrap 2>/dev/null
+inside systemctl mask azp-bootstrap 2>/dev/null
+inside dpkg -i one.deb >/dev/null 2>&1
+is masked "the upgrade of what was masked"
+refused 18 azp-bootstrap install
+inside systemctl unmask azp-bootstrap 2>/dev/null
+registered removed
+inside dpkg -r azp-bootstrap >"$dir/said" 2>&1
+! grep -q 'stays registered' "$dir/said" || fail "a VM that has left is told of its agent"
+registered draining
+inside dpkg -P azp-bootstrap >"$dir/said" 2>&1
+has 'which stays registered'
+[ -z "$(left)" ] || fail "the purge left: $(left)"
+[ ! -d "$dir/root/etc/needrestart" ] || fail "the purge left needrestart's folder"
+inside dpkg -i one.deb >/dev/null
+is enabled "installed again after a purge"
+echo "  ok: removed, installed, masked, purged; nothing is left"
+
+# Without deb-systemd-helper, and without the package: install writes the unit itself, before and after a .deb.
 inside dpkg -P azp-bootstrap >/dev/null 2>&1
-left=$(find "$dir/root"/{etc,usr,var/lib} -name '*azp-bootstrap*' | sed "s,^$dir/root,," | grep -v /var/lib/dpkg/ || true)
-[ -z "$left" ] || fail "the purge left: $left"
-echo "  ok: purged, nothing is left"
+dpkg-deb --fsys-tarfile "$dir"/one/*.deb | tar -xO ./usr/bin/azp-bootstrap >"$dir/root/usr/local/bin/azp-bootstrap"
+chmod 755 "$dir/root/usr/local/bin/azp-bootstrap"
+own=/etc/systemd/system/azp-bootstrap.service
+refused 18 azp-bootstrap install # the program's own path is not known without /proc
+mount -t proc proc "$dir/root/proc"
+for _ in 1 2; do
+    inside azp-bootstrap --config "/srv/my config.yaml" install >/dev/null || fail "install without the package"
+    is enabled "install without the package"
+done
+grep -qx 'ExecStart=/usr/local/bin/azp-bootstrap run --config "/srv/my config.yaml"' "$dir/root$own" ||
+    fail "the unit starts something else"
+cp "$dir/root$own" "$dir/before"
+wants=$dir/root/etc/systemd/system/multi-user.target.wants
+mv "$wants" "$wants.aside" && touch "$wants"
+refused 18 azp-bootstrap install
+cmp "$dir/before" "$dir/root$own" || fail "an install that failed changed the unit"
+rm "$wants" && mv "$wants.aside" "$wants"
+is enabled "after an install that failed"
+refused 18 azp-bootstrap install --now
+inside azp-bootstrap uninstall >/dev/null || fail "uninstall"
+inside azp-bootstrap uninstall | grep -q 'is not installed' || fail "uninstall, asked again"
+ln -s /dev/null "$dir/root$own"
+refused 18 azp-bootstrap install
+rm "$dir/root$own"
+inside azp-bootstrap install >/dev/null
+inside dpkg -i one.deb >/dev/null
+inside azp-bootstrap install >/dev/null || fail "install, with a unit of its own and the package's"
+is enabled "install, with a unit of its own and the package's"
+[ ! -e "$dir/root$own" ] || fail "install's own unit stands in front of the package's"
+inside dpkg -r azp-bootstrap >/dev/null 2>&1
+refused 18 azp-bootstrap install # the removal masks it
+inside systemctl unmask azp-bootstrap 2>/dev/null
+inside azp-bootstrap install >/dev/null || fail "install in place of a package that was removed"
+is enabled "install in place of a package that was removed"
+inside azp-bootstrap uninstall >/dev/null
+inside dpkg -P azp-bootstrap >/dev/null 2>&1
+rm "$dir/root/usr/local/bin/azp-bootstrap"
+# Debian's own: who unmasks by hand leaves it.
+rm "$dir/root/var/lib/systemd/deb-systemd-helper-masked/azp-bootstrap.service"
+[ -z "$(left)" ] || fail "the purge left: $(left)"
+echo "  ok: install without the package, before it and after it"
 
 files() { grep -v '/$' | sort; }
 dpkg-deb -c "$dir"/one/*.deb | awk '{print $6}' | sed 's/^\.//' | files >"$dir/deb.list"
 rpm -qlp "$dir"/one/*.rpm >"$dir/rpm.all"
 while read -r f; do grep -qxF "$f" "$dir/rpm.all" || fail "the .rpm lacks $f"; done <"$dir/deb.list"
-rpm -qp --configfiles "$dir"/one/*.rpm | grep -qx /etc/azp-bootstrap/config.yaml || fail "the .rpm's configuration is not one"
+rpm -qp --configfiles "$dir"/one/*.rpm >"$dir/rpm.conf"
+dpkg-deb -I "$dir"/one/*.deb conffiles >"$dir/deb.conf"
+for f in /etc/azp-bootstrap/config.yaml /etc/needrestart/conf.d/azp-bootstrap.conf; do
+    grep -qxF "$f" "$dir/rpm.conf" || fail "$f is no configuration in the .rpm"
+    grep -qxF "$f" "$dir/deb.conf" || fail "$f is no conffile in the .deb"
+done
 rpm -K --nosignature "$dir"/one/*.rpm | grep -q 'digests OK' || fail "the .rpm's digests"
 grep -q '"bomFormat": "CycloneDX"' "$dir"/one/*.cdx.json || fail "no bill of materials"
 grep -q 'pkg:golang/github.com/sirupsen/logrus@' "$dir"/one/*.cdx.json || fail "the bill of materials names no modules"
-echo "  ok: the .rpm holds the same files; the bill of materials names every module"
+in_root() { rpm --force-debian --root "$dir/root" --nodeps "$@"; }
+in_root -i "$dir"/one/*.rpm
+is enabled "the .rpm, installed"
+inside systemctl disable azp-bootstrap 2>/dev/null
+in_root -U "$dir"/next/*.rpm
+is disabled "the .rpm, upgraded"
+registered ready
+in_root -e azp-bootstrap >"$dir/said" 2>&1
+has 'the agent web-1 of this VM stays registered'
+in_root -i "$dir"/one/*.rpm
+is enabled "the .rpm, removed and installed again: RPM remembers nothing"
+in_root -e azp-bootstrap 2>/dev/null
+[ ! -L "$wants/azp-bootstrap.service" ] || fail "the .rpm, removed, leaves its link"
+echo "  ok: the .rpm holds the same files and does the same; the bill of materials names every module"
 echo "package-test: passed"

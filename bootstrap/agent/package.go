@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -60,17 +59,9 @@ type Manifest struct {
 	By string `json:"by,omitempty"`
 }
 
-// layout says what the agent's folder is: fresh from the package and never used, or used on behalf
-// of an instance.
-type layout struct {
-	Fresh      bool   `json:"fresh"`
-	SHA256     string `json:"sha256"`
-	InstanceID string `json:"instanceId,omitempty"`
-	// Used stays once an agent was registered here: jobs may have run, and left processes behind.
-	Used bool `json:"used,omitempty"`
-}
-
-var packageName = regexp.MustCompile(`(?:vsts|pipelines)-agent-[a-z]+-[a-z0-9-]+?-(\d+\.\d+\.\d+)\.(?:tar\.gz|tgz|zip)$`)
+var packageName = regexp.MustCompile(
+	`(?:vsts|pipelines)-agent-[a-z]+-[a-z0-9-]+?-(\d+\.\d+\.\d+)\.(?:tar\.gz|tgz|zip)$`,
+)
 
 // Prepare puts the package in place: verified against its SHA-256, kept as root's, and laid out, so
 // that boot downloads and unpacks nothing. It is idempotent; report hears what it does. A folder that
@@ -78,7 +69,8 @@ var packageName = regexp.MustCompile(`(?:vsts|pipelines)-agent-[a-z]+-[a-z0-9-]+
 func (h Home) Prepare(file, sum string, report func(format string, args ...any)) (Manifest, error) {
 	sum = strings.ToLower(strings.TrimSpace(sum))
 	if !isSum(sum) {
-		return Manifest{}, fault.New(fault.Usage, "--sha256 %q is not a SHA-256 sum", sum).Hint("Give the 64 hexadecimal digits that the agent's release page lists for this file.")
+		return Manifest{}, fault.New(fault.Usage, "--sha256 %q is not a SHA-256 sum", sum).
+			Hint("Give the 64 hexadecimal digits that the agent's release page lists for this file.")
 	}
 	if err := h.ours(); err != nil {
 		return Manifest{}, err
@@ -123,7 +115,10 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 // InPlace reports whether the package of this sum is where prepare would put it, as it would.
 func (h Home) InPlace(sum string) (Manifest, bool) {
 	m, err := h.Manifest()
-	return m, err == nil && m.SHA256 == sum && m.User == h.User && (h.fresh(sum) || h.inUse()) && h.verify(h.archive(m), sum) == nil
+	if err != nil || m.SHA256 != sum || m.User != h.User {
+		return m, false
+	}
+	return m, (h.fresh(sum) || h.inUse()) && h.verify(h.archive(m), sum) == nil
 }
 
 // Record writes the manifest.
@@ -162,22 +157,6 @@ func isSum(s string) bool {
 	return err == nil && len(b) == sha256.Size
 }
 
-// ours refuses a folder that holds something we did not put there: laying out replaces it whole.
-func (h Home) ours() error {
-	entries, err := os.ReadDir(h.Dir)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil
-	}
-	if err != nil {
-		return diskFault(err, "the agent's folder "+h.Dir)
-	}
-	if _, err := os.Stat(h.layoutFile()); err == nil {
-		return nil
-	}
-	return fault.New(fault.Agent, "%s holds files that azp-bootstrap did not put there", h.Dir).
-		Hint("Name another folder in agent.dir, or empty this one: it would be replaced whole.")
-}
-
 // Manifest reads what prepare recorded.
 func (h Home) Manifest() (m Manifest, err error) {
 	data, err := h.Tree.ReadFile(h.manifestFile())
@@ -202,106 +181,6 @@ func (h Home) Verify() (Manifest, error) {
 	}
 	return m, err
 }
-
-func (h Home) layout() (l layout) {
-	if data, err := h.Tree.ReadFile(h.layoutFile()); err == nil {
-		_ = json.Unmarshal(data, &l) // unreadable = not fresh
-	}
-	return l
-}
-
-func (h Home) setLayout(l layout) error {
-	was := h.layout()
-	l.Used = was.Used || was.InstanceID != ""
-	data, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	return diskFault(h.Tree.Write(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
-}
-
-func (h Home) fresh(sum string) bool {
-	l := h.layout()
-	_, err := h.Tree.Stat(h.path(Script))
-	return err == nil && l.Fresh && l.SHA256 == sum
-}
-
-// inUse reports whether the folder was handed to the service user on behalf of an instance.
-func (h Home) inUse() bool { return h.layout().InstanceID != "" }
-
-// hadJobs reports whether jobs may ever have run here.
-func (h Home) hadJobs() bool { return h.inUse() || h.layout().Used }
-
-// stage unpacks the verified package beside the folder.
-func (h Home) stage(m Manifest) error {
-	if err := h.verify(h.archive(m), m.SHA256); err != nil {
-		return err
-	}
-	if err := h.Tree.RemoveAll(h.staged()); err != nil {
-		return diskFault(err, h.staged())
-	}
-	if err := h.unpack(h.archive(m), h.staged()); err != nil {
-		_ = h.Tree.RemoveAll(h.staged())
-		return err
-	}
-	if fi, err := h.Tree.Stat(filepath.Join(h.staged(), Script)); err != nil || !fi.Mode().IsRegular() {
-		_ = h.Tree.RemoveAll(h.staged())
-		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), Script).
-			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
-	}
-	return nil
-}
-
-// tryUnpack makes sure that the package can be laid out, without doing it.
-func (h Home) tryUnpack(m Manifest) error {
-	if err := h.stage(m); err != nil {
-		return err
-	}
-	return diskFault(h.Tree.RemoveAll(h.staged()), h.staged())
-}
-
-// layFresh makes the agent's folder anew from the verified package. Half-made work is never seen
-// under the folder's own name.
-func (h Home) layFresh(m Manifest) error {
-	if err := h.stage(m); err != nil {
-		return err
-	}
-	// "not fresh" is on disk before the old folder goes and "fresh" only when the new one is whole.
-	if err := h.setLayout(layout{SHA256: m.SHA256}); err != nil {
-		return err
-	}
-	if err := h.Tree.RemoveAll(h.Dir); err != nil {
-		return diskFault(err, h.Dir)
-	}
-	if err := h.Tree.Rename(h.staged(), h.Dir); err != nil {
-		return diskFault(err, h.Dir)
-	}
-	return h.setLayout(layout{Fresh: true, SHA256: m.SHA256})
-}
-
-// lay makes the folder fresh from the package, and root's. One that prepare left fresh is used as it is.
-func (h Home) lay() (Manifest, error) {
-	m, err := h.Manifest()
-	if err != nil {
-		return m, err
-	}
-	h.clear()
-	if err := h.ours(); err != nil || h.fresh(m.SHA256) {
-		return m, err
-	}
-	return m, h.layFresh(m)
-}
-
-// hand gives a folder that was laid to the service user, to be configured on behalf of an instance.
-func (h Home) hand(m Manifest, instanceID string) error {
-	if err := h.setLayout(layout{SHA256: m.SHA256, InstanceID: instanceID}); err != nil {
-		return err
-	}
-	return h.handOver()
-}
-
-// LaidFor says on behalf of which instance the folder was used last; "" if of none.
-func (h Home) LaidFor() string { return h.layout().InstanceID }
 
 // copyVerified copies a file and checks what it copied, so that what is verified is what is kept.
 func copyVerified(from, to, sum string) error {
@@ -338,7 +217,8 @@ func copyVerified(from, to, sum string) error {
 func (h Home) verify(file, sum string) error {
 	f, err := h.Tree.Open(file)
 	if err != nil {
-		return fault.New(fault.Agent, "the agent package is gone").Because(err).Hint("Run azp-bootstrap prepare again (at image time).")
+		return fault.New(fault.Agent, "the agent package is gone").Because(err).
+			Hint("Run azp-bootstrap prepare again (at image time).")
 	}
 	defer f.Close() //nolint:errcheck // only read
 	hash := sha256.New()
@@ -365,5 +245,6 @@ func diskFault(err error, what string) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	return fault.New(fault.Agent, "%s", what).Because(err).Hint("Check free space (df), rights and that the file system is not read-only; run as root.")
+	return fault.New(fault.Agent, "%s", what).Because(err).
+		Hint("Check free space (df), rights and that the file system is not read-only; run as root.")
 }

@@ -5,50 +5,67 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/kardianos/service"
 	"github.com/spf13/cobra"
 
+	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/systemd"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 const serviceName = "azp-bootstrap"
 
-// ownService describes the daemon to the OS's service manager. Under systemd it is the project's own
-// unit, with the path of this binary and the global flags that were given.
+// ownService describes the daemon to the service manager of an OS without systemd.
 func (a *app) ownService(cmd *cobra.Command) (service.Service, error) {
+	exe, err := ownPath()
+	if err != nil {
+		return nil, err
+	}
+	s, err := service.New(nil, &service.Config{
+		Name: serviceName, DisplayName: "azp-bootstrap", Description: "Join this VM to Azure Pipelines",
+		Executable: exe, Arguments: append([]string{"run"}, givenFlags(cmd)...),
+		Option: service.KeyValue{"OnFailure": "restart"},
+	})
+	if err != nil {
+		return nil, fault.New(fault.Service, "the service manager of this system").Because(err).
+			Hint("systemd, launchd and Windows services are supported.")
+	}
+	return s, nil
+}
+
+func ownPath() (string, error) {
 	exe, err := os.Executable()
 	if err == nil {
 		exe, err = filepath.EvalSymlinks(exe)
 	}
 	if err != nil {
-		return nil, fault.New(fault.Service, "the path of this program").Because(err)
+		return "", fault.New(fault.Service, "the path of this program").Because(err).Hint("In a chroot, mount /proc.")
 	}
-	args := append([]string{"run"}, givenFlags(cmd)...)
-	var start []string
-	for _, arg := range append([]string{exe}, args...) {
-		start = append(start, systemdQuote(arg))
-	}
-	unit := strings.Replace(systemd.Unit, "ExecStart=/usr/bin/azp-bootstrap run", "ExecStart="+strings.Join(start, " "), 1)
-	s, err := service.New(nil, &service.Config{
-		Name: serviceName, DisplayName: "azp-bootstrap", Description: "Join this VM to Azure Pipelines",
-		Executable: exe, Arguments: args,
-		Option: service.KeyValue{"SystemdScript": unit, "OnFailure": "restart"},
-	})
-	if err != nil {
-		return nil, fault.New(fault.Service, "the service manager of this system").Because(err).Hint("systemd, launchd and Windows services are supported.")
-	}
-	return s, nil
+	return exe, nil
 }
 
-func systemdQuote(s string) string {
-	s = strings.ReplaceAll(s, "%", "%%")
-	if strings.ContainsAny(s, " \t\"'\\$;") {
-		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", "$$").Replace(s) + `"`
+// givenFlags are the global flags that the service must be started with, from whichever folder.
+func givenFlags(cmd *cobra.Command) (args []string) {
+	for _, name := range []string{"config", "state-dir", "log-level", "log-format"} {
+		f := cmd.Flags().Lookup(name)
+		if !f.Changed {
+			continue
+		}
+		value := f.Value.String()
+		if name == "config" || name == "state-dir" {
+			if abs, err := filepath.Abs(value); err == nil {
+				value = abs
+			}
+		}
+		args = append(args, "--"+name, value)
 	}
-	return s
+	return args
+}
+
+func managerFault(what string, err error) error {
+	return fault.New(fault.Service, "the service %s %s", serviceName, what).Because(err).
+		Hint("Look at what the service manager of this system says of it.")
 }
 
 func needRoot(what string) error {
@@ -74,6 +91,9 @@ service up to date. Where a package (.deb, .rpm) brought the service, it only en
 			if unit := packagedUnit(); unit != "" {
 				return enablePackaged(cmd, unit, now)
 			}
+			if bootstrap.HasSystemd(tree.Tree{}) {
+				return enableOwn(cmd, now)
+			}
 			s, err := a.ownService(cmd)
 			if err != nil {
 				return err
@@ -82,19 +102,18 @@ service up to date. Where a package (.deb, .rpm) brought the service, it only en
 			if st, err := s.Status(); err == nil {
 				running = st == service.StatusRunning
 				if err := s.Uninstall(); err != nil {
-					return fault.New(fault.Service, "the service %s cannot be replaced", serviceName).Because(err).Hint("Look at: systemctl status %s.", serviceName)
+					return managerFault("cannot be replaced", err)
 				}
 			}
 			if err := s.Install(); err != nil {
-				return fault.New(fault.Service, "the service %s cannot be installed", serviceName).Because(err).Hint("Look at: systemctl status %s.", serviceName)
+				return managerFault("cannot be installed", err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Installed %s: it starts at boot.\n", serviceName)
 			if !running && !now {
 				return nil
 			}
-			err = s.Start() // replacing it stopped it
-			if err != nil {
-				return fault.New(fault.Service, "the service %s does not start", serviceName).Because(err).Hint("Look at: systemctl status %s; journalctl -u %s.", serviceName, serviceName)
+			if err := s.Start(); err != nil { // replacing it stopped it
+				return managerFault("does not start", err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Started. Watch it: azp-bootstrap status --wait\n")
 			return nil
@@ -118,6 +137,9 @@ func (a *app) uninstallCommand() *cobra.Command {
 			if unit := packagedUnit(); unit != "" {
 				return disablePackaged(cmd, unit)
 			}
+			if bootstrap.HasSystemd(tree.Tree{}) {
+				return removeOwn(cmd)
+			}
 			s, err := a.ownService(cmd)
 			if err != nil {
 				return err
@@ -128,7 +150,7 @@ func (a *app) uninstallCommand() *cobra.Command {
 			}
 			_ = s.Stop() // it may not be running
 			if err := s.Uninstall(); err != nil {
-				return fault.New(fault.Service, "the service %s cannot be removed", serviceName).Because(err).Hint("Look at: systemctl status %s.", serviceName)
+				return managerFault("cannot be removed", err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Removed %s.\n", serviceName)
 			return nil

@@ -55,12 +55,14 @@ func enablePackaged(cmd *cobra.Command, unit string, now bool) error {
 			line.WriteString(" " + systemdQuote(f))
 		}
 		return fault.New(fault.Usage, "%s is the package's, and knows nothing of %s", unit, flags[0]).
-			Hint("Write a drop-in, then install without it: systemctl edit %s, with these lines: [Service], ExecStart=, ExecStart=%s.", serviceName, line.String()[1:])
+			Hint("Write a drop-in, then install without it: systemctl edit %s, with these lines: "+
+				"[Service], ExecStart=, ExecStart=%s.", serviceName, line.String()[1:])
 	}
 	_, err := os.Stat("/run/systemd/system")
 	booted := err == nil
 	if now && !booted {
-		return fault.New(fault.Service, "systemd does not run here: the service can be enabled, not started").Hint("Leave --now out: it starts at boot.")
+		return fault.New(fault.Service, "systemd does not run here: the service can be enabled, not started").
+			Hint("Leave --now out: it starts at boot.")
 	}
 	before, _ := systemctl("is-enabled", unitName) // says it of any state, also with an exit code
 	if strings.HasPrefix(before, "masked") {
@@ -71,7 +73,8 @@ func enablePackaged(cmd *cobra.Command, unit string, now bool) error {
 	aside := false
 	if regularFile(ownUnit) {
 		if err := os.Rename(ownUnit, ownUnit+asideExt); err != nil {
-			return fault.New(fault.Service, "%s stands in front of the package's unit", ownUnit).Because(err).Hint("Move it away, then install again.")
+			return fault.New(fault.Service, "%s stands in front of the package's unit", ownUnit).Because(err).
+				Hint("Move it away, then install again.")
 		}
 		aside = true
 	}
@@ -113,16 +116,7 @@ func disablePackaged(cmd *cobra.Command, unit string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return systemctlFault("removed", err.Error(), err)
 	}
-	fmt.Fprintf(out, "Disabled %s. It is the package's: apt remove azp-bootstrap, or dnf remove azp-bootstrap, removes it.\n", unit)
+	fmt.Fprintf(out, "Disabled %s. It is the package's: apt remove azp-bootstrap, or dnf remove azp-bootstrap, "+
+		"removes it.\n", unit)
 	return nil
-}
-
-// givenFlags are the global flags that the service must be started with.
-func givenFlags(cmd *cobra.Command) (args []string) {
-	for _, name := range []string{"config", "state-dir", "log-level", "log-format"} {
-		if f := cmd.Flags().Lookup(name); f.Changed {
-			args = append(args, "--"+name, f.Value.String())
-		}
-	}
-	return args
 }

@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// layout says what the agent's folder is: fresh from the package and never used, or used on behalf
+// of an instance.
+type layout struct {
+	Fresh      bool   `json:"fresh"`
+	SHA256     string `json:"sha256"`
+	InstanceID string `json:"instanceId,omitempty"`
+	// Used stays once an agent was registered here: jobs may have run, and left processes behind.
+	Used bool `json:"used,omitempty"`
+}
+
+// ours refuses a folder that holds something we did not put there: laying out replaces it whole.
+func (h Home) ours() error {
+	entries, err := os.ReadDir(h.Dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return diskFault(err, "the agent's folder "+h.Dir)
+	}
+	if _, err := os.Stat(h.layoutFile()); err == nil {
+		return nil
+	}
+	return fault.New(fault.Agent, "%s holds files that azp-bootstrap did not put there", h.Dir).
+		Hint("Name another folder in agent.dir, or empty this one: it would be replaced whole.")
+}
+
+func (h Home) layout() (l layout) {
+	if data, err := h.Tree.ReadFile(h.layoutFile()); err == nil {
+		_ = json.Unmarshal(data, &l) // unreadable = not fresh
+	}
+	return l
+}
+
+func (h Home) setLayout(l layout) error {
+	was := h.layout()
+	l.Used = was.Used || was.InstanceID != ""
+	data, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return diskFault(h.Tree.Write(h.layoutFile(), append(data, '\n'), 0o644), h.layoutFile())
+}
+
+func (h Home) fresh(sum string) bool {
+	l := h.layout()
+	_, err := h.Tree.Stat(h.path(Script))
+	return err == nil && l.Fresh && l.SHA256 == sum
+}
+
+// inUse reports whether the folder was handed to the service user on behalf of an instance.
+func (h Home) inUse() bool { return h.layout().InstanceID != "" }
+
+// hadJobs reports whether jobs may ever have run here.
+func (h Home) hadJobs() bool { return h.inUse() || h.layout().Used }
+
+// stage unpacks the verified package beside the folder.
+func (h Home) stage(m Manifest) error {
+	if err := h.verify(h.archive(m), m.SHA256); err != nil {
+		return err
+	}
+	if err := h.Tree.RemoveAll(h.staged()); err != nil {
+		return diskFault(err, h.staged())
+	}
+	if err := h.unpack(h.archive(m), h.staged()); err != nil {
+		_ = h.Tree.RemoveAll(h.staged())
+		return err
+	}
+	if fi, err := h.Tree.Stat(filepath.Join(h.staged(), Script)); err != nil || !fi.Mode().IsRegular() {
+		_ = h.Tree.RemoveAll(h.staged())
+		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), Script).
+			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
+	}
+	return nil
+}
+
+// tryUnpack makes sure that the package can be laid out, without doing it.
+func (h Home) tryUnpack(m Manifest) error {
+	if err := h.stage(m); err != nil {
+		return err
+	}
+	return diskFault(h.Tree.RemoveAll(h.staged()), h.staged())
+}
+
+// layFresh makes the agent's folder anew from the verified package. Half-made work is never seen
+// under the folder's own name.
+func (h Home) layFresh(m Manifest) error {
+	if err := h.stage(m); err != nil {
+		return err
+	}
+	// "not fresh" is on disk before the old folder goes and "fresh" only when the new one is whole.
+	if err := h.setLayout(layout{SHA256: m.SHA256}); err != nil {
+		return err
+	}
+	if err := h.Tree.RemoveAll(h.Dir); err != nil {
+		return diskFault(err, h.Dir)
+	}
+	if err := h.Tree.Rename(h.staged(), h.Dir); err != nil {
+		return diskFault(err, h.Dir)
+	}
+	return h.setLayout(layout{Fresh: true, SHA256: m.SHA256})
+}
+
+// lay makes the folder fresh from the package, and root's. One that prepare left fresh is used as it is.
+func (h Home) lay() (Manifest, error) {
+	m, err := h.Manifest()
+	if err != nil {
+		return m, err
+	}
+	h.clear()
+	if err := h.ours(); err != nil || h.fresh(m.SHA256) {
+		return m, err
+	}
+	return m, h.layFresh(m)
+}
+
+// hand gives a folder that was laid to the service user, to be configured on behalf of an instance.
+func (h Home) hand(m Manifest, instanceID string) error {
+	if err := h.setLayout(layout{SHA256: m.SHA256, InstanceID: instanceID}); err != nil {
+		return err
+	}
+	return h.handOver()
+}
+
+// LaidFor says on behalf of which instance the folder was used last; "" if of none.
+func (h Home) LaidFor() string { return h.layout().InstanceID }
