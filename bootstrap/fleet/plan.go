@@ -126,8 +126,6 @@ func spared(a *devops.Agent, l *List, p Policy, proven map[place]bool, now time.
 		return "registered less than " + brief(Joining) + " ago: its VM may be joining"
 	case asOf.Sub(a.Since) <= p.olderThan(l):
 		return "not offline for long enough"
-	case l != nil && placeOf(a) == place{}:
-		return "it does not tell where in Azure its VM is (an earlier version registered it): a list proves nothing about it"
 	case l != nil && !proven[placeOf(a)]:
 		return "the list names no VM of " + placeOf(a).String()
 	}

@@ -64,7 +64,6 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 	}{
 		{"another's", old(""), l, Policy{}, "not registered"},
 		{"online, without a list", old("gone", online), nil, Policy{}, "online"},
-		{"of an earlier version, not in the list", old("gone", unmarked), l, Policy{}, "a list proves nothing"},
 		{"of an earlier version, no list", old("gone", unmarked), nil, Policy{}, ""},
 		{"its status is not shown", old("gone", unseen), l, Policy{}, "does not show its status"},
 		{"not in the list", old("gone"), l, Policy{}, ""},
