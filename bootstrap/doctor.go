@@ -32,7 +32,9 @@ const (
 )
 
 // checks in the order in which one makes the next possible, as far as there is one.
-var checks = []string{"config", "imds", "identity", "vault", "secret", "pat", "scopes", "target", "agent package", "service", "clock", "disk"}
+var checks = []string{
+	"config", "imds", "identity", "vault", "secret", "pat", "scopes", "target", "agent package", "service", "clock", "disk",
+}
 
 // checkTimeout bounds each of the doctor's parallel errands.
 const checkTimeout = 60 * time.Second

@@ -123,8 +123,20 @@ inside dpkg -i one.deb >/dev/null
 is enabled "installed again after a purge"
 echo "  ok: removed, installed, masked, purged; nothing is left"
 
-# Without deb-systemd-helper, and without the package: install writes the unit itself, before and after a .deb.
 inside dpkg -P azp-bootstrap >/dev/null 2>&1
+mkdir "$dir/root/aside"
+mv "$dir"/root/usr/bin/deb-systemd-* "$dir/root/aside/"
+inside dpkg -i one.deb >/dev/null 2>&1
+is enabled "without deb-systemd-helper"
+inside systemctl disable azp-bootstrap 2>/dev/null
+inside dpkg -i next.deb >/dev/null 2>&1
+is disabled "upgraded without deb-systemd-helper"
+inside dpkg -P azp-bootstrap >/dev/null 2>&1
+[ -z "$(left)" ] || fail "the purge without deb-systemd-helper left: $(left)"
+mv "$dir"/root/aside/* "$dir/root/usr/bin/"
+echo "  ok: without deb-systemd-helper, systemctl does it"
+
+# Without the package install writes the unit itself, before and after a .deb.
 dpkg-deb --fsys-tarfile "$dir"/one/*.deb | tar -xO ./usr/bin/azp-bootstrap >"$dir/root/usr/local/bin/azp-bootstrap"
 chmod 755 "$dir/root/usr/local/bin/azp-bootstrap"
 own=/etc/systemd/system/azp-bootstrap.service

@@ -114,6 +114,7 @@ func ownText() ([]byte, error) {
 func restore(old []byte) error {
 	var err error
 	if old == nil {
+		_, _ = systemctl("disable", unitName) // its link may be there already
 		err = os.Remove(ownUnit)
 	} else {
 		err = whole.Write(ownUnit, old, 0o644)
