@@ -167,6 +167,9 @@ try() {
         leaks "$name"
     fi
     if [ "$end" = verbs ]; then
+        echo "== $name: jobs that want to become root"
+        boot "$name" hostile.sh
+        leaks "$name"
         echo "== $name: the service manager fails at each verb"
         boot "$name" verbs.sh
     fi
