@@ -44,12 +44,18 @@ func (b *Boot) through(ctx context.Context, phases []Phase, verifying bool) erro
 // and so does ctx's deadline, with the class of the last fault.
 func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted func(retries int)) error {
 	var last *fault.Error
-	retries := 0
+	retries, begun := 0, time.Now()
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.Multiplier, wait.MaxInterval, wait.RandomizationFactor = 250*time.Millisecond, 2, 20*time.Second, 1
 	options := []backoff.RetryOption{backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(_ error, d time.Duration) {
 		if d < pollLimit && last.After > 0 && last.Class == fault.Service {
 			b.report.Polls(phase, last)
+			if phase != health.Online || time.Since(begun) < saidEvery {
+				return
+			}
+			if err := b.journal.stumbled(last, b.Redactor.Redact); err != nil { // status says what is waited for
+				b.Log.WithError(err).Warn("the state could not be written")
+			}
 			return
 		}
 		if d >= pollLimit && last.After == 0 {

@@ -49,6 +49,26 @@ func TestRetryWaitsOutPassingFaults(t *testing.T) {
 	}
 }
 
+func TestAPollThatGoesOnIsTold(t *testing.T) {
+	for phase, told := range map[string]bool{health.Online: true, health.Draining: false} { // a job is no failure
+		for after, told := range map[time.Duration]bool{20 * time.Second: false, 40 * time.Second: told} {
+			b := boot(t)
+			synctest.Test(t, func(*testing.T) {
+				begin := time.Now()
+				_ = b.retry(context.Background(), phase, func() error {
+					if time.Since(begin) > after {
+						return nil
+					}
+					return fault.New(fault.Service, "not yet").Passing().Retry(time.Second)
+				}, func(int) {})
+			})
+			if e := b.journal.LastError; (e != nil) != told {
+				t.Errorf("%s, polled for %s: the journal shows %v", phase, after, e)
+			}
+		}
+	}
+}
+
 func TestRetryEndsAtLastingFaults(t *testing.T) {
 	b := boot(t)
 	tries := 0

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Boots Debian with a real systemd (systemd-nspawn) in a network of its own, where Azure stands at its
 # production names and addresses: IMDS at 169.254.169.254, https://dev.azure.com, the vault, the
-# servers on premises. The daemon is installed by `azp-bootstrap install --now`, with no option that
-# production would not have, and must bring the agent online as a service.
+# servers on premises. The daemon is installed by `azp-bootstrap install --now` or by its package, with no
+# option that production would not have, and must bring the agent online as a service.
 #
-#   scripts/systemd-test.sh BUILD
+#   scripts/systemd-test.sh BUILD [MACHINE...]     deployment-group, pool, package, environment; by default all
 set -euo pipefail
 build=$(cd "$1" && pwd)
+machines=" ${*:2} "
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "systemd-test needs root: it makes a network namespace and boots a container." >&2; exit 1; }
 
@@ -56,6 +57,7 @@ boot() {
     install -m 755 "$here/systemd/$script" "$m/root/root/test.sh"
     rm -rf "$m/root/var/lib/azp-test"
     systemd-nspawn -q --register=no --keep-unit --network-namespace-path="/run/netns/$ns" -D "$m/root" --boot \
+        --bind-ro="$build/azp-sim:/usr/local/bin/azp-sim" --bind-ro="$dir/azure:/mnt/azure" --setenv=CI_FULL="${CI_FULL:-}" \
         >"$m/console.log" 2>&1 </dev/null || true
     cat "$m/root/var/lib/azp-test/log" 2>/dev/null || true
     [ -f "$m/root/var/lib/azp-test/passed" ] || {
@@ -65,11 +67,11 @@ boot() {
     }
 }
 
-# machine NAME URL TARGET: a disk with the daemon and its configuration, as an image would have it.
+# machine NAME URL TARGET [ROOT]: a disk with the daemon and its configuration, as an image would have it.
 machine() {
     local m=$dir/$1
     mkdir -p "$m"/{upper,work,root}
-    mount -t overlay overlay -o "lowerdir=$root,upperdir=$m/upper,workdir=$m/work" "$m/root"
+    mount -t overlay overlay -o "lowerdir=${4:-$root},upperdir=$m/upper,workdir=$m/work" "$m/root"
     install -m 755 "$build/azp-bootstrap" "$m/root/usr/bin/"
     install -m 644 "$dir/$package" "$m/root/root/"
     cat "$dir/azure/ca.pem" >>"$m/root/etc/ssl/certs/ca-certificates.crt"
@@ -90,7 +92,7 @@ After=multi-user.target
 Type=oneshot
 ExecStart=/root/test.sh $package $sum
 ExecStopPost=/bin/systemctl --no-block poweroff
-TimeoutStartSec=120
+TimeoutStartSec=900
 UNIT
     mkdir -p "$m/root/etc/systemd/system/multi-user.target.wants"
     ln -s ../azp-test.service "$m/root/etc/systemd/system/multi-user.target.wants/"
@@ -116,20 +118,38 @@ takeAway() {
     ip netns exec "$ns" "$build/azp-sim" event --dir "$dir/azure" --in 5m Terminate >/dev/null
 }
 
+# revoke: all PATs are revoked while the job "mid" runs, and Azure announces the VM's end.
+revoke() {
+    sed '/^pats:/,/^servers:/{/^servers:/!d}' "$dir/azure.yaml" >"$dir/revoked.yaml"
+    echo 'pats: []' >>"$dir/revoked.yaml"
+    for _ in $(seq 900); do
+        ! ip netns exec "$ns" "$build/azp-sim" jobs --dir "$dir/azure" | grep '"name":"mid"' | grep -q '"received"' || break
+        sleep 0.1
+    done
+    ip netns exec "$ns" "$build/azp-sim" apply --dir "$dir/azure" "$dir/revoked.yaml"
+    ip netns exec "$ns" "$build/azp-sim" event --dir "$dir/azure" --in 2m Terminate >/dev/null
+}
+
+# leaks NAME: the PAT is nowhere on the machine's disk or console.
+leaks() {
+    grep -rqF "$pat" "$dir/$1/upper" "$dir/$1/console.log" || return 0
+    echo "FAILED: $1: the PAT is on disk:" >&2
+    grep -rlF "$pat" "$dir/$1/upper" "$dir/$1/console.log" >&2
+    exit 1
+}
+
+wanted() { case $machines in "  " | *" $1 "*) return 0 ;; *) return 1 ;; esac }
 passed=0
 try() {
     local name=$1 url=$2 target=$3 end=${4:-}
+    wanted "$name" || return 0
     echo "== $name: first boot"
     machine "$name" "$url" "$target"
     boot "$name" first-boot.sh
     echo "== $name: second boot"
     boot "$name" second-boot.sh
     grep -qa '^_SYSTEMD_UNIT=azp-bootstrap.service' "$dir/$name/root/var/lib/azp-test/journal" || { echo "FAILED: $name: no journal to search" >&2; exit 1; }
-    if grep -rqF "$pat" "$dir/$name/upper" "$dir/$name/console.log"; then
-        echo "FAILED: $name: the PAT is on disk:" >&2
-        grep -rlF "$pat" "$dir/$name/upper" "$dir/$name/console.log" >&2
-        exit 1
-    fi
+    leaks "$name"
     [ "$(count "${url%/}" offline)" -eq 1 ] || { echo "FAILED: $name: not exactly one agent of this VM on the server (offline, as the VM is off)" >&2; exit 1; }
     if [ "$end" = terminate ]; then
         echo "== $name: removed by hand, registered anew, then terminated while a job runs"
@@ -138,12 +158,18 @@ try() {
         boot "$name" terminate.sh
         wait "$taken"
         [ "$(count "${url%/}" online)$(count "${url%/}" offline)" = 00 ] || { echo "FAILED: $name: the agent is still on the server" >&2; exit 1; }
-        if grep -rqF "$pat" "$dir/$name/upper" "$dir/$name/console.log"; then
-            echo "FAILED: $name: the PAT is on disk" >&2
-            exit 1
-        fi
+        leaks "$name"
+        echo "== $name: joined by hand, its agent updates itself; then terminated in mid-job, all PATs being revoked"
+        revoke &
+        local revoked=$!
+        boot "$name" revoked.sh
+        wait "$revoked"
+        leaks "$name"
     fi
     if [ "$end" = verbs ]; then
+        echo "== $name: jobs that want to become root"
+        boot "$name" hostile.sh
+        leaks "$name"
         echo "== $name: the service manager fails at each verb"
         boot "$name" verbs.sh
     fi
@@ -162,6 +188,11 @@ try() {
 }
 try deployment-group https://devops.corp/DefaultCollection/ 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}' verbs
 try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}' shutdown
+if wanted package; then
+    # shellcheck source=scripts/systemd/package.sh
+    . "$here/systemd/package.sh"
+    passed=$((passed + 1))
+fi
 # last, because the next machine would be told of its end as well: all are one VM to Azure
 try environment https://dev.azure.com/contoso 'environment: {project: Shop, name: production, tags: [web]}' terminate
-echo "systemd-test: $passed machines passed, two boots each"
+echo "systemd-test: $passed machines passed"

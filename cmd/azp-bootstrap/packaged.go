@@ -116,6 +116,10 @@ func disablePackaged(cmd *cobra.Command, unit string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return systemctlFault("removed", err.Error(), err)
 	}
+	if regularFile(ownUnit) {
+		fmt.Fprintf(out, "Disabled. %s stays, which stands in front of the package's unit: delete it if nobody needs it.\n", ownUnit)
+		return nil
+	}
 	fmt.Fprintf(out, "Disabled %s. It is the package's: apt remove azp-bootstrap, or dnf remove azp-bootstrap, "+
 		"removes it.\n", unit)
 	return nil

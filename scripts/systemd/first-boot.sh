@@ -96,6 +96,6 @@ pid=$(systemctl show -P MainPID azp-bootstrap)
 grep -q 'Max core file size  *0  *0' "/proc/$pid/limits" || fail "the daemon may write core dumps"
 swap=/sys/fs/cgroup/system.slice/azp-bootstrap.service/memory.swap.max
 [ ! -e "$swap" ] || [ "$(cat "$swap")" = 0 ] || fail "the daemon's memory may be swapped out"
-! journalctl --no-pager -u azp-bootstrap | grep -qi 'error' || fail "errors in the journal"
+! journalctl --no-pager _SYSTEMD_UNIT=azp-bootstrap.service | grep -qi 'error' || fail "errors in the journal"
 azp-bootstrap config show >/dev/null || fail "config show"
 touch /var/lib/azp-test/passed
