@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/http/httpproxy"
 
@@ -46,6 +47,9 @@ func ParseProxy(given string) (u *url.URL, wrong, fix string) {
 	}
 	if rest = strings.TrimSuffix(rest, "/"); strings.ContainsAny(rest, `/?#`) {
 		return nil, "goes on behind the proxy's host and port", example
+	}
+	if strings.IndexFunc(rest, func(r rune) bool { return r > unicode.MaxASCII }) >= 0 {
+		return nil, "has a host name in letters that DNS does not know", "Write the name as DNS has it: xn--…"
 	}
 	host, err := url.Parse("http://" + rest)
 	if err != nil || host.Hostname() == "" || strings.ContainsAny(rest, `\ %`) || !isPort(host.Port()) || strings.HasSuffix(rest, ":") {

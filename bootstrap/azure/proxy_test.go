@@ -90,6 +90,7 @@ func TestParseProxyRefuses(t *testing.T) {
 		"http://agents:Sesame1@pro%20xy:1":                         "proxy.corp",
 		"http://agents:Sesame1@:3128":                              "proxy.corp",
 		"http://":                                                  "proxy.corp",
+		"http://agents:Sesame1@pröxy:3128":                         "xn--",
 		"http://agents:" + strings.Repeat(pass, 1000) + "@proxy:1": "proxy.corp",
 	} {
 		u, wrong, advice := ParseProxy(given)
@@ -119,6 +120,7 @@ func TestParseProxyRefuses(t *testing.T) {
 func FuzzParseProxy(f *testing.F) {
 	f.Add("http://CORP\\agents:p@ss%23@proxy:3128/")
 	f.Add("agents:p://w@host:3128")
+	f.Add("À")
 	f.Fuzz(func(t *testing.T, given string) {
 		u, wrong, fix := ParseProxy(given)
 		if wrong != "" || u == nil {
