@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -71,6 +72,9 @@ const fileSoon, fileEvery = 50 * time.Millisecond, 5 * time.Second
 // recentBytes, recentLines are how much of what was written before is read again.
 const recentBytes, recentLines = 64 << 10, 50
 
+// longestWords is what is heard of a line: a longer one is a job's.
+const longestWords = 64 << 10
+
 // followFile looks for new lines now and then; a line without an end waits for it.
 func followFile(ctx context.Context, name string, recent bool, hear func(line string)) error {
 	f, err := os.Open(name) //nolint:gosec // in the state folder
@@ -90,14 +94,13 @@ func followFile(ctx context.Context, name string, recent bool, hear func(line st
 	every := fileSoon
 	lines := bufio.NewReader(f)
 	for part := ""; ; {
-		text, err := lines.ReadString('\n')
-		if part += text; err == nil {
+		text, err := lines.ReadSlice('\n')
+		if part += string(text[:min(len(text), longestWords-len(part))]); err == nil {
 			hear(part)
 			part = ""
-			continue
 		}
-		if len(part) > 64<<10 {
-			part = ""
+		if err == nil || errors.Is(err, bufio.ErrBufferFull) {
+			continue // with the next line, or with what is left of a long one
 		}
 		select {
 		case <-look.C:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -47,7 +48,8 @@ func TestFollowHearsOnlyWhatIsNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for _, text := range []string{"2026-11-24 03:00:00Z: Agent recon", "nected.\n"} {
+	long := strings.Repeat("a job's ", 100<<10) // longer than any that is kept
+	for _, text := range []string{long, "\n", "2026-11-24 03:00:00Z: Agent recon", "nected.\n"} {
 		if _, err := f.WriteString(text); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -170,6 +171,8 @@ func serviceState(name string) string {
 // --merge: else --follow wants the entries of this boot, whose ID a container's hardened unit sees as the
 // host's.
 func followService(ctx context.Context, name string, recent bool, hear func(line string)) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	lines := map[bool]int{true: recentLines}[recent]
 	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines="+strconv.Itoa(lines), "--output=cat", "_SYSTEMD_UNIT="+name) //nolint:gosec // our own name
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
@@ -180,11 +183,26 @@ func followService(ctx context.Context, name string, recent bool, hear func(line
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	text := bufio.NewScanner(out)
-	for text.Scan() {
-		hear(text.Text())
+	err = eachLine(out, hear)
+	end() // it may have more to say than was read
+	return errors.Join(err, cmd.Wait())
+}
+
+// eachLine hears each line of a text to its end. Of a longest line the beginning is enough.
+func eachLine(text io.Reader, hear func(line string)) error {
+	r := bufio.NewReaderSize(text, longestWords)
+	for goesOn := false; ; {
+		line, isPrefix, err := r.ReadLine()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case !goesOn:
+			hear(string(line))
+		}
+		goesOn = isPrefix
 	}
-	return errors.Join(text.Err(), cmd.Wait())
 }
 
 func serviceFault(name, what string, err error) error {

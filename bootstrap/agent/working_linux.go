@@ -1,13 +1,11 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,8 +18,9 @@ import (
 // Working reports whether a job runs. In doubt one does: what waits for it has an end of its own.
 //
 // What is asked is what no job can leave: the agent's control group, or its session. Of each process there the
-// command line and the owner are read, which everybody may. Its program (/proc/PID/exe) only CAP_SYS_PTRACE shows,
-// which the daemon's unit does not have, and after the agent's self-update it lies in bin.VERSION.
+// name and the owner are read, which everybody may, and which the kernel answers by itself. The command line lies in
+// the process's memory: who maps a file system of its own there (FUSE) lets its readers wait for ever. The program
+// (/proc/PID/exe) only CAP_SYS_PTRACE shows, which the daemon's unit does not have.
 func (r Runner) Working(service string) bool {
 	u, err := account(r.User)
 	if err != nil {
@@ -38,11 +37,11 @@ func (r Runner) Working(service string) bool {
 	return err != nil || slices.ContainsFunc(pids, func(pid int) bool { return works(pid, uid) })
 }
 
-// works reports whether a process is a worker of this user's.
+// works reports whether a process is a worker of this user's. Its name is that of the file it was started from
+// (proc(5), comm); .NET leaves it alone.
 func works(pid, uid int) bool {
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	program, _, _ := bytes.Cut(line, []byte{0})
-	if err != nil || path.Base(string(program)) != worker {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || strings.TrimSuffix(string(name), "\n") != worker {
 		return false
 	}
 	_, owner := owners(pid)

@@ -34,7 +34,7 @@ func asNews(t *testing.T) (h Home, uid int) {
 // returns the session's leader.
 func started(t *testing.T, dir string, uid int, script string) int {
 	t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", script)
+	cmd := exec.Command("/bin/bash", "-c", script)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if uid != 0 {
@@ -111,6 +111,8 @@ func TestWorkingSeesAJob(t *testing.T) {
 		{"a worker", "./bin/Agent.Worker 60 & echo; wait", uid, true},
 		{"a worker by its whole path", h.path("bin/"+worker) + " 60 & echo; wait", uid, true},
 		{"a worker of a version", "./bin.4.250.0/Agent.Worker 60 & echo; wait", uid, true},
+		{"a worker that calls itself otherwise", "exec -a other ./bin/Agent.Worker 60 & echo; wait", uid, true},
+		{"another program that calls itself a worker", "exec -a bin/Agent.Worker sleep 60 & echo; wait", uid, false},
 		{"a worker that is not the agent's user's", "./bin/Agent.Worker 60 & echo; wait", 0, false},
 		{"a worker whose listener has ended", "./bin/Agent.Worker 60 & echo; exit", uid, true},
 	} {

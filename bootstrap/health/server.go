@@ -12,13 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"azp-bootstrap/bootstrap/fault"
 )
-
-// maxConnections bounds what callers can hold open at once; the others wait for their turn.
-const maxConnections = 64
 
 // A Server serves health, status and metrics on an address of the configuration.
 type Server struct {
@@ -53,7 +49,7 @@ func (s *Server) Serve(ctx context.Context, address string, grace time.Duration)
 		Handler: s.handler(), ErrorLog: log.New(io.Discard, "", 0),
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,
 	}
-	go func() { _ = srv.Serve(netutil.LimitListener(ln, maxConnections)) }()
+	go func() { _ = srv.Serve(crowded(ln)) }()
 	unhook := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	s.stop = func() {
 		unhook()

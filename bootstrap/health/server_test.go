@@ -81,7 +81,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// Callers that open connections and say nothing, or a thousand at once, do not keep the next one out.
+// A thousand callers at once are answered, and one more beside those that open connections, say nothing, and come again.
 func TestManyAndSlowCallers(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -94,14 +94,6 @@ func TestManyAndSlowCallers(t *testing.T) {
 	s := &Server{Live: NewLive()}
 	if err := s.Serve(ctx, address, time.Hour); err != nil {
 		t.Fatal(err)
-	}
-	for range 50 { // fewer than what may be open: they are cut off after five seconds
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nX: ")
 	}
 	var all sync.WaitGroup
 	failed := make(chan error, 1000)
@@ -124,6 +116,28 @@ func TestManyAndSlowCallers(t *testing.T) {
 	close(failed)
 	if err := <-failed; err != nil {
 		t.Errorf("%d of 1000 callers failed, one with: %v", len(failed)+1, err)
+	}
+	for range 2 * maxConnections { // each begins anew as soon as it is cut off
+		go func() {
+			for ctx.Err() == nil {
+				c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+				if err != nil {
+					return
+				}
+				_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nX: ")
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+			}
+		}()
+	}
+	for range 8 {
+		c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+		res, err := c.Get("http://" + address + "/healthz")
+		if err != nil {
+			t.Fatalf("a probe beside callers that say nothing: %v", err)
+		}
+		_ = res.Body.Close()
+		<-time.After(20 * time.Millisecond)
 	}
 	// asked for another address, it moves there
 	if err := s.Serve(ctx, "", time.Hour); err != nil {
