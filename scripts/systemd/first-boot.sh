@@ -83,7 +83,8 @@ systemctl stop azp-bootstrap "$unit" || fail "stop"
 for user in root nobody; do
     runuser -u "$user" -- azp-bootstrap status >/var/lib/azp-test/status
     [ $? = 18 ] || fail "status of a stopped agent: $(cat /var/lib/azp-test/status)"
-    grep -q 'does not run (inactive since 20' /var/lib/azp-test/status || fail "status does not say that the agent is stopped: $(cat /var/lib/azp-test/status)"
+    # since when, systemd forgets with a unit that nothing refers to
+    grep -q 'does not run (inactive' /var/lib/azp-test/status || fail "status does not say that the agent is stopped: $(cat /var/lib/azp-test/status)"
     grep -q 'daemon    not running since 20' /var/lib/azp-test/status || fail "status does not say that the daemon is stopped: $(cat /var/lib/azp-test/status)"
 done
 azp-bootstrap status --wait --timeout 1s >/dev/null 2>&1 && fail "status --wait succeeds although nothing runs"
