@@ -23,6 +23,7 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
+	b.runOn(ctx)
 	if b.stillReady() {
 		b.letWork(ctx)
 	}
@@ -31,6 +32,20 @@ func (b *Boot) bringUp(ctx context.Context) error {
 		return err
 	}
 	return b.failed(err)
+}
+
+// runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended with the daemon before:
+// it needs no PAT, and a service manager would have started it as well, whatever has become of the configuration.
+func (b *Boot) runOn(ctx context.Context) {
+	if ctx.Err() != nil || !b.asProcess() || b.agentRuns() || !b.untouched() || b.Runner.LaidFor() != b.VM.VMID {
+		return
+	}
+	if id, err := b.Runner.Registered(); err != nil || id != b.journal.Agent.ID {
+		return
+	}
+	if _, err := b.Runner.Start(b.service(), b.network.CAFile); err != nil {
+		b.Log.WithError(err).Warn("the agent could not be started as it stands")
+	}
 }
 
 // refused records that an attempt could not even begin: its configuration is refused, or another run has its turn.

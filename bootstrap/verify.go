@@ -165,8 +165,11 @@ func (b *Boot) agentRuns() bool {
 
 // stillReady reports whether a VM that was ready when this attempt began is so all the same: the attempt has touched
 // nothing, and its agent runs. What failed then is news, and no reason to replace a VM that works.
-func (b *Boot) stillReady() bool {
+func (b *Boot) stillReady() bool { return b.untouched() && b.agentRuns() }
+
+// untouched reports whether a VM that was ready when this attempt began stands where it stood.
+func (b *Boot) untouched() bool {
 	was, is := b.stood, b.journal.State
 	return was.Phase == health.Ready && !b.lost && is.Registering == nil && was.InstanceID == is.InstanceID &&
-		was.Agent.ID == is.Agent.ID && was.Target.Named(is.Target) && b.agentRuns()
+		was.Agent.ID == is.Agent.ID && was.Target.Named(is.Target)
 }

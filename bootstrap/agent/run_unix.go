@@ -47,7 +47,9 @@ func (r Runner) Start(s Service, caFile string) (string, error) {
 		return "", fault.New(fault.State, "the agent's log").Because(err).Hint("Check free space and rights of %s.", r.State)
 	}
 	defer out.Close() //nolint:errcheck // the child has its own
-	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile)...), Argv: []string{r.path("run.sh")}, Record: r.record()}
+	// As a service: else run.sh starts itself anew after the agent's update (update.sh), beside the one that is started here.
+	argv := []string{r.path("run.sh"), "--startuptype", "service"}
+	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile)...), Argv: argv, Record: r.record()}
 	cmd, err := p.start(out, true)
 	if own := (*fault.Error)(nil); errors.As(err, &own) {
 		return "", own
