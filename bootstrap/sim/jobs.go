@@ -21,31 +21,33 @@ type Job struct {
 	Result   string    `json:"result,omitempty"`
 }
 
-// queue gives a job to the agents of this name; a disabled or offline one takes none.
+// queue gives a job to an agent of this name that can take one; why none can is said of the last. Another server, or pool,
+// may have one of the same name.
 func (s *Sim) queue(agentName, jobName, run string, seconds float64) (Job, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	refused := "there is no agent " + agentName
 	for _, v := range s.servers {
 		for _, p := range v.pools {
 			for _, a := range p.agents {
 				switch {
 				case !strings.EqualFold(a.name, agentName):
-					continue
 				case a.disabled:
-					return Job{}, "the agent " + a.name + " is disabled"
+					refused = "the agent " + a.name + " is disabled"
 				case !a.online():
-					return Job{}, "the agent " + a.name + " is offline"
+					refused = "the agent " + a.name + " is offline"
 				case a.job != nil:
-					return Job{}, "the agent " + a.name + " runs a job"
+					refused = "the agent " + a.name + " runs a job"
+				default:
+					j := &Job{ID: len(s.jobs) + 1, Name: jobName, Agent: a.name, Seconds: seconds, Run: run, Queued: time.Now().UTC()}
+					a.job = j
+					s.jobs = append(s.jobs, j)
+					return *j, ""
 				}
-				j := &Job{ID: len(s.jobs) + 1, Name: jobName, Agent: a.name, Seconds: seconds, Run: run, Queued: time.Now().UTC()}
-				a.job = j
-				s.jobs = append(s.jobs, j)
-				return *j, ""
 			}
 		}
 	}
-	return Job{}, "there is no agent " + agentName
+	return Job{}, refused
 }
 
 // message is the job's, once, when the agent asks for messages.
