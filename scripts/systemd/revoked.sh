@@ -27,6 +27,19 @@ awaitOnline() {
     return 1
 }
 
+# Who joins while the former event is under way leaves again.
+events() {
+    exec 3<>/dev/tcp/169.254.169.254/80 || return
+    printf 'GET /metadata/scheduledevents?api-version=2020-07-01 HTTP/1.0\r\nMetadata: true\r\n\r\n' >&3
+    cat <&3
+    exec 3>&-
+}
+for _ in $(seq 60); do
+    events | grep -q '"Events":\[\]' && break
+    sleep 1
+done
+events | grep -q '"Events":\[\]' || fail "the former event does not end: $(events)"
+
 systemctl stop azp-bootstrap
 azp-bootstrap run --once >/dev/null 2>&1 || fail "run --once on a VM that had left"
 unit=$(cat /opt/azp-agent/.service)
