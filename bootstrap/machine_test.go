@@ -130,6 +130,7 @@ func (m *machine) LaidFor() string                 { return m.disk.laidFor }
 func (m *machine) WorkFolder(string) error         { return nil }
 func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }
 func (m *machine) Warm(context.Context) int64      { return 0 }
+func (m *machine) Founded() error                  { return nil }
 func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
 func (m *machine) Stop() error                     { m.stop(); return nil }
 func (m *machine) Running(string) (bool, string)   { return m.runs, "in memory" }

@@ -24,8 +24,8 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	before := time.Now()
-	runs := false
-	if !b.fresh { // else config.sh has just ended
+	runs, fresh := false, b.fresh
+	if !fresh { // else config.sh has just ended
 		runs, _ = b.Runner.Running(b.journal.Agent.Service)
 	}
 	if !runs {
@@ -33,6 +33,9 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	}
 	b.fresh = false
 	name, err := b.Runner.Start(b.service(), b.network.CAFile)
+	if errors.Is(err, agent.ErrGutted) && !fresh { // what is registered and cannot start is registered anew
+		return nil, errors.Join(err, b.Runner.Wipe())
+	}
 	b.journal.Agent.Service = name
 	if err != nil {
 		return nil, errors.Join(err, b.journal.write())

@@ -197,6 +197,9 @@ func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.Runner.Founded(); err != nil {
+		return nil, err
+	}
 	if b.Place.ID == 0 {
 		if b.Place, err = b.look(ctx, c); err != nil {
 			return nil, err

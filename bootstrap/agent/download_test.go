@@ -73,7 +73,7 @@ func TestPrepareOnAFullDisk(t *testing.T) {
 		t.Skip("only root can mount a small disk")
 	}
 	disk := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", disk).CombinedOutput(); err != nil {
 		t.Skipf("no small disk here: %s", out)
 	}
 	defer func() { _ = exec.Command("umount", disk).Run() }()

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 )
@@ -22,6 +24,9 @@ type layout struct {
 
 // ours refuses a folder that holds something we did not put there: laying out replaces it whole.
 func (h Home) ours() error {
+	if err := h.Founded(); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(h.Dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
 		return nil
@@ -103,24 +108,42 @@ func (h Home) layFresh(m Manifest) error {
 	if err := h.setLayout(layout{SHA256: m.SHA256}); err != nil {
 		return err
 	}
-	if err := h.Tree.RemoveAll(h.Dir); err != nil {
+	if err := h.layAside(); err != nil {
 		return diskFault(err, h.Dir)
 	}
 	if err := h.Tree.Rename(h.staged(), h.Dir); err != nil {
 		return diskFault(err, h.Dir)
 	}
+	h.clear()
 	return h.setLayout(layout{Fresh: true, SHA256: m.SHA256})
+}
+
+// asideName begins the names of folders that were replaced, in root's own folder.
+const asideName = "old-"
+
+// layAside takes the old folder out of the way. It goes whole, with whatever a job has mounted in it, which need not let
+// itself be removed: that is tried again with each registration. A folder that is a mount of its own only
+// becomes empty.
+func (h Home) layAside() error {
+	err := h.Tree.Rename(h.Dir, filepath.Join(h.keep(), asideName+strconv.FormatInt(time.Now().UnixNano(), 36)))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return h.Tree.RemoveAll(h.Dir)
 }
 
 // lay makes the folder fresh from the package, and root's. One that prepare left fresh is used as it is.
 func (h Home) lay() (Manifest, error) {
+	if err := h.ours(); err != nil {
+		return Manifest{}, err
+	}
 	m, err := h.Manifest()
 	if err != nil {
 		return m, err
 	}
 	h.clear()
-	if err := h.ours(); err != nil || h.fresh(m.SHA256) {
-		return m, err
+	if h.fresh(m.SHA256) {
+		return m, nil
 	}
 	return m, h.layFresh(m)
 }

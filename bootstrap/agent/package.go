@@ -148,7 +148,11 @@ func (h Home) keepOnly(m Manifest) error {
 
 // clear removes what runs that were killed left behind.
 func (h Home) clear() {
-	_ = os.RemoveAll(h.staged())
+	_ = h.Tree.RemoveAll(h.staged())
+	old, _ := h.Tree.Glob(filepath.Join(h.keep(), asideName+"*"))
+	for _, name := range old {
+		_ = h.Tree.RemoveAll(name)
+	}
 	whole.Clear(h.keep(), filepath.Base(h.manifestFile()), filepath.Base(h.layoutFile()))
 }
 
@@ -176,6 +180,9 @@ func (h Home) Manifest() (m Manifest, err error) {
 // Verify checks the package that prepare put in place against its sum.
 func (h Home) Verify() (Manifest, error) {
 	m, err := h.Manifest()
+	if err == nil {
+		err = h.Founded()
+	}
 	if err == nil {
 		err = h.verify(h.archive(m), m.SHA256)
 	}

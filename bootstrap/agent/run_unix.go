@@ -4,6 +4,7 @@ package agent
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -24,14 +25,18 @@ func (r Runner) record() string { return filepath.Join(r.State, "agent.pid") }
 // configureRecord is where config.sh's process is recorded.
 func (r Runner) configureRecord() string { return filepath.Join(r.State, "configure.pid") }
 
+// ErrGutted says that the agent's own programs are gone.
+var ErrGutted = errors.New("it is gone")
+
 // Start makes the agent run, if it does not, trusting the certificates of caFile as well; it returns the
 // name of its service, "" for a process.
 func (r Runner) Start(s Service, caFile string) (string, error) {
+	script := map[bool]string{false: "runsvc.sh", true: "run.sh"}[r.Process]
+	if _, err := r.read(script); errors.Is(err, fs.ErrNotExist) {
+		return "", fault.New(fault.Agent, "the agent's folder has no %s, which starts it", script).Because(ErrGutted).
+			Hint("If a job removed it, the next attempt lays the agent anew: the daemon's, or azp-bootstrap run --once. If the package brought none, run azp-bootstrap prepare again.")
+	}
 	if !r.Process {
-		if _, err := r.read("runsvc.sh"); err != nil {
-			return "", fault.New(fault.Agent, "the agent package brought no bin/runsvc.sh, which its service starts").Because(err).
-				Hint("It is damaged or not an agent package: run azp-bootstrap prepare again.")
-		}
 		return r.installService(s)
 	}
 	if recorded(r.record()) != 0 {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 // Script configures the agent: the package's own, as it is named on this system.
@@ -85,24 +86,71 @@ func (h Home) baseEnvironment() ([]string, error) {
 }
 
 // handOver gives the fresh folder to the service user. What lies deepest goes first: a folder that is still
-// root's cannot be exchanged for a link under our hands.
+// root's cannot be exchanged for a link under our hands. All is done through one handle of the folder, whatever takes
+// its name meanwhile.
 func (h Home) handOver() error {
 	u, err := account(h.User)
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
 	uid, gid := ids(u)
+	root, err := os.OpenRoot(h.Dir)
+	if err != nil {
+		return diskFault(err, h.Dir)
+	}
+	defer root.Close() //nolint:errcheck // only a handle
 	var names []string
-	err = filepath.WalkDir(h.Dir, func(name string, _ fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		names = append(names, name)
 		return err
 	})
 	for _, name := range slices.Backward(names) {
 		if err == nil {
-			err = os.Lchown(name, uid, gid)
+			err = root.Lchown(name, uid, gid)
 		}
 	}
 	return diskFault(err, h.Dir)
+}
+
+// Founded refuses an agent's folder whose place others could exchange: what root keeps beside it would no longer be
+// root's word, and root would hand over what others put there.
+func (h Home) Founded() error {
+	if os.Geteuid() != 0 || h.Tree != (tree.Tree{}) { // in an image nobody else is at work
+		return nil
+	}
+	u, err := account(h.User)
+	if err != nil {
+		return err
+	}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return fault.New(fault.Agent, "the groups of %s", u.Username).Because(err)
+	}
+	nearest := true
+	foreign, err := above(filepath.Join(h.keep(), "x"), func(fi fs.FileInfo) bool {
+		there := nearest
+		nearest = false
+		mode := fi.Mode()
+		switch {
+		case owner(fi) != 0:
+			return true
+		case mode&fs.ModeSymlink != 0:
+			return false
+		case mode.Perm()&0o020 != 0 && slices.Contains(groups, strconv.Itoa(groupOf(fi))):
+			return true
+		}
+		// In a folder such as /tmp nobody renames what is another's, but the agent's folder becomes its user's.
+		return mode.Perm()&0o002 != 0 && (there || mode&fs.ModeSticky == 0)
+	})
+	if err != nil {
+		return diskFault(err, h.Dir)
+	}
+	if foreign == "" {
+		return nil
+	}
+	return fault.New(fault.Config, "agent.dir %s lies below %s, which others than root may change: they could exchange the agent's "+
+		"package, and read the PAT", h.Dir, foreign).
+		Hint("Set agent.dir to a folder below root's own, such as /opt/azp-agent; agent.work may lie elsewhere.")
 }
 
 func (h Home) own(f *os.File) error {
@@ -156,22 +204,34 @@ func owner(fi fs.FileInfo) int {
 	return -1
 }
 
-// foreignAbove is the first folder or link above a path, as written and as it leads, that is not root's; "" if
-// there is none.
+func groupOf(fi fs.FileInfo) int {
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(s.Gid)
+	}
+	return -1
+}
+
+// foreignAbove is the first folder or link above a path that is not root's; "" if there is none.
 func foreignAbove(path string) (string, error) {
+	return above(path, func(fi fs.FileInfo) bool { return owner(fi) != 0 })
+}
+
+// above is the first folder or link above a path, as written and as it leads, of which wrong says so; "" if there is
+// none. What does not exist is passed over.
+func above(path string, wrong func(fs.FileInfo) bool) (string, error) {
 	for dir := filepath.Dir(filepath.Clean(path)); ; dir = filepath.Dir(dir) {
 		switch fi, err := os.Lstat(dir); {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			return "", err
-		case owner(fi) != 0:
+		case wrong(fi):
 			return dir, nil
 		case fi.Mode()&fs.ModeSymlink != 0:
 			to, err := filepath.EvalSymlinks(dir)
 			if err != nil {
 				return "", err
 			}
-			if foreign, err := foreignAbove(filepath.Join(to, "x")); foreign != "" || err != nil {
+			if foreign, err := above(filepath.Join(to, "x"), wrong); foreign != "" || err != nil {
 				return foreign, err
 			}
 		}

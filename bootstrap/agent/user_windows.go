@@ -47,6 +47,7 @@ func (h Home) ensureUser(func(string, ...any)) error {
 
 func (h Home) furnishService() error { return nil }
 func (h Home) handOver() error       { return nil } // config.cmd grants the rights
+func (h Home) Founded() error        { return nil }
 func (h Home) own(*os.File) error    { return nil }
 
 // WorkFolder makes the work folder where it lies outside the agent's own; config.cmd grants rights

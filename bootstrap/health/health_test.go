@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func sample() State {
@@ -86,6 +87,25 @@ func TestRender(t *testing.T) {
 		if !strings.Contains(out.String(), begin) || !strings.Contains(out.String(), "\x1b[") {
 			t.Errorf("%s: got %q", phase, out.String())
 		}
+	}
+}
+
+// A name or a word of others moves no cursor and paints nothing.
+func TestRenderShowsNoEscapes(t *testing.T) {
+	const evil = "\x1b[2J\x1b[1;32m\r● ready\x07\u009b2J"
+	s := sample()
+	s.Agent.Version, s.Agent.Name, s.Target.Name, s.Target.Project = evil, evil, evil, evil
+	s.Package = &Package{File: evil}
+	s.LastError = &Failure{Code: evil, Message: "one\n" + evil, Hint: evil}
+	var out strings.Builder
+	s.Render(&out, false, Alive{})
+	for _, r := range out.String() {
+		if r != '\n' && unicode.IsControl(r) {
+			t.Fatalf("%q", out.String())
+		}
+	}
+	if !strings.Contains(out.String(), "one\n") {
+		t.Errorf("its lines are lost: %q", out.String())
 	}
 }
 

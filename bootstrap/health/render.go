@@ -5,10 +5,13 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"azp-bootstrap/bootstrap/line"
 )
 
 // Render writes the state, and what runs, for people. color says whether out is a terminal that shows colours.
 func (s State) Render(out io.Writer, color bool, alive Alive) {
+	s = s.plain()
 	paint := func(code, text string) string {
 		if !color {
 			return text
@@ -107,6 +110,27 @@ func (s State) Render(out io.Writer, color bool, alive Alive) {
 	if down != nil {
 		fmt.Fprintf(out, "  error (%s)\n    %s\n    %s %s\n", down.Class.Code, down, paint("1", "Next:"), down.Advice)
 	}
+}
+
+// plain is the state as a terminal may show it: names and words of others cannot move its cursor.
+func (s State) plain() State {
+	for _, text := range []*string{
+		&s.Phase, &s.InstanceID, &s.Target.Kind, &s.Target.URL, &s.Target.Project, &s.Target.Name,
+		&s.Agent.Name, &s.Agent.Version, &s.Agent.Service,
+	} {
+		*text = line.Shown(*text)
+	}
+	if s.Package != nil {
+		p := *s.Package
+		p.File = line.Shown(p.File)
+		s.Package = &p
+	}
+	if s.LastError != nil {
+		f := *s.LastError
+		f.Code, f.Message, f.Hint = line.Shown(f.Code), line.Lines(f.Message), line.Lines(f.Hint)
+		s.LastError = &f
+	}
+	return s
 }
 
 func kindName(kind string) string {

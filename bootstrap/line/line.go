@@ -38,3 +38,12 @@ func Shown(text string) string {
 		return r
 	}, text)
 }
+
+// Lines is a text of several lines as a terminal may show it.
+func Lines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, one := range lines {
+		lines[i] = Shown(one)
+	}
+	return strings.Join(lines, "\n")
+}

@@ -10,6 +10,7 @@ import (
 
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -58,9 +59,9 @@ func showChecks(out io.Writer, report []bootstrap.Check, color bool) {
 		if color {
 			m[0] = "\x1b[" + m[1] + "m" + m[0] + "\x1b[0m"
 		}
-		fmt.Fprintf(out, "%s %-13s %s\n", m[0], c.Name, c.Detail)
+		fmt.Fprintf(out, "%s %-13s %s\n", m[0], c.Name, line.Lines(c.Detail))
 		if c.Hint != "" {
-			fmt.Fprintf(out, "  %-13s Next: %s\n", "", c.Hint)
+			fmt.Fprintf(out, "  %-13s Next: %s\n", "", line.Lines(c.Hint))
 		}
 	}
 }

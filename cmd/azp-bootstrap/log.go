@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -23,6 +24,7 @@ func (a *app) logger() (*logrus.Logger, error) {
 	log.SetLevel(level)
 	log.SetOutput(os.Stderr)
 	log.AddHook(secret.Hook{Redactor: &a.redactor})
+	log.AddHook(plainHook{})
 	format := a.logFormat
 	if format == "auto" && os.Getenv("JOURNAL_STREAM") != "" {
 		format = "journal"
@@ -40,6 +42,16 @@ func (a *app) logger() (*logrus.Logger, error) {
 		log.SetFormatter(f)
 	}
 	return log, nil
+}
+
+// plainHook keeps words of others from moving a terminal's cursor; fields are quoted by the formats.
+type plainHook struct{}
+
+func (plainHook) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (plainHook) Fire(e *logrus.Entry) error {
+	e.Message = line.Lines(e.Message)
+	return nil
 }
 
 // journalFormat leaves the time to journald and gives it the priority (sd-daemon(3)).

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -54,9 +55,9 @@ func run(args []string) int {
 		}
 		return "\x1b[" + code + "m" + s + "\x1b[0m"
 	}
-	fmt.Fprintf(os.Stderr, "%s %s\n", paint("1;31", "Error ("+f.Class.Code+"):"), a.redactor.Redact(f.Error()))
+	fmt.Fprintf(os.Stderr, "%s %s\n", paint("1;31", "Error ("+f.Class.Code+"):"), line.Lines(a.redactor.Redact(f.Error())))
 	if f.Advice != "" {
-		fmt.Fprintf(os.Stderr, "%s %s\n", paint("1", "Next:"), a.redactor.Redact(f.Advice))
+		fmt.Fprintf(os.Stderr, "%s %s\n", paint("1", "Next:"), line.Lines(a.redactor.Redact(f.Advice)))
 	}
 	return f.Class.Exit
 }
