@@ -100,8 +100,8 @@ UNIT
 
 count() { ip netns exec "$ns" "$build/azp-sim" agents --json --dir "$dir/azure" | jq "[.[] | select(.server==\"$1\" and .status==\"$2\")] | length"; }
 
-awaitOnline() {
-    for _ in $(seq 900); do
+awaitOnline() { # an agent that was removed is noticed when it has lost Azure DevOps for half a minute
+    for _ in $(seq 1800); do
         [ "$(count "${1%/}" online)" -ne 1 ] || return 0
         sleep 0.1
     done

@@ -67,6 +67,7 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 					return
 				}
 				t := b64([]byte("agent " + a.clientID + " " + guid()))
+				s.agentTokens[t] = a
 				reply(w, http.StatusOK, object{"access_token": t, "token_type": "urn:ietf:params:oauth:token-type:jwt-bearer", "expires_in": "3000"})
 				return
 			}
@@ -75,23 +76,10 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 	bad("The client " + claims.Subject + " is not known: the agent was removed.")
 }
 
-// agentOf finds the agent of a token of its own, as long as the agent stands.
-func (s *Sim) agentOf(t string) *agent {
-	raw, err := base64.StdEncoding.DecodeString(t)
-	f := strings.Fields(string(raw))
-	if err != nil || len(f) != 3 {
-		return nil
-	}
+// agentOf finds the agent of a token of its own. A token is good until it ends, whatever has become of the agent meanwhile: a
+// removed one keeps it, without a session, and gets no other.
+func (s *Sim) agentOf(token string) *agent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, v := range s.servers {
-		for _, p := range v.pools {
-			for _, a := range p.agents {
-				if a.clientID == f[1] {
-					return a
-				}
-			}
-		}
-	}
-	return nil
+	return s.agentTokens[token]
 }

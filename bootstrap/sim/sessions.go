@@ -2,16 +2,29 @@ package sim
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 )
 
-// sessions and messages are what an agent does with its own token: hold a session, wait for jobs.
+// sessions and messages are what an agent does with its own token: hold a session, wait for jobs. A session brings the
+// agent's capabilities along, as they are by then (TaskAgentSession.systemCapabilities).
 func (c *call) sessions(p *pool, id string) {
+	var b struct {
+		OwnerName          string            `json:"ownerName"`
+		SystemCapabilities map[string]string `json:"systemCapabilities"`
+	}
+	if c.r.Method == http.MethodPost && !c.read(&b) {
+		return
+	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
 	a := c.agent
-	if a == nil || !p.holds(a) {
+	if a == nil {
 		c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied: sessions are for the agents of the pool.")
+		return
+	}
+	if !p.holds(a) {
+		c.noAgent(p, strconv.Itoa(a.id))
 		return
 	}
 	switch c.r.Method {
@@ -21,7 +34,10 @@ func (c *call) sessions(p *pool, id string) {
 			return
 		}
 		a.session, a.seen = guid(), time.Now()
-		reply(c.w, http.StatusOK, object{"sessionId": a.session, "ownerName": a.name})
+		if b.SystemCapabilities != nil {
+			a.caps = b.SystemCapabilities
+		}
+		reply(c.w, http.StatusOK, object{"sessionId": a.session, "ownerName": b.OwnerName})
 	case http.MethodDelete:
 		if a.session == id {
 			a.session = ""
@@ -40,11 +56,11 @@ func (p *pool) holds(a *agent) bool {
 }
 
 func (c *call) messages(p *pool) {
-	a := c.agent
+	a, session := c.agent, c.r.URL.Query().Get("sessionId")
 	c.sim.mu.Lock()
-	if a == nil || !p.holds(a) || a.session == "" || a.session != c.r.URL.Query().Get("sessionId") {
+	if a == nil || !p.holds(a) || a.session == "" || a.session != session {
 		c.sim.mu.Unlock()
-		c.refuse(http.StatusUnauthorized, "TaskAgentSessionExpiredException", "The session is not valid.")
+		c.refuse(http.StatusBadRequest, "TaskAgentSessionExpiredException", "The session is not valid.")
 		return
 	}
 	a.listening++
@@ -62,8 +78,9 @@ func (c *call) messages(p *pool) {
 			waiting = false
 		case <-tick.C:
 			c.sim.mu.Lock()
-			message = a.message()
-			waiting = p.holds(a) // removed meanwhile: the next poll is refused
+			if waiting = p.holds(a) && a.session == session; waiting { // removed or taken over meanwhile: the next poll is refused
+				message = a.message()
+			}
 			c.sim.mu.Unlock()
 		}
 	}

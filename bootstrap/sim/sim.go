@@ -12,14 +12,15 @@ import (
 
 // A Sim is one simulated Azure.
 type Sim struct {
-	mu       sync.Mutex
-	scenario *Scenario
-	tokens   map[string]token // access tokens of managed identities
-	servers  []*server
-	log      []Request
-	file     *os.File
-	ca       *authority
-	packages string // folder of agent packages
+	mu          sync.Mutex
+	scenario    *Scenario
+	tokens      map[string]token  // access tokens of managed identities
+	agentTokens map[string]*agent // the agents' own tokens
+	servers     []*server
+	log         []Request
+	file        *os.File
+	ca          *authority
+	packages    string // folder of agent packages
 
 	events      []ScheduledEvent
 	incarnation int
@@ -54,7 +55,7 @@ func New(s *Scenario, dir string) (*Sim, error) {
 	if err != nil {
 		return nil, err
 	}
-	sim := &Sim{scenario: s, tokens: map[string]token{}, file: f, ca: ca, packages: filepath.Join(dir, "packages")}
+	sim := &Sim{scenario: s, tokens: map[string]token{}, agentTokens: map[string]*agent{}, file: f, ca: ca, packages: filepath.Join(dir, "packages")}
 	for i := range s.Servers {
 		sim.servers = append(sim.servers, newServer(sim, s.Servers[i]))
 	}

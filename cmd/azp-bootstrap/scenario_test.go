@@ -395,8 +395,12 @@ func crash(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// patience is how long a script waits for what comes by itself: the agent and the daemon take half a minute each to be sure that
+// Azure DevOps is lost.
+const patience = 90 * time.Second
+
 func await(ts *testscript.TestScript, what string, ok func() bool) {
-	for end := time.Now().Add(20 * time.Second); !ok(); <-time.After(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			ts.Fatalf("no %s", what)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,75 +52,156 @@ func runAgent() int {
 	if s.CollectionName != "" {
 		base += "/" + escape(s.CollectionName)
 	}
-	pool := fmt.Sprintf("%s/_apis/distributedtask/pools/%d", base, s.PoolID)
-	lost := false
-	for {
-		err := c.listen(ctx, pool, s.AgentName, &lost)
+	l := &messageListener{connection: c, settings: s, pool: fmt.Sprintf("%s/_apis/distributedtask/pools/%d", base, s.PoolID), running: make(chan struct{}, 1)}
+	if !l.createSession(ctx) {
 		if ctx.Err() != nil {
 			return 0
 		}
-		var a *answer
-		if errors.As(err, &a) && (a.key == "TaskAgentPoolNotFoundException" || a.key == "AccessDeniedException") {
-			// agent repository, src/Agent.Listener/MessageListener.cs
-			fmt.Fprintln(os.Stderr, "Failed to create session.", a.message)
-			return terminated
+		return terminated
+	}
+	say("Listening for Jobs")
+	err = l.receive(ctx)
+	l.running <- struct{}{} // a job that is cancelled still reports
+	l.deleteSession()
+	if ctx.Err() != nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "An error occurred: %v\n", err) // Program.cs
+	return retryable
+}
+
+// A messageListener holds a session and takes messages as src/Agent.Listener/MessageListener.cs of the agent's repository does:
+// what is tried again, what ends it, and in which words, is from there.
+type messageListener struct {
+	connection
+	settings settings
+	pool     string // address
+	session  string
+	running  chan struct{} // one job at a time
+}
+
+// Pauses between attempts: the real one's, of which the second is 15 to 30 seconds. A conflict is that of a session which a
+// crash left open: the simulator's end after seconds in place of minutes, and so does this pause.
+const (
+	sessionCreationRetry = 30 * time.Second
+	nextMessageRetry     = 15 * time.Second
+	sessionConflictRetry = 500 * time.Millisecond
+)
+
+// typed is the type of exception that the client makes of an answer.
+func typed(err error) string {
+	var a *answer
+	if !errors.As(err, &a) {
+		return ""
+	}
+	if a.key == "" && (a.status == http.StatusUnauthorized || a.status == http.StatusNonAuthoritativeInfo) {
+		return "VssUnauthorizedException"
+	}
+	return a.key
+}
+
+// connectError says once that something is tried again.
+func connectError(err error, said *bool) {
+	if !*said {
+		fmt.Fprintf(os.Stderr, "%s: Agent connect error: %s. Retrying until reconnected.\n",
+			time.Now().UTC().Format("2006-01-02 15:04:05Z"), strings.ReplaceAll(err.Error(), "\n", " "))
+		*said = true
+	}
+}
+
+// createSession is CreateSessionAsync: with a token of its own, as new credentials are loaded each time. That the token service
+// refuses it (invalid_client: the agent's registration was deleted, or is another's by now) is tried again without end
+// (IsSessionCreationExceptionRetriable knows a VssOAuthTokenRequestException for the clock only). false: it gave up.
+func (l *messageListener) createSession(ctx context.Context) bool {
+	fmt.Println("Scanning for tool capabilities.")
+	fmt.Println("Connecting to the server.")
+	body := object{"ownerName": hostname(), "agent": object{"id": l.settings.AgentID, "name": l.settings.AgentName, "version": Version,
+		"osDescription": "Linux (stand-in)"}, "systemCapabilities": capabilities(l.settings.AgentName)}
+	for said := false; ; {
+		var session struct{ SessionID string }
+		var err error
+		if l.auth, err = ownToken(l.client); err == nil {
+			err = l.call(ctx, http.MethodPost, l.pool+"/sessions", "4.1", body, &session)
 		}
-		if errors.As(err, &a) && (a.status == http.StatusBadRequest || a.status == http.StatusForbidden || a.status == http.StatusNotFound) {
+		if ctx.Err() != nil {
+			return false
+		}
+		wait := sessionCreationRetry
+		switch {
+		case err == nil:
+			if said {
+				say("Agent reconnected.")
+			}
+			l.session = session.SessionID
+			return true
+		case typed(err) == "TaskAgentNotFoundException":
 			fmt.Fprintln(os.Stderr, "The agent no longer exists on the server. Please reconfigure the agent.")
-			return terminated
+			fallthrough
+		case slices.Contains([]string{"TaskAgentPoolNotFoundException", "AccessDeniedException", "VssUnauthorizedException"}, typed(err)):
+			fmt.Fprintln(os.Stderr, "Failed to create session.", err)
+			return false
+		case typed(err) == "TaskAgentSessionConflictException":
+			fmt.Fprintln(os.Stderr, "A session for this agent already exists.")
+			wait = sessionConflictRetry
 		}
-		if !lost {
-			say("Agent connect error: %s. Retrying until reconnected.", strings.ReplaceAll(err.Error(), "\n", " "))
-			lost = true
-		}
+		connectError(err, &said)
 		select {
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(wait):
 		case <-ctx.Done():
-			return 0
+			return false
 		}
 	}
 }
 
-func (c *connection) listen(ctx context.Context, pool, name string, lost *bool) error {
-	var err error
-	if c.auth, err = ownToken(c.client); err != nil {
-		return err
-	}
-	var session struct{ SessionID string }
-	if err := c.call(ctx, http.MethodPost, pool+"/sessions", "4.1", object{"ownerName": name, "agent": object{"name": name}}, &session); err != nil {
-		var a *answer
-		if errors.As(err, &a) && a.status == http.StatusConflict {
-			fmt.Fprintln(os.Stderr, "A session for this agent already exists.")
-		}
-		return err
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		_ = c.call(end, http.MethodDelete, pool+"/sessions/"+session.SessionID, "4.1", nil, nil)
-	}()
-	if *lost {
-		say("Agent reconnected.")
-		*lost = false
-	}
-	say("Listening for Jobs")
-	running := make(chan struct{}, 1) // one job at a time
-	for {
+func (l *messageListener) deleteSession() {
+	end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	_ = l.call(end, http.MethodDelete, l.pool+"/sessions/"+l.session, "4.1", nil, nil)
+}
+
+// receive is GetNextMessageAsync, over and over, and begins the jobs that come. It ends with what is not tried again.
+func (l *messageListener) receive(ctx context.Context) error {
+	for said := false; ; {
 		var m struct{ MessageType, Body string }
-		if err := c.call(ctx, http.MethodGet, pool+"/messages?sessionId="+session.SessionID, "4.1", nil, &m); err != nil {
-			if ctx.Err() != nil {
-				running <- struct{}{} // a job that is cancelled still reports
-			}
+		err := l.call(ctx, http.MethodGet, l.pool+"/messages?sessionId="+l.session, "4.1", nil, &m)
+		if ctx.Err() != nil {
 			return err
 		}
-		if m.MessageType == "PipelineAgentJobRequest" {
-			running <- struct{}{}
-			go func() {
-				defer func() { <-running }()
-				c.work(ctx, pool, m.Body)
-			}()
+		if err == nil {
+			if said {
+				say("Agent reconnected.")
+				said = false
+			}
+			if m.MessageType == "PipelineAgentJobRequest" {
+				l.running <- struct{}{}
+				go func() {
+					defer func() { <-l.running }()
+					l.work(ctx, l.pool, m.Body)
+				}()
+			}
+			continue
+		}
+		switch typed(err) {
+		case "TaskAgentSessionExpiredException":
+			if l.createSession(ctx) {
+				continue
+			}
+			return err
+		case "TaskAgentNotFoundException", "TaskAgentPoolNotFoundException", "AccessDeniedException", "VssUnauthorizedException":
+			return err
+		}
+		connectError(err, &said)
+		select {
+		case <-time.After(nextMessageRetry):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+}
+
+func hostname() string {
+	name, _ := os.Hostname()
+	return name
 }
 
 // work runs a job in a worker process of its own, as the real listener does; told to end, it cancels
