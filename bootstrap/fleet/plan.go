@@ -91,7 +91,11 @@ func Plan(agents []*devops.Agent, l *List, p Policy, now time.Time) ([]Verdict, 
 		if !a.Since.IsZero() {
 			v.Since = &a.Since
 		}
-		if v.Why = spared(a, l, p, proven, now); v.Why == "" {
+		switch v.Why = spared(a, l, p, proven, now); v.Why {
+		case placeless:
+			v.Hint = "If its VM is deleted, delete the agent in Azure DevOps, or sweep without a list: then its age alone decides. " +
+				"If the VM exists, its agent tells where it is as soon as it registers anew."
+		case "":
 			v.Fate, v.Why = Doomed, "offline for longer than "+brief(p.olderThan(l))
 			if l != nil {
 				v.Why = "its VM is not in the list, and it is " + v.Why
@@ -101,6 +105,9 @@ func Plan(agents []*devops.Agent, l *List, p Policy, now time.Time) ([]Verdict, 
 	}
 	return verdicts, nil
 }
+
+// placeless: other VMs of the list say nothing about it, since nobody knows whether they are its neighbours.
+const placeless = "it does not tell where in Azure its VM is (an earlier version registered it): a list proves nothing about it"
 
 // spared says why an agent is kept; empty: nothing speaks for it.
 func spared(a *devops.Agent, l *List, p Policy, proven map[place]bool, now time.Time) string {
@@ -126,6 +133,8 @@ func spared(a *devops.Agent, l *List, p Policy, proven map[place]bool, now time.
 		return "registered less than " + brief(Joining) + " ago: its VM may be joining"
 	case asOf.Sub(a.Since) <= p.olderThan(l):
 		return "not offline for long enough"
+	case l != nil && placeOf(a) == place{}:
+		return placeless
 	case l != nil && !proven[placeOf(a)]:
 		return "the list names no VM of " + placeOf(a).String()
 	}

@@ -64,6 +64,8 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 	}{
 		{"another's", old(""), l, Policy{}, "not registered"},
 		{"online, without a list", old("gone", online), nil, Policy{}, "online"},
+		{"of an earlier version, not in the list", old("gone", unmarked), l, Policy{}, "a list proves nothing"},
+		{"the same, any age will do", old("gone", unmarked), l, Policy{OlderThan: aged(0)}, "a list proves nothing"},
 		{"of an earlier version, no list", old("gone", unmarked), nil, Policy{}, ""},
 		{"its status is not shown", old("gone", unseen), l, Policy{}, "does not show its status"},
 		{"not in the list", old("gone"), l, Policy{}, ""},
@@ -117,6 +119,15 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 		if verdicts[1].Fate != Kept {
 			t.Errorf("%s: the agent that is online: %+v", c.name, verdicts[1])
 		}
+	}
+}
+
+// A VM of an earlier version that is in the list proves nothing about another of the kind: they may be of two scale sets.
+func TestAgentsThatDoNotTellTheirPlaceProveNothingOfEachOther(t *testing.T) {
+	agents := []*devops.Agent{old("gone", unmarked), old("there", unmarked, online)}
+	verdicts, err := Plan(agents, listed(0, "there"), Policy{}, now)
+	if err != nil || verdicts[0].Fate != Kept || !strings.Contains(verdicts[0].Why, "a list proves nothing") || verdicts[0].Hint == "" {
+		t.Errorf("%+v, %v", verdicts, err)
 	}
 }
 

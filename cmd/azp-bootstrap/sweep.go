@@ -30,7 +30,8 @@ func (a *app) sweepCommand() *cobra.Command {
 		Long: `sweep looks at every agent of the configured target and removes those of deleted VMs: agents that
 azp-bootstrap registered (they carry the instance ID of their VM), that are offline, and that have been
 so for longer than --older-than: a day, or an hour if --existing gives a list of the VMs that exist. With
-a list, only agents whose VM is not in it are removed, however long others are offline.
+a list, only agents whose VM is not in it are removed, however long others are offline, and of those only
+such as tell where in Azure their VM is, which agents of an earlier version do not.
 
 Never removed: an agent that is online, that azp-bootstrap did not register, that was registered less
 than an hour ago (its VM may be joining), or that went offline less than an hour ago, unless --older-than
