@@ -113,6 +113,7 @@ type Boot struct {
 	started time.Time // when the agent was, by this attempt; zero: it was not, or it was listened to
 
 	fresh bool // registered by this attempt, and not started yet
+	met   bool // config.sh met an agent in the pool behind the target, which did not list it
 
 	byID  bool         // Place was found by the journal's IDs
 	stood health.State // when this attempt began

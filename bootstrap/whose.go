@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"context"
 	"strings"
 
 	"azp-bootstrap/bootstrap/devops"
@@ -47,7 +48,9 @@ func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
 }
 
 // taken is the fault of a name that another VM's agent bears.
-func (b *Boot) taken(by *devops.Agent) *fault.Error {
+func (b *Boot) taken(by *devops.Agent) *fault.Error { return b.takenIn(b.Place.String(), by) }
+
+func (b *Boot) takenIn(where string, by *devops.Agent) *fault.Error {
 	state := "whose status is not shown"
 	switch {
 	case by.Online:
@@ -55,8 +58,21 @@ func (b *Boot) taken(by *devops.Agent) *fault.Error {
 	case by.Offline:
 		state = "offline"
 	}
-	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", by.Name, b.Place, state, by.ID).
+	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", by.Name, where, state, by.ID).
 		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).", b.Config.Agent.Replace)
+}
+
+// leftover looks for an agent of our name that the target does not list and that stands in the pool behind it all the same, where
+// config.sh would meet it. It is to be removed: nil if there is none, an error if it may not be taken over.
+func (b *Boot) leftover(ctx context.Context, c *devops.Client) (*devops.Agent, error) {
+	left, err := c.Behind(ctx, b.Place, b.Agent)
+	if err != nil || left == nil {
+		return nil, err
+	}
+	if _, err := b.mayTake(left); err != nil {
+		return nil, b.takenIn("pool behind the "+b.Place.String()+", which does not list it,", left)
+	}
+	return left, nil
 }
 
 // unclear is the fault of an agent of which nobody knows whose it is.

@@ -158,6 +158,32 @@ func TestMeanings(t *testing.T) {
 	}
 }
 
+// Behind an environment or a deployment group "Pool … already contains" is an agent that a deleted resource left; beside the
+// target's own word it says nothing new.
+func TestConfigureMeetsTheNameInThePool(t *testing.T) {
+	const pool = "Pool environment-3-x already contains an agent with name web-1."
+	for _, c := range []struct {
+		kind  string
+		lines []string
+		left  bool
+	}{
+		{"environment", []string{pool}, true},
+		{"deploymentGroup", []string{pool}, true},
+		{"pool", []string{pool}, false},
+		{"environment", []string{pool, "Environment with id '1' already contains a virtual machine resource with name 'web-1'."}, false},
+		{"deploymentGroup", []string{pool, "DeploymentGroup 1 already contains a machine with name web-1."}, false},
+	} {
+		o := &outputReader{}
+		for _, line := range c.lines {
+			o.read(line)
+		}
+		err := o.verdict(Registration{Kind: c.kind, Name: "x", AgentName: "web-1"}, 1, nil, context.Background())
+		if f := fault.From(err); errors.Is(err, ErrInPool) != c.left || strings.Contains(f.Error(), "a moment ago") == c.left || !f.Wait {
+			t.Errorf("%s, %v: %v", c.kind, c.lines, err)
+		}
+	}
+}
+
 type entry struct {
 	name, link, text string
 	kind             byte

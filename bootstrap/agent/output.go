@@ -16,6 +16,9 @@ func says(phrases ...string) []string { return phrases }
 
 const taken = "already contains an agent with name"
 
+// ErrInPool says that config.sh met an agent of the name in the pool behind an environment or deployment group, which may not list it.
+var ErrInPool = errors.New("the pool behind the target has an agent of this name")
+
 // What config.sh says, and what it means. The texts are those of the agent's strings.json (en-US)
 // and of config.sh; LANG is fixed so that they are the ones we get.
 var meanings = []struct {
@@ -31,9 +34,13 @@ var meanings = []struct {
 		return fault.New(fault.Agent, "config.sh could not replace the agent of this name on the server").Passing().
 			Hint("Look at the lines before it; if it lasts, delete the old agent in Azure DevOps.")
 	}},
-	{says(taken, "already contains a machine with name", "already contains a virtual machine resource with name"), false, func(_ string, r Registration) *fault.Error {
-		return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).Passing().
-			Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
+	{says("already contains a machine with name", "already contains a virtual machine resource with name"), false, tookTheName},
+	{says(taken), false, func(line string, r Registration) *fault.Error {
+		if r.Kind == "pool" {
+			return tookTheName(line, r)
+		}
+		return fault.New(fault.Target, "an agent named %s stands in the pool behind the %s", r.AgentName, r).Passing().Because(ErrInPool).
+			Hint("A resource that was deleted on the target's page can leave its agent there; it is looked at by itself.")
 	}},
 	{says("agent pool not found: '", "deployment group not found: '", "environment not found: '"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Target, "config.sh does not find the %s", r).Hint("Create it or correct target; the PAT's owner must see it.")
@@ -60,6 +67,11 @@ var meanings = []struct {
 	{says("ssl connection could not be established", "remotecertificate", "untrustedroot", "partialchain"), false, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Network, "config.sh does not trust the certificate of %s", r.URL).Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")
 	}},
+}
+
+func tookTheName(_ string, r Registration) *fault.Error {
+	return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).Passing().
+		Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
 }
 
 // Exit codes that say that another try may do: the listener's own (Constants.cs, ReturnCode.RetryableError),
@@ -134,7 +146,11 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 		}
 		return fault.New(fault.Agent, "config.sh cannot be run").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
 	case o.make != nil:
-		return o.make(o.line, r).Because(errors.New(said))
+		f := o.make(o.line, r)
+		if f.Cause != nil {
+			return f.Because(fmt.Errorf("%w: %s", f.Cause, said))
+		}
+		return f.Because(errors.New(said))
 	}
 	how := fmt.Sprintf("with exit code %d", exit)
 	if exit < 0 {

@@ -208,57 +208,6 @@ func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 	return b.agent(resource), nil
 }
 
-// pool asks for the pool behind a place: an error if the server does not show it.
-func (c *Client) pool(ctx context.Context, p Place) (pool named, err error) {
-	id, err := c.Pool(ctx, p)
-	if err == nil {
-		err = c.call(ctx, http.MethodGet, fmt.Sprintf("/_apis/distributedtask/pools/%d", id), nil, false, nil, &pool)
-	}
-	if err == nil && pool.ID != id {
-		err = &refusal{Status: http.StatusNotFound, Message: "an answer without the pool"}
-	}
-	return pool, err
-}
-
-// Manages is an error if the credential is known not to manage the pool behind a target, whatever its role on the target
-// itself: agents are added by that right (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
-// An environment that never had a VM has no pool yet: then nothing is known.
-func (c *Client) Manages(ctx context.Context, p Place) error {
-	if p.Kind == Pool {
-		return nil // Find has asked
-	}
-	pool, err := c.pool(ctx, p)
-	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
-		return nil
-	}
-	if err != nil {
-		return c.unseen(ctx, err, p)
-	}
-	var answer struct {
-		Value []named `json:"value"`
-	}
-	query := url.Values{"poolName": {pool.Name}, "poolType": {"deployment"}, "actionFilter": {"manage"}}
-	if err := c.call(ctx, http.MethodGet, "/_apis/distributedtask/pools", query, false, nil, &answer); err != nil {
-		return c.explain(err, "asking who manages the pool of the "+p.String(), c.known(p.Target, "manage"))
-	}
-	if !slices.ContainsFunc(answer.Value, func(n named) bool { return n.ID == pool.ID }) {
-		return c.scopeMissing(p.Target, "manage the pool behind")
-	}
-	return nil
-}
-
-// Stands confirms that a place whose IDs are known is still shown, whatever its name is by now.
-func (c *Client) Stands(ctx context.Context, p Place) (Place, error) {
-	pool, err := c.pool(ctx, p)
-	if err != nil {
-		return p, c.unseen(ctx, err, p)
-	}
-	if p.PoolID = pool.ID; p.Kind != Environment {
-		p.PoolName = pool.Name
-	}
-	return p, nil
-}
-
 // unseen explains why an agent cannot be looked at. Not found is not gone.
 func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 	if e := c.rejected(ctx, err); e != nil {
@@ -272,56 +221,4 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 		}
 		return c.known(p.Target, "read the agents of")(r)
 	})
-}
-
-// All lists the agents of the pool behind a target, with their capabilities, in no order. That answer
-// comes whole, while the lists of deployment targets and VM resources come in pages.
-func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
-	path, err := c.inPool(ctx, p, 0)
-	var answer struct {
-		Value []agentBody `json:"value"`
-	}
-	if err == nil {
-		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &answer)
-	}
-	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
-		return nil, nil // the pool behind an environment is made with its first VM; the status may be 404 or 500
-	}
-	if err != nil {
-		return nil, c.explain(err, "listing the agents of the "+p.String(), c.known(p.Target, "read the agents of"))
-	}
-	all := make([]*Agent, 0, len(answer.Value))
-	for _, b := range answer.Value {
-		all = append(all, b.agent(0))
-	}
-	return all, nil
-}
-
-// Pool is the ID of the pool behind a place: where its agents are enabled, disabled and show what they run.
-func (c *Client) Pool(ctx context.Context, p Place) (int, error) {
-	if p.PoolID != 0 {
-		return p.PoolID, nil
-	}
-	if id := c.pools[p.ID]; id != 0 {
-		return id, nil
-	}
-	var pool named
-	if err := c.members(ctx, http.MethodGet, p, "/pool", nil, nil, &pool); err != nil {
-		return 0, err
-	}
-	if pool.ID == 0 {
-		return 0, &refusal{Status: http.StatusNotFound, Message: "an answer without a pool"}
-	}
-	c.pools[p.ID] = pool.ID
-	return pool.ID, nil
-}
-
-// inPool is the path of an agent in the pool behind its target; for ID 0, that of all of them.
-func (c *Client) inPool(ctx context.Context, p Place, agent int) (string, error) {
-	id, err := c.Pool(ctx, p)
-	path := fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", id)
-	if agent != 0 {
-		path += fmt.Sprintf("/%d", agent)
-	}
-	return path, err
 }

@@ -39,38 +39,38 @@ func (c *Client) SetTags(ctx context.Context, p Place, a *Agent, tags []string) 
 
 // Delete removes an agent, deployment target or VM resource from the server. Whether it is gone then, ByID says: what
 // is not found is no error here. A VM resource that was deleted on the environment's page can leave its agent in
-// the pool (azure-pipelines-agent 5174, 5299): that agent is removed there.
+// the pool (azure-pipelines-agent 5174, 5299): that agent is removed there, if the target itself says that it does not list it.
 func (c *Client) Delete(ctx context.Context, p Place, a *Agent) error {
-	err := c.deleteMember(ctx, p, a)
-	if p.Kind == Pool || notFound(err) {
+	listed, err := false, error(nil)
+	if p.Kind != Pool {
+		listed, err = c.deleteMember(ctx, p, a)
+	}
+	if err == nil && !listed {
 		var path string
 		if path, err = c.inPool(ctx, p, a.ID); err == nil {
 			err = c.call(ctx, http.MethodDelete, path, nil, false, nil, nil)
 		}
-	}
-	if notFound(err) {
-		return nil
+		if notFound(err) {
+			return nil
+		}
 	}
 	return c.changed(err, p, "removing the agent "+a.Name)
 }
 
-// deleteMember removes a deployment target or VM resource, which an agent of an earlier journal is looked up for.
-func (c *Client) deleteMember(ctx context.Context, p Place, a *Agent) error {
-	if p.Kind == Pool {
-		return nil
-	}
-	id := a.ResourceID
-	if id == 0 {
-		listed, err := c.named(ctx, p, a.Name)
-		if err != nil {
-			return err
+// deleteMember removes a deployment target or VM resource. It is looked up if its ID is not known, as in an earlier journal,
+// or not found. listed is false if the target, which the server shows, does not list the agent.
+func (c *Client) deleteMember(ctx context.Context, p Place, a *Agent) (listed bool, err error) {
+	remove := func(id int) error { return c.members(ctx, http.MethodDelete, p, fmt.Sprintf("/%d", id), nil, nil, nil) }
+	if a.ResourceID != 0 {
+		if err := remove(a.ResourceID); !notFound(err) {
+			return true, err
 		}
-		if listed == nil || listed.ID != a.ID {
-			return &refusal{Status: http.StatusNotFound, Message: "the target does not list the agent"}
-		}
-		id = listed.ResourceID
 	}
-	return c.members(ctx, http.MethodDelete, p, fmt.Sprintf("/%d", id), nil, nil, nil)
+	there, err := c.named(ctx, p, a.Name)
+	if err != nil || there == nil || there.ID != a.ID {
+		return false, err
+	}
+	return true, remove(there.ResourceID)
 }
 
 // notFound: the server does not find what was asked for, or does not show it.

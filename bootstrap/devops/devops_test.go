@@ -205,33 +205,80 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-// What the server answers to a removal; whether the agent is gone, ByID says.
+// What the server answers to a removal; whether the agent is gone, ByID says. In the pool it is removed only if the target
+// itself, which is shown, does not list it.
 func TestDelete(t *testing.T) {
+	const vm, pool, none = "/environments/1/providers/virtualmachines/3", "/pools/30/agents/7", `{"value":[]}`
+	const unknown = `{"typeKey":"VirtualMachineResourceNotFoundException"}`
 	for _, c := range []struct {
 		status int
 		body   string
-		asked  string // last
+		list   string // of the target; empty: it is not found
+		asked  string // of removals, last
 		class  fault.Class
 		waits  bool
 	}{
-		{200, "", "/environments/1/providers/virtualmachines/3", fault.Class{}, false},
-		{204, "", "/environments/1/providers/virtualmachines/3", fault.Class{}, false},
-		{404, `{"typeKey":"VirtualMachineResourceNotFoundException"}`, "/pools/30/agents/7", fault.Class{}, false}, // its agent may have stayed
-		{500, `{"typeKey":"VirtualMachineResourceNotFoundException"}`, "/pools/30/agents/7", fault.Class{}, false},
-		{403, `{"typeKey":"AccessDeniedException"}`, "/environments/1/providers/virtualmachines/3", fault.Scope, false},
-		{500, `{"typeKey":"AccessDeniedException"}`, "/environments/1/providers/virtualmachines/3", fault.Scope, false},
-		{400, `{"typeKey":"TaskAgentJobStillRunningException"}`, "/environments/1/providers/virtualmachines/3", fault.Service, true},
-		{500, `{"typeKey":"TaskAgentJobStillRunningException"}`, "/environments/1/providers/virtualmachines/3", fault.Service, true},
-		{500, "", "/environments/1/providers/virtualmachines/3", fault.Network, true},
+		{200, "", none, vm, fault.Class{}, false},
+		{204, "", none, vm, fault.Class{}, false},
+		{404, unknown, none, pool, fault.Class{}, false}, // its agent may have stayed
+		{500, unknown, none, pool, fault.Class{}, false},
+		{404, unknown, `{"value":[{"id":4,"name":"a","agent":{"id":8,"name":"a"}}]}`, pool, fault.Class{}, false}, // another's
+		{404, unknown, `{"value":[{"id":3,"name":"a","agent":{"id":7,"name":"a"}}]}`, vm, fault.Target, true},     // it is there
+		{404, `{"typeKey":"EnvironmentNotFoundException"}`, "", vm, fault.Target, false},                          // hidden, or deleted
+		{404, `{"typeKey":"ProjectDoesNotExistWithNameException"}`, "", vm, fault.Target, false},
+		{403, `{"typeKey":"AccessDeniedException"}`, none, vm, fault.Scope, false},
+		{500, `{"typeKey":"AccessDeniedException"}`, none, vm, fault.Scope, false},
+		{400, `{"typeKey":"TaskAgentJobStillRunningException"}`, none, vm, fault.Service, true},
+		{500, `{"typeKey":"TaskAgentJobStillRunningException"}`, none, vm, fault.Service, true},
+		{500, "", none, vm, fault.Network, true},
 	} {
 		asked := ""
 		err := server(t, func(r *http.Request) (int, string) {
-			asked = r.Method + " " + r.URL.Path
+			switch {
+			case strings.Contains(r.URL.Path, "connectionData"):
+				return 200, `{"instanceId":"1"}`
+			case r.Method == http.MethodGet && c.list != "":
+				return 200, c.list
+			case r.Method == http.MethodDelete:
+				asked = r.URL.Path
+			}
+			if strings.HasSuffix(r.URL.Path, pool) {
+				return 204, ""
+			}
 			return c.status, c.body
-		}).Delete(t.Context(), Place{Target: Target{Environment, "Shop", "x"}, ID: 1, PoolID: 30}, &Agent{ID: 7, ResourceID: 3})
+		}).Delete(t.Context(), Place{Target: Target{Environment, "Shop", "x"}, ID: 1, PoolID: 30}, &Agent{ID: 7, ResourceID: 3, Name: "a"})
 		f := fault.From(err)
-		if (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Wait != c.waits) || !strings.HasPrefix(asked, "DELETE ") || !strings.HasSuffix(asked, c.asked) {
+		if (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Wait != c.waits) || !strings.HasSuffix(asked, c.asked) {
 			t.Errorf("%d %s: asked %s: %v", c.status, c.body, asked, err)
+		}
+	}
+}
+
+// An agent that a deleted resource left in the pool behind its target is found there by its name.
+func TestBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind   string
+		status int
+		body   string
+		found  bool
+		class  fault.Class
+	}{
+		"it is there":                   {Environment, 200, `{"value":[{"id":6,"name":"b"},{"id":7,"name":"A","status":"offline"}]}`, true, fault.Class{}},
+		"the group's":                   {DeploymentGroup, 200, `{"value":[{"id":7,"name":"a","status":"offline"}]}`, true, fault.Class{}},
+		"none of this name":             {Environment, 200, `{"value":[{"id":6,"name":"b"}]}`, false, fault.Class{}},
+		"a pool has none behind":        {Pool, 200, `{"value":[{"id":7,"name":"a"}]}`, false, fault.Class{}},
+		"there is no pool yet":          {Environment, 500, `{"typeKey":"EnvironmentPoolNotFoundException"}`, false, fault.Class{}},
+		"the pool is not shown":         {Environment, 404, `{"typeKey":"TaskAgentPoolNotFoundException"}`, false, fault.Target},
+		"the pool may not be looked at": {Environment, 403, `{"typeKey":"AccessDeniedException"}`, false, fault.Scope},
+	} {
+		a, err := server(t, func(r *http.Request) (int, string) {
+			if strings.Contains(r.URL.Path, "connectionData") {
+				return 200, `{"instanceId":"1"}`
+			}
+			return c.status, c.body
+		}).Behind(t.Context(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1, PoolID: 30}, "a")
+		if (a != nil) != c.found || a != nil && (a.ID != 7 || a.ResourceID != 0 || !a.Offline) || err == nil != (c.class == fault.Class{}) || err != nil && fault.From(err).Class != c.class {
+			t.Errorf("%s: %+v, %v", name, a, err)
 		}
 	}
 }

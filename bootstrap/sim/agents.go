@@ -204,7 +204,7 @@ func (c *call) poolAgents(p *pool, id string) {
 			if c.busy(p, a) {
 				return
 			}
-			c.forget(p, a)
+			p.drop(a) // what stands for it in an environment or deployment group stays, as far as anybody knows
 			c.w.WriteHeader(http.StatusNoContent)
 		}
 		return

@@ -111,7 +111,7 @@ func (c *call) memberBody(g *group, m *member, whole bool) object {
 	switch {
 	case whole:
 		o["agent"] = c.registered(m.agent)
-	case !c.views(g.pool):
+	case !c.views(g.pool), !g.pool.holds(m.agent): // or deleted in the pool
 		o["agent"] = object{"id": m.agent.id}
 	default:
 		// an environment's own answer has no capabilities; a deployment group's has them if asked
@@ -256,6 +256,8 @@ func (c *call) replaceMember(g *group, id string) {
 		c.noMember(g, id)
 	case b.Agent == nil:
 		c.noArgument("Agent")
+	case !g.pool.holds(m.agent): // not known: a resource whose agent was deleted in the pool
+		c.noAgent(g.pool, strconv.Itoa(m.agent.id))
 	case c.mayManage(g.pool):
 		m.agent.replace(*b.Agent)
 		if b.Tags != nil {

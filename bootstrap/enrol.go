@@ -1,0 +1,102 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/health"
+)
+
+// enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it begins.
+func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (logrus.Fields, error) {
+	existing, drained := 0, false
+	if there != nil {
+		existing = there.ID
+		drained = !there.Enabled && (b.whose(there) != thisVM || b.journal.Agent.Drained)
+		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
+	}
+	if made := b.journal.Registering; made == nil || made.Name != b.Agent || made.Target.ID != b.Place.ID {
+		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing, Target: b.joining()}
+	}
+	b.journal.Registering.Drained = b.journal.Registering.Drained || drained
+	if err := b.journal.write(); err != nil {
+		return nil, err
+	}
+	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+		return nil, err
+	}
+	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
+		return nil, err
+	}
+	r, err := b.registration(replace)
+	if err != nil {
+		return nil, err
+	}
+	id, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
+	if errors.Is(err, agent.ErrKeptPAT) {
+		b.unmake(ctx)
+	}
+	b.met = errors.Is(err, agent.ErrInPool) // then it is looked at when this is tried again
+	if err != nil {
+		return nil, err
+	}
+	b.journal.Target = b.joining()
+	b.journal.Agent = health.Agent{Name: b.Agent, ID: id, Drained: b.journal.Registering.Drained}
+	b.journal.Registering = nil
+	b.fresh = true
+	// It is written with the next phase's beginning, which is at once; until then the intent tells of the agent.
+	return logrus.Fields{"agent": b.Agent, "id": id}, nil
+}
+
+// unmake removes the agent that config.sh has just registered and that must not stay.
+func (b *Boot) unmake(ctx context.Context) {
+	c, err := b.devops(ctx)
+	if err != nil {
+		return
+	}
+	if a, err := c.Agent(ctx, b.Place, b.Agent); err == nil && a != nil && b.whose(a) == thisVM {
+		_ = c.Delete(ctx, b.Place, a)
+	}
+}
+
+// maxOutput is how many lines of config.sh's output are logged; an honest run writes about thirty.
+const maxOutput = 1000
+
+// logOutput logs what config.sh writes. One that floods must not fill the journal.
+func (b *Boot) logOutput() func(line string) {
+	lines := 0
+	log := b.Log.WithFields(logrus.Fields{"phase": health.Register, "from": agent.Script})
+	return func(line string) {
+		if line == "" {
+			return
+		}
+		switch lines++; {
+		case lines <= maxOutput:
+			log.Info(line)
+		case lines == maxOutput+1:
+			log.Warnf("%d lines were logged; the rest of the output is read, but not logged", maxOutput)
+		}
+	}
+}
+
+func (b *Boot) registration(replace bool) (agent.Registration, error) {
+	c, t := b.Config, b.Config.Target
+	proxy, err := b.network.Through()
+	r := agent.Registration{
+		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
+		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
+		Proxy: proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
+		InstanceID: b.VM.VMID, ScaleSet: b.VM.ScaleSet, ResourceGroup: b.VM.ResourceGroup, SubscriptionID: b.VM.SubscriptionID,
+		ScopeHint: b.wanted().ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
+	}
+	if !c.Server.Hosted && t.Kind() != config.KindPool {
+		r.URL, r.Collection = c.Server.Root, c.Server.Collection
+	}
+	return r, err
+}
