@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,102 +122,6 @@ func (f *fleet) strike(t *testing.T, faults []sim.Fault) {
 	}
 	s.VMs, s.Faults = f.azure.VMs(), faults
 	f.azure.Apply(s)
-}
-
-// descriptors are this process's open files.
-func descriptors(t *testing.T) int {
-	all, err := os.ReadDir("/proc/thread-self/fd")
-	if err != nil {
-		t.Skip(err)
-	}
-	return len(all)
-}
-
-// TestSoak boots one VM over and over, with faults and misfortunes at random: each boot joins or is
-// classified, and nothing piles up in the process or on the machine.
-func TestSoak(t *testing.T) {
-	m := realMachine(t)
-	m.prepare(t, "")
-	r := rand.New(rand.NewPCG(*seed, 1))
-	outcomes := map[string]int{}
-	goroutines, files := 0, 0
-	for n := range few(*soaked) {
-		switch r.IntN(6) {
-		case 0: // a new disk from the image
-			m.powerOff("agent.pid")
-			for _, d := range []string{m.state, m.real.agent, m.real.agent + ".package"} {
-				if err := os.RemoveAll(d); err != nil {
-					t.Fatal(err)
-				}
-			}
-			m.prepare(t, "")
-		case 1: // the state is lost
-			_ = os.Remove(stateFile(m))
-		case 2: // the power goes
-			m.powerOff("agent.pid")
-		case 3: // somebody removes the agent
-			for _, a := range m.azure.Agents() {
-				m.azure.Remove(a.Name)
-			}
-		case 4:
-			_ = os.WriteFile(stateFile(m), []byte("damaged"), 0o600)
-		}
-		faults := randomFaults(r)
-		m.strike(t, faults)
-		m.said.Reset()
-		err := m.once(t.Context(), 8*time.Second)
-		outcome := "joined"
-		if err != nil {
-			outcome = err.Class.Code
-			if err.Advice == "" || outcome == "internal" {
-				t.Errorf("boot %d: not classified: %s", n, err)
-			}
-		}
-		outcomes[outcome]++
-		if err := m.sound(); err != nil {
-			t.Errorf("boot %d, %+v: %s\n%s", n, faults, err, m.said.String())
-		}
-		if n == 50 { // by now all that a process needs for good is there
-			goroutines, files = settled(t, 1<<20, 1<<20)
-		}
-	}
-	m.strike(t, nil)
-	if err := m.once(t.Context(), time.Minute); err != nil {
-		t.Errorf("with no faults it does not join: %s", err)
-	}
-	m.tidy(t)
-	if *soaked < 100 { // what piles up shows in many boots, and idle connections take half a minute to go
-		t.Logf("%d boots: %v", *soaked, outcomes)
-		return
-	}
-	g, f := settled(t, goroutines+2, files+2)
-	t.Logf("%d boots: %v; goroutines %d, then %d; open files %d, then %d", *soaked, outcomes, goroutines, g, files, f)
-	if g > goroutines+2 || f > files+2 {
-		t.Errorf("it piles up: goroutines %d, then %d; open files %d, then %d", goroutines, g, files, f)
-	}
-}
-
-// tidy looks for what must not be left.
-func (m *machine) tidy(t *testing.T) {
-	for _, dir := range []string{m.state, m.real.agent + ".package", filepath.Dir(m.real.agent)} {
-		if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
-			t.Errorf("temporary files are left: %v", left)
-		}
-	}
-	if all, _ := filepath.Glob(m.state + "/*"); len(all) > 6 {
-		t.Errorf("files pile up in the state folder: %v", all)
-	}
-}
-
-// settled counts when idle connections have gone, or the counts are low enough.
-func settled(t *testing.T, goroutines, files int) (int, int) {
-	for end := time.Now().Add(40 * time.Second); ; <-time.After(100 * time.Millisecond) {
-		runtime.GC() // what earlier tests left closes its files
-		g, f := runtime.NumGoroutine(), descriptors(t)
-		if time.Now().After(end) || g <= goroutines && f <= files {
-			return g, f
-		}
-	}
 }
 
 // TestCrowd boots many VMs at once on one machine, each a process of its own, with faults at random; then
