@@ -78,6 +78,15 @@ func TestAFolderBelowAnothersIsRefused(t *testing.T) {
 	}
 }
 
+// At image time the account is not there yet.
+func TestAFolderOfAnAccountToBe(t *testing.T) {
+	h, _ := asNews(t)
+	h.User = "azp-that-is-to-be"
+	if err := h.ours(); err != nil {
+		t.Error(err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // Whoever exchanges the folder while it is handed over is given nothing that lies elsewhere.

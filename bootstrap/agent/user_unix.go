@@ -118,13 +118,9 @@ func (h Home) Founded() error {
 	if os.Geteuid() != 0 || h.Tree != (tree.Tree{}) { // in an image nobody else is at work
 		return nil
 	}
-	u, err := account(h.User)
-	if err != nil {
-		return err
-	}
-	groups, err := u.GroupIds()
-	if err != nil {
-		return fault.New(fault.Agent, "the groups of %s", u.Username).Because(err)
+	var groups []string // of an account that is not there yet: none
+	if u, err := user.Lookup(h.User); err == nil {
+		groups, _ = u.GroupIds()
 	}
 	nearest := true
 	foreign, err := above(filepath.Join(h.keep(), "x"), func(fi fs.FileInfo) bool {
