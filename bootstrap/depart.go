@@ -241,6 +241,9 @@ func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place
 		return c, p, nil, err
 	}
 	there, err = c.ByID(ctx, p, b.journal.Agent.ID)
+	if err == nil {
+		there, err = b.reclaim(ctx, c, p, there)
+	}
 	switch {
 	case errors.Is(err, devops.ErrGone):
 		there = nil

@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -47,7 +48,7 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 		return nil, err
 	}
 	b.journal.Target = b.joining()
-	b.journal.Agent = health.Agent{Name: b.Agent, ID: id, Drained: b.journal.Registering.Drained}
+	b.journal.Agent = health.Agent{Name: b.Agent, ID: id, Registered: r.Registered, Drained: b.journal.Registering.Drained}
 	b.journal.Registering = nil
 	b.fresh = true
 	// It is written with the next phase's beginning, which is at once; until then the intent tells of the agent.
@@ -85,6 +86,12 @@ func (b *Boot) logOutput() func(line string) {
 	}
 }
 
+// marks are what the agent tells of this VM.
+func (b *Boot) marks(registered string) agent.Marks {
+	return agent.Marks{InstanceID: b.VM.VMID, ScaleSet: b.VM.ScaleSet, ResourceGroup: b.VM.ResourceGroup,
+		SubscriptionID: b.VM.SubscriptionID, Registered: registered}
+}
+
 func (b *Boot) registration(replace bool) (agent.Registration, error) {
 	c, t := b.Config, b.Config.Target
 	proxy, err := b.network.Through()
@@ -92,7 +99,7 @@ func (b *Boot) registration(replace bool) (agent.Registration, error) {
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: b.Tags, URL: c.Server.Base,
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
 		Proxy: proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
-		InstanceID: b.VM.VMID, ScaleSet: b.VM.ScaleSet, ResourceGroup: b.VM.ResourceGroup, SubscriptionID: b.VM.SubscriptionID,
+		Marks:     b.marks(time.Now().UTC().Format(time.RFC3339Nano)),
 		ScopeHint: b.wanted().ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {

@@ -50,7 +50,8 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 // service is what the agent's service is made of: the configuration's, the journal's and the server's words, and
 // nothing that a job could write.
 func (b *Boot) service() agent.Service {
-	s := agent.Service{ServerURL: b.Config.Server.Base, Group: b.Place.PoolName, Agent: b.Agent, Unit: b.journal.Agent.Service}
+	s := agent.Service{ServerURL: b.Config.Server.Base, Group: b.Place.PoolName, Agent: b.Agent, Unit: b.journal.Agent.Service,
+		Marks: b.marks(b.journal.Agent.Registered)}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = b.Place.Name
 	}

@@ -29,6 +29,9 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	there, err := c.Agent(ctx, b.Place, b.Agent)
+	if err == nil {
+		there, err = b.reclaim(ctx, c, b.Place, there)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +164,11 @@ func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
 	if !known.Confirmed() { // it was never online, so nothing runs here by that registration
 		return nil
 	}
-	switch a, err := c.ByID(ctx, b.Place, known.ID); {
+	a, err := c.ByID(ctx, b.Place, known.ID)
+	if err == nil {
+		a, err = b.reclaim(ctx, c, b.Place, a)
+	}
+	switch {
 	case err == nil && b.whose(a) == thisVM: // a VM resource was deleted and left its agent in the pool, where config.sh would meet it
 		return c.Delete(ctx, b.Place, a)
 	case err == nil:

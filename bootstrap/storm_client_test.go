@@ -111,7 +111,7 @@ func scripted(wait func(tries int) time.Duration) client {
 		}
 		for n := 0; ; n++ {
 			_, err := m.Configure(ctx, agent.Registration{Kind: "environment", Project: "Shop", Name: "production", URL: "https://dev.azure.com/contoso", AgentName: m.agentName(),
-				InstanceID: m.name, CAFile: filepath.Join(m.dir, "ca.pem"), Timeout: 10 * time.Minute, Replace: true}, pat, nil, func(string) {})
+				Marks: agent.Marks{InstanceID: m.name}, CAFile: filepath.Join(m.dir, "ca.pem"), Timeout: 10 * time.Minute, Replace: true}, pat, nil, func(string) {})
 			if err == nil {
 				_, _ = m.Start(agent.Service{}, "")
 				break

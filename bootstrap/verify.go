@@ -55,14 +55,22 @@ func (b *Boot) standing(ctx context.Context) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	switch b.whose(a) {
-	case anotherVM:
+	if a, err = b.reclaim(ctx, c, b.Place, a); err != nil {
+		return false, err
+	}
+	switch whose := b.whose(a); {
+	case whose != thisVM && b.provable(a) && b.Runner.Working(b.journal.Agent.Service): // when its job has ended
+		return false, unclear(b.Place, a)
+	case whose == anotherVM:
 		b.lost = true
 		return false, nil
-	case nobodyKnows:
+	case whose == nobodyKnows:
 		return false, unclear(b.Place, a)
 	}
 	before := b.journal.State
+	if b.journal.Agent.Registered == "" { // of an earlier version
+		b.journal.Agent.Registered = a.Registered
+	}
 	if pool, err := c.Pool(ctx, b.Place); err == nil {
 		b.Place.PoolID = pool
 	}

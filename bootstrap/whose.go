@@ -20,9 +20,16 @@ const (
 // whose decides whose an agent on the server is. Whatever is done to an agent (enabling, disabling, tagging, taking over,
 // removing) asks it first. An equal name proves nothing, nor does an equal ID: a takeover keeps it. What counts is the
 // instance ID that the agent shows, and then what the journal says this VM was about to do when it was cut off.
+//
+// What an agent shows are lines of its .env, and a job can write those: into that of its own agent, and no other's. So an agent
+// that shows this VM must also show the registration that the journal knows under its ID, if it knows one: else a VM that took
+// the agent over could be made to show our ID. And one of the journal that shows another VM may be ours: reclaim tells.
 func (b *Boot) whose(a *devops.Agent) owner {
-	switch made := b.journal.Registering; {
+	switch made, known := b.journal.Registering, b.journal.Agent; {
 	case b.VM.VMID == "": // IMDS has not told who we are
+		return nobodyKnows
+	case made == nil && a.ID == known.ID && a.InstanceID != "" && known.Registered != "" && a.Registered != known.Registered &&
+		strings.EqualFold(a.InstanceID, b.VM.VMID):
 		return nobodyKnows
 	case a.InstanceID != "" && strings.EqualFold(a.InstanceID, b.VM.VMID):
 		return thisVM

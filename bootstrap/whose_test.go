@@ -23,22 +23,27 @@ func TestWhose(t *testing.T) {
 		intent *health.Registering
 		want   owner
 	}{
-		"it shows this VM":                             {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance}, nil, thisVM},
-		"it shows another VM, with our ID and name":    {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance}, nil, anotherVM},
-		"the same, while we were registering":          {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance, Offline: true}, &health.Registering{Name: "web-1"}, anotherVM},
-		"it shows no VM, with our ID and name":         {devops.Agent{ID: 7, Name: "web-1"}, nil, nobodyKnows},
-		"it shows no VM, we were about to make it":     {devops.Agent{ID: 9, Name: "WEB-1", Offline: true}, &health.Registering{Name: "web-1"}, thisVM},
-		"the same, but it is online":                   {devops.Agent{ID: 9, Name: "web-1", Online: true}, &health.Registering{Name: "web-1"}, nobodyKnows},
-		"the same, but its status is not shown":        {devops.Agent{ID: 9, Name: "web-1"}, &health.Registering{Name: "web-1"}, nobodyKnows},
-		"we were about to replace what stood there":    {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-1", Existing: 9}, nobodyKnows},
-		"we were about to register under another name": {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-2"}, nobodyKnows},
+		"it shows this VM":                              {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance, Registered: "2026-11-26T12:00:00.1Z"}, nil, thisVM},
+		"it shows this VM, by another registration":     {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance, Registered: "2026-11-26T12:09:00Z"}, nil, nobodyKnows},
+		"it shows this VM, by none":                     {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance}, nil, nobodyKnows},
+		"the same, while we were registering it anew":   {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance}, &health.Registering{Name: "web-1", Existing: 7}, thisVM},
+		"it shows this VM, and the journal has no such": {devops.Agent{ID: 8, Name: "web-1", InstanceID: thisInstance, Registered: "2026-11-26T12:09:00Z"}, nil, thisVM},
+		"our registration, but another VM":              {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance, Registered: "2026-11-26T12:00:00.1Z"}, nil, anotherVM},
+		"it shows another VM, with our ID and name":     {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance}, nil, anotherVM},
+		"the same, while we were registering":           {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance, Offline: true}, &health.Registering{Name: "web-1"}, anotherVM},
+		"it shows no VM, with our ID and name":          {devops.Agent{ID: 7, Name: "web-1"}, nil, nobodyKnows},
+		"it shows no VM, we were about to make it":      {devops.Agent{ID: 9, Name: "WEB-1", Offline: true}, &health.Registering{Name: "web-1"}, thisVM},
+		"the same, but it is online":                    {devops.Agent{ID: 9, Name: "web-1", Online: true}, &health.Registering{Name: "web-1"}, nobodyKnows},
+		"the same, but its status is not shown":         {devops.Agent{ID: 9, Name: "web-1"}, &health.Registering{Name: "web-1"}, nobodyKnows},
+		"we were about to replace what stood there":     {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-1", Existing: 9}, nobodyKnows},
+		"we were about to register under another name":  {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-2"}, nobodyKnows},
 	} {
 		b := boot(t)
 		if b.journal.Agent.ID = 7; b.whose(&c.agent) != nobodyKnows {
 			t.Errorf("%s: before IMDS has told who we are", name)
 		}
 		b.VM.VMID = strings.ToUpper(thisInstance) // as some hosts give it
-		b.journal.Agent = health.Agent{Name: "web-1", ID: 7}
+		b.journal.Agent = health.Agent{Name: "web-1", ID: 7, Registered: "2026-11-26T12:00:00.1Z"}
 		b.journal.Registering = c.intent
 		if got := b.whose(&c.agent); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)

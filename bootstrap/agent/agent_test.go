@@ -64,7 +64,7 @@ func TestOptions(t *testing.T) {
 // Whoever gave a word, it stays in its line.
 func TestRegistrationRefusesLineBreaks(t *testing.T) {
 	good := Registration{Kind: "environment", Project: "Shop", Name: "production", Tags: []string{"web"}, URL: "https://dev.azure.com/contoso", Collection: "C", AgentName: "web-1", Work: "_work",
-		InstanceID: "1", ScaleSet: "web", SubscriptionID: "2", Proxy: &url.URL{Scheme: "http", Host: "proxy:1", User: url.UserPassword("u", "p")}}
+		Marks: Marks{InstanceID: "1", ScaleSet: "web", SubscriptionID: "2", Registered: "2026-11-26T12:00:00Z"}, Proxy: &url.URL{Scheme: "http", Host: "proxy:1", User: url.UserPassword("u", "p")}}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func (h Home) furnish(r Registration) error {
 	if err := h.furnishService(); err != nil {
 		return err
 	}
-	lines := append(append(variables("", r.marks()), "LANG=C.UTF-8"), h.trust(r.CAFile)...)
+	lines := append(append(variables("", r.Marks.lines()), "LANG=C.UTF-8"), h.trust(r.CAFile)...)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
+
+const at = "2026-11-26T12:00:00.123Z"
 
 func TestTheAgentShowsWhoseItIs(t *testing.T) {
 	h := Home{Dir: t.TempDir(), User: "nobody"}
@@ -22,23 +24,56 @@ func TestTheAgentShowsWhoseItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		before, rest, _ := strings.Cut(string(data), "AZP_BOOTSTRAP_REGISTERED=")
-		at, rest, _ := strings.Cut(rest, "\n")
-		if when, err := time.Parse(time.RFC3339, at); err != nil || time.Since(when) > time.Minute {
-			t.Errorf("registered %q", at)
+		before, rest, found := strings.Cut(string(data), "AZP_BOOTSTRAP_REGISTERED="+at+"\n")
+		if !found {
+			t.Errorf("%s does not say when", data)
 		}
 		return before + rest
 	}
 	want := "AZP_BOOTSTRAP_INSTANCE_ID=id\nAZP_BOOTSTRAP_RESOURCE_GROUP=shop (1)\nAZP_BOOTSTRAP_SCALE_SET=web\n" +
 		"AZP_BOOTSTRAP_SUBSCRIPTION_ID=1\nLANG=C.UTF-8\n"
-	if got := shown(Registration{InstanceID: "id", ScaleSet: "web", ResourceGroup: "shop (1)", SubscriptionID: "1"}); got != want {
+	if got := shown(Registration{Marks: Marks{InstanceID: "id", ScaleSet: "web", ResourceGroup: "shop (1)", SubscriptionID: "1", Registered: at}}); got != want {
 		t.Errorf("%q", got)
 	}
 	want = "AZP_BOOTSTRAP_INSTANCE_ID=id\nLANG=C.UTF-8\n" // a single VM is of no scale set
-	if got := shown(Registration{InstanceID: "id"}); got != want {
+	if got := shown(Registration{Marks: Marks{InstanceID: "id", Registered: at}}); got != want {
 		t.Errorf("%q", got)
 	}
-	if err := (Registration{InstanceID: "id", SubscriptionID: "1\nLD_PRELOAD=x"}).check(); err == nil {
+	if err := (Registration{Marks: Marks{InstanceID: "id", SubscriptionID: "1\nLD_PRELOAD=x"}}).check(); err == nil {
 		t.Error("a line break would begin a variable of its own")
+	}
+}
+
+// .env is the service user's: before the agent starts, the marks are what the daemon knows, whatever a job made of them.
+func TestMarksAreWrittenAnew(t *testing.T) {
+	h := Home{Dir: t.TempDir(), User: "nobody"}
+	m := Marks{InstanceID: "id", ScaleSet: "web", Registered: at}
+	const marks = "AZP_BOOTSTRAP_INSTANCE_ID=id\nAZP_BOOTSTRAP_REGISTERED=" + at + "\nAZP_BOOTSTRAP_SCALE_SET=web\n"
+	for before, want := range map[string]string{
+		marks + "LANG=C.UTF-8\n": marks + "LANG=C.UTF-8\n",
+		"LANG=C.UTF-8\n" + marks + "JAVA_HOME=/opt/java\nAZP_BOOTSTRAP_INSTANCE_ID=forged\n": marks + "LANG=C.UTF-8\nJAVA_HOME=/opt/java\n",
+		" azp_bootstrap_instance_id=forged\r\nAZP_BOOTSTRAP_RESOURCE_GROUP=x\nA=b":           marks + "A=b\n",
+		"": marks,
+	} {
+		if err := os.WriteFile(filepath.Join(h.Dir, ".env"), []byte(before), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.mark(m); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(filepath.Join(h.Dir, ".env")); string(got) != want {
+			t.Errorf("%q became %q", before, got)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.WriteFile(other, []byte("X=y\n"), 0o644), os.Remove(filepath.Join(h.Dir, ".env")), os.Symlink(other, filepath.Join(h.Dir, ".env"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.mark(m); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := os.ReadFile(filepath.Join(h.Dir, ".env"))
+	if left, _ := os.ReadFile(other); string(left) != "X=y\n" || string(got) != marks {
+		t.Errorf("through a link: %q, %q", left, got)
 	}
 }

@@ -25,9 +25,7 @@ type Registration struct {
 	NoProxy    string
 	CAFile     string
 	SystemCAs  string // file of the system's certificates; "" = there is none
-	InstanceID string
-	// Where in Azure the VM is. The agent shows it, beside the instance ID, so that a sweep can be limited.
-	ScaleSet, ResourceGroup, SubscriptionID string
+	Marks
 
 	ScopeHint string // what to do if the server refuses the registration
 	Timeout   time.Duration
@@ -89,21 +87,9 @@ func (r Registration) values() map[string]string {
 	return v
 }
 
-// marks are what is known of the VM, as lines of .env: each shows among the agent's capabilities. The daemon and sweep
-// know by them whose an agent is. REGISTERED: an agent that is taken over keeps its createdOn.
-func (r Registration) marks() map[string]string {
-	return map[string]string{
-		"AZP_BOOTSTRAP_INSTANCE_ID":     r.InstanceID,
-		"AZP_BOOTSTRAP_SCALE_SET":       r.ScaleSet,
-		"AZP_BOOTSTRAP_RESOURCE_GROUP":  r.ResourceGroup,
-		"AZP_BOOTSTRAP_SUBSCRIPTION_ID": r.SubscriptionID,
-		"AZP_BOOTSTRAP_REGISTERED":      time.Now().UTC().Format(time.RFC3339),
-	}
-}
-
 // check refuses what could not be said to the agent as it is.
 func (r Registration) check() error {
-	for _, all := range []map[string]string{r.values(), r.marks()} {
+	for _, all := range []map[string]string{r.values(), r.Marks.lines()} {
 		for name, value := range all {
 			if wrong := line.Wrong(value, line.Longest); wrong != "" && name != "proxypassword" {
 				return fault.New(fault.Config, "the %s of this VM's agent, %q, %s", name, line.Shown(prefix(value, 100)), wrong).

@@ -37,10 +37,16 @@ func (r Runner) Start(s Service, caFile string) (string, error) {
 			Hint("If a job removed it, the next attempt lays the agent anew: the daemon's, or azp-bootstrap run --once. If the package brought none, run azp-bootstrap prepare again.")
 	}
 	if !r.Process {
+		if err := r.mark(s.Marks); err != nil {
+			return "", err
+		}
 		return r.installService(s)
 	}
 	if recorded(r.record()) != 0 {
 		return "", nil
+	}
+	if err := r.mark(s.Marks); err != nil {
+		return "", err
 	}
 	env, err := r.baseEnvironment()
 	if err != nil {

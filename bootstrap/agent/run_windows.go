@@ -52,6 +52,9 @@ func (r Runner) Start(s Service, _ string) (string, error) {
 	if stateOf(svc) == "active" {
 		return name, nil
 	}
+	if err := r.mark(s.Marks); err != nil {
+		return name, err
+	}
 	if err := svc.Start(); err != nil {
 		return name, serviceFault(name, "does not start", err)
 	}

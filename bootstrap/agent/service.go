@@ -17,6 +17,7 @@ type Service struct {
 	Group     string // the name of the pool, of the pool behind the deployment group, or of the environment
 	Agent     string
 	Unit      string // the name that the journal knows; "" = none yet: it is made of the other three
+	Marks     Marks
 }
 
 // Check refuses words of which no service can be made. It is asked before anything is registered.

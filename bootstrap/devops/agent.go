@@ -40,6 +40,7 @@ type Agent struct {
 	Created    time.Time // when it was registered, or later taken over by a VM; zero if the server does not tell
 
 	ScaleSet, ResourceGroup, SubscriptionID string // of that VM, if the agent tells
+	Registered                              string // when, as the agent tells
 }
 
 type agentBody struct {
@@ -74,7 +75,7 @@ func (b agentBody) agent(resource int) *Agent {
 		Enabled: b.Enabled == nil || *b.Enabled, Busy: b.AssignedRequest != nil,
 		Online: strings.EqualFold(b.Status, "online"), Offline: strings.EqualFold(b.Status, "offline"),
 		InstanceID: strings.ToLower(tells[InstanceIDCapability]), ScaleSet: tells[ScaleSetCapability],
-		ResourceGroup: tells[ResourceGroupCapability], SubscriptionID: tells[SubscriptionCapability]}
+		ResourceGroup: tells[ResourceGroupCapability], SubscriptionID: tells[SubscriptionCapability], Registered: tells[RegisteredCapability]}
 	// A VM that takes an agent over leaves createdOn as it is.
 	if at, err := time.Parse(time.RFC3339, tells[RegisteredCapability]); err == nil && at.After(a.Created) && !a.Created.IsZero() {
 		a.Created = at

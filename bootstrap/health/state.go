@@ -80,6 +80,8 @@ type Agent struct {
 	ResourceID int    `json:"resourceId,omitempty"` // of the deployment target or the VM resource
 	Version    string `json:"version"`
 	Service    string `json:"service"`
+	// Registered is what the agent says of when it was registered: whoever takes it over says something else.
+	Registered string `json:"registered,omitempty"`
 	// Disabled says that somebody has disabled the agent in Azure DevOps: it takes no job. As it was when Azure DevOps
 	// was asked last.
 	Disabled bool `json:"disabled,omitempty"`

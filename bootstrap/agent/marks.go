@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+)
+
+// Marks are what an agent tells of its VM: lines of .env, each of which shows among its capabilities. The daemon and sweep know by
+// them whose an agent is.
+type Marks struct {
+	InstanceID                              string
+	ScaleSet, ResourceGroup, SubscriptionID string // where in Azure the VM is, so that a sweep can be limited
+	Registered                              string // when, as RFC 3339: an agent that is taken over keeps its createdOn
+}
+
+const markPrefix = "AZP_BOOTSTRAP_"
+
+func (m Marks) lines() map[string]string {
+	return map[string]string{
+		markPrefix + "INSTANCE_ID":     m.InstanceID,
+		markPrefix + "SCALE_SET":       m.ScaleSet,
+		markPrefix + "RESOURCE_GROUP":  m.ResourceGroup,
+		markPrefix + "SUBSCRIPTION_ID": m.SubscriptionID,
+		markPrefix + "REGISTERED":      m.Registered,
+	}
+}
+
+// mark writes the marks anew: .env is the service user's, so a job may have changed them, and the agent shows them with each
+// session. What else stands in .env stays.
+func (h Home) mark(m Marks) error {
+	if m.Registered == "" { // of an earlier version: not known
+		return nil
+	}
+	before, err := h.read(".env")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		before = nil // no file of the agent's
+	}
+	lines := variables("", m.lines())
+	for line := range strings.Lines(string(before)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if line = strings.TrimRight(line, "\r\n"); line != "" && !strings.HasPrefix(strings.ToUpper(name), markPrefix) {
+			lines = append(lines, line)
+		}
+	}
+	after := strings.Join(lines, "\n") + "\n"
+	if after == string(before) {
+		return nil
+	}
+	return h.put(".env", after, 0o644)
+}
