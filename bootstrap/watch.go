@@ -88,7 +88,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 				return true
 			}
 			if missing && !early {
-				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server knows it no more: Azure DevOps is asked")
+				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
 				return true
 			}
 			if running, state := b.Runner.Running(b.journal.Agent.Service); running {

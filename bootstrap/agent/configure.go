@@ -98,8 +98,8 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 	if err != nil {
 		return diskFault(err, h.Dir)
 	}
-	defer root.Close() //nolint:errcheck // the file's own Close reports
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	defer root.Close()                           //nolint:errcheck // the file's own Close reports
+	if err := root.RemoveAll(name); err != nil { // a job may have made it a folder
 		return diskFault(err, h.path(name))
 	}
 	if content == "" {
@@ -201,7 +201,7 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 		return err
 	}
 	return fault.New(fault.Agent, "the agent kept the PAT on disk, which is what it does with servers that offer no key exchange (TFS 2015)").
-		Because(ErrKeptPAT).Hint("Upgrade the server to TFS 2017 or newer: this one cannot be joined without leaving the PAT where jobs can read it.")
+		Because(ErrKeptPAT).Hint("Upgrade the server to TFS 2018 Update 2 or newer: this one cannot be joined without leaving the PAT where jobs can read it.")
 }
 
 // Wipe removes the local registration: the folder is no longer configured, and the next Lay makes it

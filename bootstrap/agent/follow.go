@@ -19,7 +19,7 @@ type Word string
 const (
 	Connected Word = "connected"
 	Lost      Word = "lost"    // and it tries again by itself
-	Missing   Word = "missing" // the server knows this agent no more
+	Missing   Word = "missing" // it has given up: the server knows this agent no more, or lets it open no session
 )
 
 // words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs and Agent.cs;
@@ -29,8 +29,9 @@ var words = []struct {
 	word    Word
 }{
 	{regexp.MustCompile(`^[-0-9 :]+Z: (Listening for Jobs|Agent reconnected\.)$`), Connected},
-	{regexp.MustCompile(`^[-0-9 :]+Z: Agent connect error: .*Retrying until reconnected\.$`), Lost},
+	{regexp.MustCompile(`^[-0-9 :]+Z: Agent connect error: `), Lost},
 	{regexp.MustCompile(`^The agent no longer exists on the server\.`), Missing},
+	{regexp.MustCompile(`^Failed to create session\.`), Missing}, // it may not, or the pool is gone
 }
 
 func wordOf(line string) Word {

@@ -76,4 +76,14 @@ func TestMarksAreWrittenAnew(t *testing.T) {
 	if left, _ := os.ReadFile(other); string(left) != "X=y\n" || string(got) != marks {
 		t.Errorf("through a link: %q, %q", left, got)
 	}
+	folder := filepath.Join(h.Dir, ".env")
+	if err := errors.Join(os.Remove(folder), os.MkdirAll(filepath.Join(folder, "a", "b"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.mark(m); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(folder); string(got) != marks {
+		t.Errorf("in place of a folder: %q", got)
+	}
 }

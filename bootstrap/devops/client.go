@@ -191,6 +191,10 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 	if !ok {
 		return err
 	}
+	if r.Type == "VssVersionOutOfRangeException" { // of the oldest of versions, too
+		return fault.New(fault.Target, "%s is too old: it does not speak version %s of the REST API", c.name, versions[len(versions)-1]).Because(err).
+			Hint("azp-bootstrap needs TFS 2018 Update 2 (REST API 4.1) or newer, or Azure DevOps Server: upgrade the server.")
+	}
 	if r.Type != "" { // before the status: some refusals that last come with 500
 		if f := known(r); f != nil {
 			return f.Because(err)

@@ -205,6 +205,22 @@ func TestAgent(t *testing.T) {
 	}
 }
 
+// TFS 2018 before its Update 2 speaks 4.0 at most, TFS 2017 3.x.
+func TestAServerThatIsTooOld(t *testing.T) {
+	c := server(t, func(*http.Request) (int, string) {
+		return 400, `{"message":"out of range. The latest REST API version this server supports is 4.0.","typeKey":"VssVersionOutOfRangeException"}`
+	})
+	_, whose := c.WhoAmI(t.Context())
+	_, find := c.Find(t.Context(), Target{Pool, "", "Default"})
+	_, agent := c.Agent(t.Context(), Place{Target: Target{Pool, "", "Default"}, ID: 1, PoolID: 1}, "web-1")
+	for _, err := range []error{whose, find, agent} {
+		f := fault.From(err)
+		if f.Class != fault.Target || f.Wait || !strings.Contains(f.Advice, "TFS 2018 Update 2") || !strings.Contains(f.Error(), "supports is 4.0") {
+			t.Errorf("%v (%s)", err, f.Advice)
+		}
+	}
+}
+
 // What the server answers to a removal; whether the agent is gone, ByID says. In the pool it is removed only if the target
 // itself, which is shown, does not list it.
 func TestDelete(t *testing.T) {
