@@ -204,7 +204,8 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 	}
 	found.Value = nil
 	c.call("GET", members+"?name="+url.QueryEscape(r.AgentName), nil, &found)
-	me := map[string]any{"name": r.AgentName, "version": "4.248.0", "systemCapabilities": map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": r.InstanceID}}
+	me := map[string]any{"name": r.AgentName, "version": "4.248.0", "systemCapabilities": map[string]string{
+		"AZP_BOOTSTRAP_INSTANCE_ID": r.InstanceID, "AZP_BOOTSTRAP_REGISTERED": r.Registered}}
 	var got entry
 	switch {
 	case c.err != nil:

@@ -58,13 +58,11 @@ func (b *Boot) standing(ctx context.Context) (bool, error) {
 	if a, err = b.reclaim(ctx, c, b.Place, a); err != nil {
 		return false, err
 	}
-	switch whose := b.whose(a); {
-	case whose != thisVM && b.provable(a) && b.Runner.Working(b.journal.Agent.Service): // when its job has ended
-		return false, unclear(b.Place, a)
-	case whose == anotherVM:
+	switch b.whose(a) {
+	case anotherVM:
 		b.lost = true
 		return false, nil
-	case whose == nobodyKnows:
+	case nobodyKnows:
 		return false, unclear(b.Place, a)
 	}
 	before := b.journal.State
