@@ -30,6 +30,7 @@ type pool struct {
 	requests int
 
 	standsOn string // the instance that the agent shows; "" = this VM's, "-" = none
+	mark     string // the registration that it shows
 	renamed  bool   // the pool has another name
 	hidden   bool   // the PAT's owner may not view the pool
 
@@ -56,7 +57,7 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		standsOn = thisInstance
 	}
 	body := map[string]any{"id": 7, "name": "web-1", "status": "online", "enabled": p.enabled,
-		"systemCapabilities": map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": standsOn}}
+		"systemCapabilities": map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": standsOn, "AZP_BOOTSTRAP_REGISTERED": p.mark}}
 	if since < p.jobEnds {
 		body["assignedRequest"] = map[string]any{"requestId": 1}
 	}
