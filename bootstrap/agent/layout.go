@@ -12,6 +12,9 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
+// ErrGutted says that the program that starts the agent is gone from its folder.
+var ErrGutted = errors.New("it is gone")
+
 // layout says what the agent's folder is: fresh from the package and never used, or used on behalf
 // of an instance.
 type layout struct {

@@ -25,9 +25,6 @@ func (r Runner) record() string { return filepath.Join(r.State, "agent.pid") }
 // configureRecord is where config.sh's process is recorded.
 func (r Runner) configureRecord() string { return filepath.Join(r.State, "configure.pid") }
 
-// ErrGutted says that the agent's own programs are gone.
-var ErrGutted = errors.New("it is gone")
-
 // Start makes the agent run, if it does not, trusting the certificates of caFile as well; it returns the
 // name of its service, "" for a process.
 func (r Runner) Start(s Service, caFile string) (string, error) {
