@@ -52,7 +52,8 @@ func runAgent() int {
 	if s.CollectionName != "" {
 		base += "/" + escape(s.CollectionName)
 	}
-	l := &messageListener{connection: c, settings: s, pool: fmt.Sprintf("%s/_apis/distributedtask/pools/%d", base, s.PoolID), running: make(chan struct{}, 1)}
+	l := &messageListener{connection: c, settings: s, running: make(chan struct{}, 1),
+		pool: fmt.Sprintf("%s/_apis/distributedtask/pools/%d", base, s.PoolID)}
 	if !l.createSession(ctx) {
 		if ctx.Err() != nil {
 			return 0
@@ -115,8 +116,8 @@ func connectError(err error, said *bool) {
 func (l *messageListener) createSession(ctx context.Context) bool {
 	fmt.Println("Scanning for tool capabilities.")
 	fmt.Println("Connecting to the server.")
-	body := object{"ownerName": hostname(), "agent": object{"id": l.settings.AgentID, "name": l.settings.AgentName, "version": Version,
-		"osDescription": "Linux (stand-in)"}, "systemCapabilities": capabilities(l.settings.AgentName)}
+	me := object{"id": l.settings.AgentID, "name": l.settings.AgentName, "version": Version, "osDescription": "Linux (stand-in)"}
+	body := object{"ownerName": hostname(), "agent": me, "systemCapabilities": capabilities(l.settings.AgentName)}
 	for said := false; ; {
 		var session struct{ SessionID string }
 		var err error
