@@ -215,13 +215,13 @@ func (b *Boot) waitsHere() error {
 
 // restsHere waits for the job of an agent that is to be registered anew where it stands: its service is about to stop.
 func (b *Boot) restsHere(ctx context.Context, c *devops.Client, there *devops.Agent) error {
-	if b.journal.Agent.ID == 0 || !b.agentRuns() {
+	if !b.agentRuns() && !b.Runner.Working(b.journal.Agent.Service) { // also one of which a lost journal told
 		return nil
 	}
 	b.beginDrain()
 	if there == nil || b.whose(there) != thisVM {
 		if b.worksOn() {
-			return working(b.journal.Agent.Name)
+			return working(b.Agent)
 		}
 		return nil
 	}

@@ -33,6 +33,11 @@ func (r Runner) Working(service string) bool {
 		pids = session(r.record())
 	case agentService(service):
 		pids, err = members(service)
+	default: // which service it is was lost
+		for _, unit := range r.units(unitFolder) {
+			of, e := members(unit)
+			pids, err = append(pids, of...), errors.Join(err, e)
+		}
 	}
 	return err != nil || slices.ContainsFunc(pids, func(pid int) bool { return works(pid, uid) })
 }
