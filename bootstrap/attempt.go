@@ -91,6 +91,11 @@ func (b *Boot) attempt(ctx context.Context) error {
 	if err := b.through(limited, phases[:1], settled); err != nil {
 		return err
 	}
+	if p := b.journal.Phase; p != health.Draining && (p != health.Removed || b.Once) { // who leaves may leave
+		if err := b.Runner.Guarded(); err != nil {
+			return err
+		}
+	}
 	switch stood := b.journal.Phase; { // another instance's standing is none: discover sees to that
 	case stood == health.Ready && b.joined(limited):
 		b.report.Ready(b.journal.State, true)

@@ -57,8 +57,8 @@ type Options struct {
 // them does.
 type Agent interface {
 	Registered() (id int, err error)
-	Founded() error
 	LaidFor() (instanceID string)
+	Guarded() error
 	WorkFolder(work string) error
 	Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error)
 	Start(s agent.Service, caFile string) (service string, err error)

@@ -197,6 +197,9 @@ func (b *Boot) knowsItself(ctx context.Context) (string, error) {
 }
 
 func (b *Boot) packageInPlace() (string, error) {
+	if err := b.Runner.Guarded(); err != nil {
+		return "", err
+	}
 	m, err := b.Runner.Verify()
 	return fmt.Sprintf("%s, SHA-256 verified", m.File), err
 }

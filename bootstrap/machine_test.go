@@ -127,10 +127,10 @@ func (m *machine) stop() {
 
 func (m *machine) Registered() (int, error)        { return m.disk.id, nil }
 func (m *machine) LaidFor() string                 { return m.disk.laidFor }
+func (m *machine) Guarded() error                  { return nil }
 func (m *machine) WorkFolder(string) error         { return nil }
 func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }
 func (m *machine) Warm(context.Context) int64      { return 0 }
-func (m *machine) Founded() error                  { return nil }
 func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
 func (m *machine) Stop() error                     { m.stop(); return nil }
 func (m *machine) Running(string) (bool, string)   { return m.runs, "in memory" }

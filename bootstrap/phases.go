@@ -33,6 +33,9 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
 			return nil, err
 		}
+		if err := b.Runner.Guarded(); err != nil { // only what is root's to empty is emptied
+			return nil, err
+		}
 		if err := b.Runner.Wipe(); err != nil {
 			return nil, err
 		}
@@ -195,9 +198,6 @@ func credential(ctx context.Context, b *Boot) (logrus.Fields, error) {
 func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	c, err := b.devops(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := b.Runner.Founded(); err != nil {
 		return nil, err
 	}
 	if b.Place.ID == 0 {

@@ -27,6 +27,9 @@ type Preparation struct {
 // Prepare is image time: it puts a verified agent package in place, with its service user and its
 // native libraries, so that boot downloads nothing. Asked again, it only verifies.
 func Prepare(ctx context.Context, o Options, p Preparation) (agent.Manifest, error) {
+	if err := p.Guarded(); err != nil {
+		return agent.Manifest{}, err
+	}
 	pin := agent.Pin{SHA256: p.SHA256}
 	var err error
 	if pin.SHA256 == "" {

@@ -72,6 +72,9 @@ func Seal(o Options, s Sealing) ([]Finding, error) {
 		if err := i.refuse(); err != nil {
 			return nil, err
 		}
+		if err := i.home.Guarded(); err != nil {
+			return nil, err
+		}
 		if err := i.clean(); err != nil {
 			var own *fault.Error
 			if errors.As(err, &own) {

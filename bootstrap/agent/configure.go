@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -125,6 +124,9 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 	if err := r.check(); err != nil {
 		return 0, err
 	}
+	if err := h.Guarded(); err != nil {
+		return 0, err
+	}
 	if n := h.endStrangers(); n > 0 {
 		said(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
 	}
@@ -175,21 +177,25 @@ var ErrKeptPAT = errors.New("it was wiped at once")
 // hunt looks for the PAT in what config.sh wrote. It is the wall behind the agent's own masking:
 // whatever holds the PAT is wiped at once, before any job can run.
 func (h Home) hunt(pat secret.PAT, since time.Time) error {
+	root, err := os.OpenRoot(h.Dir)
+	if err != nil {
+		return diskFault(err, h.Dir)
+	}
+	defer root.Close() //nolint:errcheck // only read
 	found := h.keptPAT(pat)
 	forms := pat.Forms()
-	_ = filepath.WalkDir(h.Dir, func(name string, d fs.DirEntry, err error) error {
+	_ = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || found {
 			return nil //nolint:nilerr // unreadable entries are not config.sh's work
 		}
-		if d.IsDir() && (name == h.path("bin") || name == h.path("externals")) {
-			return filepath.SkipDir // programs, from the package
+		if d.IsDir() && (name == "bin" || name == "externals") {
+			return fs.SkipDir // programs, from the package
 		}
 		if !d.Type().IsRegular() {
 			return nil
 		}
 		if fi, err := d.Info(); err == nil && fi.Size() < 16<<20 && fi.ModTime().After(since.Add(-2*time.Second)) {
-			rel, _ := filepath.Rel(h.Dir, name)
-			data, err := h.read(rel)
+			data, err := readIn(root, name)
 			found = err == nil && slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) })
 		}
 		return nil

@@ -27,7 +27,7 @@ type layout struct {
 
 // ours refuses a folder that holds something we did not put there: laying out replaces it whole.
 func (h Home) ours() error {
-	if err := h.Founded(); err != nil {
+	if err := h.Guarded(); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(h.Dir)
@@ -37,7 +37,7 @@ func (h Home) ours() error {
 	if err != nil {
 		return diskFault(err, "the agent's folder "+h.Dir)
 	}
-	if _, err := os.Stat(h.layoutFile()); err == nil {
+	if _, err := h.readKept(h.layoutFile()); err == nil {
 		return nil
 	}
 	return fault.New(fault.Agent, "%s holds files that azp-bootstrap did not put there", h.Dir).
@@ -45,7 +45,7 @@ func (h Home) ours() error {
 }
 
 func (h Home) layout() (l layout) {
-	if data, err := h.Tree.ReadFile(h.layoutFile()); err == nil {
+	if data, err := h.readKept(h.layoutFile()); err == nil {
 		_ = json.Unmarshal(data, &l) // unreadable = not fresh
 	}
 	return l

@@ -163,7 +163,7 @@ func isSum(s string) bool {
 
 // Manifest reads what prepare recorded.
 func (h Home) Manifest() (m Manifest, err error) {
-	data, err := h.Tree.ReadFile(h.manifestFile())
+	data, err := h.readKept(h.manifestFile())
 	if err == nil {
 		err = json.Unmarshal(data, &m)
 	}
@@ -181,7 +181,7 @@ func (h Home) Manifest() (m Manifest, err error) {
 func (h Home) Verify() (Manifest, error) {
 	m, err := h.Manifest()
 	if err == nil {
-		err = h.Founded()
+		err = h.Guarded()
 	}
 	if err == nil {
 		err = h.verify(h.archive(m), m.SHA256)
@@ -222,7 +222,7 @@ func copyVerified(from, to, sum string) error {
 }
 
 func (h Home) verify(file, sum string) error {
-	f, err := h.Tree.Open(file)
+	f, err := h.openKept(file)
 	if err != nil {
 		return fault.New(fault.Agent, "the agent package is gone").Because(err).
 			Hint("Run azp-bootstrap prepare again (at image time).")

@@ -49,6 +49,10 @@ func (h Home) leftovers() (names []string) {
 
 // Lint looks for what must not be in an image: each finding is a file and what is wrong with it.
 func (h Home) Lint(report func(file, wrong, fix string)) {
+	if err := h.Guarded(); err != nil {
+		f := fault.From(err)
+		report(h.Dir, f.Error(), f.Advice)
+	}
 	if _, err := h.Tree.Stat(h.keep()); errors.Is(err, fs.ErrNotExist) {
 		report(h.keep(), "there is no agent package", "azp-bootstrap prepare puts one in place.")
 		return

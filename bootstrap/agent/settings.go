@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -39,12 +40,16 @@ func (h Home) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close() //nolint:errcheck // only read
+	return readIn(root, name)
+}
+
+func readIn(root *os.Root, name string) ([]byte, error) {
 	fi, err := root.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
 	if !fi.Mode().IsRegular() { // a pipe would hold us up for ever
-		return nil, &os.PathError{Op: "read", Path: h.path(name), Err: os.ErrInvalid}
+		return nil, &os.PathError{Op: "read", Path: filepath.Join(root.Name(), name), Err: os.ErrInvalid}
 	}
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever it is by now
 	if err != nil {

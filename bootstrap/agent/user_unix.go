@@ -8,14 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/tree"
 )
 
 // Script configures the agent: the package's own, as it is named on this system.
@@ -86,67 +83,30 @@ func (h Home) baseEnvironment() ([]string, error) {
 }
 
 // handOver gives the fresh folder to the service user. What lies deepest goes first: a folder that is still
-// root's cannot be exchanged for a link under our hands. All is done through one handle of the folder, whatever takes
-// its name meanwhile.
+// root's cannot be exchanged for a link under our hands. All names are looked up below the folder that was opened
+// at the beginning, whatever takes its place meanwhile.
 func (h Home) handOver() error {
 	u, err := account(h.User)
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
-	uid, gid := ids(u)
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
 		return diskFault(err, h.Dir)
 	}
-	defer root.Close() //nolint:errcheck // only a handle
+	defer root.Close() //nolint:errcheck // nothing pending
 	var names []string
 	err = fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		names = append(names, name)
 		return err
 	})
+	uid, gid := ids(u)
 	for _, name := range slices.Backward(names) {
 		if err == nil {
 			err = root.Lchown(name, uid, gid)
 		}
 	}
 	return diskFault(err, h.Dir)
-}
-
-// Founded refuses an agent's folder whose place others could exchange: what root keeps beside it would no longer be
-// root's word, and root would hand over what others put there.
-func (h Home) Founded() error {
-	if os.Geteuid() != 0 || h.Tree != (tree.Tree{}) { // in an image nobody else is at work
-		return nil
-	}
-	var groups []string // of an account that is not there yet: none
-	if u, err := user.Lookup(h.User); err == nil {
-		groups, _ = u.GroupIds()
-	}
-	nearest := true
-	foreign, err := above(filepath.Join(h.keep(), "x"), func(fi fs.FileInfo) bool {
-		there := nearest
-		nearest = false
-		mode := fi.Mode()
-		switch {
-		case owner(fi) != 0:
-			return true
-		case mode&fs.ModeSymlink != 0:
-			return false
-		case mode.Perm()&0o020 != 0 && slices.Contains(groups, strconv.Itoa(groupOf(fi))):
-			return true
-		}
-		// In a folder such as /tmp nobody renames what is another's, but the agent's folder becomes its user's.
-		return mode.Perm()&0o002 != 0 && (there || mode&fs.ModeSticky == 0)
-	})
-	if err != nil {
-		return diskFault(err, h.Dir)
-	}
-	if foreign == "" {
-		return nil
-	}
-	return fault.New(fault.Config, "agent.dir %s lies below %s, which others than root may change: they could exchange the agent's "+
-		"package, and read the PAT", h.Dir, foreign).
-		Hint("Set agent.dir to a folder below root's own, such as /opt/azp-agent; agent.work may lie elsewhere.")
 }
 
 func (h Home) own(f *os.File) error {
@@ -159,82 +119,6 @@ func (h Home) own(f *os.File) error {
 	}
 	uid, gid := ids(u)
 	return f.Chown(uid, gid)
-}
-
-// WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the service user.
-// Below a folder that is not root's, root makes and gives nothing: its owner could lead that elsewhere by
-// a link. There the folder must be the service user's already.
-func (h Home) WorkFolder(work string) error {
-	if !filepath.IsAbs(work) || strings.HasPrefix(filepath.Clean(work), filepath.Clean(h.Dir)+"/") {
-		return nil // the agent makes it
-	}
-	u, err := account(h.User)
-	if err != nil {
-		return err
-	}
-	uid, _ := ids(u)
-	if fi, err := os.Stat(work); err == nil && fi.IsDir() && owner(fi) == uid {
-		return nil
-	}
-	if foreign, err := foreignAbove(work); err != nil {
-		return diskFault(err, work)
-	} else if foreign != "" && os.Geteuid() == 0 {
-		return fault.New(fault.Config, "agent.work %s is not %s's, and root makes no folder below %s, which is not root's own", work, u.Username, foreign).
-			Hint("Make it at image time: install -d -o %s %s; or choose a place below a folder of root's.", u.Username, work)
-	}
-	if err := os.MkdirAll(work, 0o755); err != nil { //nolint:gosec // jobs of other users may look in
-		return diskFault(err, work)
-	}
-	f, err := os.OpenFile(work, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0) //nolint:gosec // the configuration's own path
-	if err != nil {
-		return diskFault(err, work)
-	}
-	defer f.Close() //nolint:errcheck // only a handle
-	return diskFault(h.own(f), work)
-}
-
-func owner(fi fs.FileInfo) int {
-	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return int(s.Uid)
-	}
-	return -1
-}
-
-func groupOf(fi fs.FileInfo) int {
-	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return int(s.Gid)
-	}
-	return -1
-}
-
-// foreignAbove is the first folder or link above a path that is not root's; "" if there is none.
-func foreignAbove(path string) (string, error) {
-	return above(path, func(fi fs.FileInfo) bool { return owner(fi) != 0 })
-}
-
-// above is the first folder or link above a path, as written and as it leads, of which wrong says so; "" if there is
-// none. What does not exist is passed over.
-func above(path string, wrong func(fs.FileInfo) bool) (string, error) {
-	for dir := filepath.Dir(filepath.Clean(path)); ; dir = filepath.Dir(dir) {
-		switch fi, err := os.Lstat(dir); {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return "", err
-		case wrong(fi):
-			return dir, nil
-		case fi.Mode()&fs.ModeSymlink != 0:
-			to, err := filepath.EvalSymlinks(dir)
-			if err != nil {
-				return "", err
-			}
-			if foreign, err := above(filepath.Join(to, "x"), wrong); foreign != "" || err != nil {
-				return foreign, err
-			}
-		}
-		if dir == filepath.Dir(dir) {
-			return "", nil
-		}
-	}
 }
 
 // ensureUser creates the service user at image time, where root may.

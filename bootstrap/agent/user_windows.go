@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,7 +48,6 @@ func (h Home) ensureUser(func(string, ...any)) error {
 
 func (h Home) furnishService() error { return nil }
 func (h Home) handOver() error       { return nil } // config.cmd grants the rights
-func (h Home) Founded() error        { return nil }
 func (h Home) own(*os.File) error    { return nil }
 
 // WorkFolder makes the work folder where it lies outside the agent's own; config.cmd grants rights
@@ -58,3 +58,8 @@ func (h Home) WorkFolder(work string) error {
 	}
 	return diskFault(os.MkdirAll(work, 0o755), work)
 }
+
+// Guarded: who may write there, access control lists say.
+func (h Home) Guarded() error { return nil }
+
+func alone(fs.FileInfo) bool { return true }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 )
 
@@ -53,6 +54,9 @@ func (a *app) configCommand() *cobra.Command {
 			}
 			cfg, err := a.load(file)
 			if err != nil {
+				return err
+			}
+			if err := (agent.Home{Dir: cfg.Agent.Dir, User: cfg.Agent.User}).Guarded(); err != nil {
 				return err
 			}
 			where := "the collection " + cfg.Server.Name + " of " + cfg.Server.Root

@@ -1,0 +1,155 @@
+//go:build unix
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/tree"
+)
+
+// Guarded refuses, for root, an agent's folder that another account could exchange for one of its own, and the
+// package beside it: what config.sh is, and is given, would be that account's to say. The folder itself is the
+// service user's; all above it must be root's alone.
+func (h Home) Guarded() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	foreign, whose, err := h.foreignAbove(h.Dir)
+	if err == nil && foreign == "" {
+		foreign, whose, err = h.foreignAbove(filepath.Join(h.keep(), "manifest.json"))
+	}
+	if real, e := h.Tree.Real(h.Dir); err == nil && foreign == "" && e == nil && real != h.Dir { // a link
+		foreign, whose, err = h.foreignAbove(real)
+	}
+	if err != nil {
+		return diskFault(err, "the folders above "+h.Dir)
+	}
+	if foreign == "" {
+		return nil
+	}
+	return fault.New(fault.Config, "agent.dir %s is not safe from others: %s %s, and who may write there could put another agent in its place",
+		h.Dir, foreign, whose).
+		Hint("Name a folder below folders of root's alone, such as agent.dir: /opt/azp-agent, and run azp-bootstrap prepare; "+
+			"or make that one root's alone: chown root: %s; chmod go-w %s.", foreign, foreign)
+}
+
+// WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the service user.
+// Below a folder that is not root's, root makes and gives nothing: its owner could lead that elsewhere by
+// a link. There the folder must be the service user's already.
+func (h Home) WorkFolder(work string) error {
+	if !filepath.IsAbs(work) || strings.HasPrefix(filepath.Clean(work), filepath.Clean(h.Dir)+"/") {
+		return nil // the agent makes it
+	}
+	u, err := account(h.User)
+	if err != nil {
+		return err
+	}
+	uid, _ := ids(u)
+	if fi, err := os.Stat(work); err == nil && fi.IsDir() && owner(fi) == uid {
+		return nil
+	}
+	if foreign, whose, err := h.foreignAbove(work); err != nil {
+		return diskFault(err, work)
+	} else if foreign != "" && os.Geteuid() == 0 {
+		return fault.New(fault.Config, "agent.work %s is not %s's, and root makes no folder below %s, which %s", work, u.Username, foreign, whose).
+			Hint("Make it at image time: install -d -o %s %s; or choose a place below a folder of root's.", u.Username, work)
+	}
+	if err := os.MkdirAll(work, 0o755); err != nil { //nolint:gosec // jobs of other users may look in
+		return diskFault(err, work)
+	}
+	f, err := os.OpenFile(work, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0) //nolint:gosec // the configuration's own path
+	if err != nil {
+		return diskFault(err, work)
+	}
+	defer f.Close() //nolint:errcheck // only a handle
+	return diskFault(h.own(f), work)
+}
+
+func owner(fi fs.FileInfo) int {
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid)
+	}
+	return -1
+}
+
+// alone reports whether nobody but root, and who asks, may write a file.
+func alone(fi fs.FileInfo) bool {
+	return (owner(fi) == 0 || owner(fi) == os.Geteuid()) && fi.Mode().Perm()&0o022 == 0
+}
+
+// foreignAbove is the first folder or link above a path, as written and as it leads, that is not root's alone, and
+// whose it is; "" if there is none. In a folder that all may write and that is sticky (/tmp), what is root's
+// already can be moved by nobody else (unlink(2)).
+func (h Home) foreignAbove(path string) (foreign, whose string, err error) {
+	path = filepath.Clean(path)
+	for dir := filepath.Dir(path); ; path, dir = dir, filepath.Dir(dir) {
+		fi, err := h.Tree.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return "", "", err
+		case owner(fi) != 0:
+			return dir, "is " + h.accountName(owner(fi)) + "'s", nil
+		case fi.Mode()&fs.ModeSymlink != 0:
+			to, err := h.Tree.Real(dir)
+			if err != nil {
+				return "", "", err
+			}
+			if foreign, whose, err := h.foreignAbove(filepath.Join(to, filepath.Base(path))); foreign != "" || err != nil {
+				return foreign, whose, err
+			}
+		case h.mayWrite(fi) && (fi.Mode()&fs.ModeSticky == 0 || !h.staysRoots(path)):
+			return dir, fmt.Sprintf("is root's, but others may write there (mode %04o)", fi.Mode().Perm()), nil
+		}
+		if dir == h.Tree.Name("/") || dir == filepath.Dir(dir) {
+			return "", "", nil
+		}
+	}
+}
+
+// mayWrite reports whether others may write a folder: all, or a group of the service user's. That another group may is root's
+// own word, as it is of staff in Debian's /usr/local.
+func (h Home) mayWrite(fi fs.FileInfo) bool {
+	if fi.Mode().Perm()&0o002 != 0 {
+		return true
+	}
+	u, err := user.Lookup(h.User)
+	if fi.Mode().Perm()&0o020 == 0 || err != nil { // an account that is not there yet is in no group
+		return false
+	}
+	groups, err := u.GroupIds()
+	return err != nil || slices.Contains(groups, strconv.Itoa(groupOf(fi)))
+}
+
+func groupOf(fi fs.FileInfo) int {
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(s.Gid)
+	}
+	return -1
+}
+
+// staysRoots: what is not there yet, others may make before root does. The agent's folder is to be the service user's.
+func (h Home) staysRoots(name string) bool {
+	fi, err := h.Tree.Lstat(name)
+	return name != filepath.Clean(h.Dir) && err == nil && owner(fi) == 0
+}
+
+// accountName is how people know an account. Who the accounts of an image are, this machine does not know.
+func (h Home) accountName(uid int) string {
+	number := strconv.Itoa(uid)
+	if u, err := user.LookupId(number); err == nil && h.Tree == (tree.Tree{}) {
+		return u.Username
+	}
+	return "the account " + number
+}
