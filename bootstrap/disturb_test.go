@@ -126,7 +126,7 @@ func TestDisturbances(t *testing.T) {
 			var said []string
 			o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
 			say := func(_ string, args ...any) { said = append(said, args[0].(string)) }
-			if _, err := Seal(o, Sealing{Root: i.root, Check: true, Say: say}); err != nil {
+			if _, err := Seal(t.Context(), o, Sealing{Root: i.root, Check: true, Say: say}); err != nil {
 				t.Fatal(err)
 			}
 			if all := strings.Join(said, ";"); len(said) > 1 || (c.says == "") != (all == "") || !strings.Contains(all, c.says) {

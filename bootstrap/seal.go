@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,8 +49,25 @@ type image struct {
 }
 
 // Seal is the last step of an image build: it removes all that belongs to this host, so that every
-// clone boots as new, and then looks for what must not be in an image. Findings are not an error here.
-func Seal(o Options, s Sealing) ([]Finding, error) {
+// clone boots as new, and then looks for what must not be in an image. Findings are not an error here. When ctx ends, it
+// is not waited for: a file system of somebody's may answer never.
+func Seal(ctx context.Context, o Options, s Sealing) ([]Finding, error) {
+	var found []Finding
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		found, err = seal(o, s)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return found, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func seal(o Options, s Sealing) ([]Finding, error) {
 	i := &image{Sealing: s, set: o.Set}
 	if !i.live() {
 		var err error
@@ -211,7 +229,7 @@ func (i *image) tells(name string, d fs.DirEntry) (string, error) {
 	if err != nil || fi.Size() == 0 || fi.Size() > maxLog {
 		return "", err
 	}
-	data, err := i.tree.ReadFile(name)
+	data, err := i.tree.ReadPlain(name, maxLog)
 	switch {
 	case err != nil:
 		return "", err

@@ -57,6 +57,9 @@ var textFiles = []string{
 	"/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*",
 }
 
+// maxText bounds what is read of them.
+const maxText = 4 << 20
+
 // lintText looks for tokens where people leave them.
 func (i *image) lintText() {
 	if _, err := config.LoadFrom(i.tree, i.config, nil, i.set); err != nil && fault.From(err).Class == fault.Config {
@@ -66,12 +69,7 @@ func (i *image) lintText() {
 		}
 	}
 	for _, name := range i.matching(textFiles) {
-		// Of what has no size, such as a link to /proc/kmsg, a reader may wait for ever.
-		fi, err := i.tree.Stat(name)
-		if err != nil || !fi.Mode().IsRegular() || fi.Size() == 0 || fi.Size() > 4<<20 {
-			continue
-		}
-		if data, err := i.tree.ReadFile(name); err == nil && secret.LooksLikeToken(string(data)) {
+		if data, err := i.tree.ReadPlain(name, maxText); err == nil && secret.LooksLikeToken(string(data)) {
 			i.note(name, "something in it is shaped like a token",
 				"Delete it, and revoke the token: every clone of the image would have it.")
 		}

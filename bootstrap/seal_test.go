@@ -59,7 +59,7 @@ func (i anImage) there(name string) bool {
 func (i anImage) seal(check bool) map[string]Finding {
 	i.Helper()
 	o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
-	found, err := Seal(o, Sealing{Root: i.root, Check: check, Deep: true, Say: func(string, ...any) {}})
+	found, err := Seal(i.Context(), o, Sealing{Root: i.root, Check: check, Deep: true, Say: func(string, ...any) {}})
 	if err != nil {
 		i.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestSealLeavesTheHostAlone(t *testing.T) {
 				o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
 				for _, s := range []Sealing{{Check: true, Deep: true}, {Deep: true, Force: true}} {
 					s.Root, s.Say = i.root, func(string, ...any) {}
-					found, _ := Seal(o, s) // it may well refuse
+					found, _ := Seal(i.Context(), o, s) // it may well refuse
 					for _, f := range found {
 						if !strings.HasPrefix(f.File, i.root) {
 							t.Errorf("found outside of the image: %v", f)

@@ -14,7 +14,7 @@ func (i *image) hostName() string {
 	name := ""
 	if i.live() {
 		name, _ = os.Hostname()
-	} else if data, err := i.tree.ReadFile(i.at("/etc/hostname")); err == nil {
+	} else if data, err := i.tree.ReadPlain(i.at("/etc/hostname"), maxText); err == nil {
 		name = strings.TrimSpace(string(data))
 	}
 	name, _, _ = strings.Cut(name, ".")
@@ -92,7 +92,7 @@ func (i *image) lintDeep() {
 		i.note(i.at(machineID), "neither a file nor a link to one", "Make it an empty file.")
 		return
 	}
-	data, err := i.tree.ReadFile(i.at(machineID))
+	data, err := i.tree.ReadPlain(i.at(machineID), maxText)
 	if id := strings.TrimSpace(string(data)); err == nil && id != "" && id != "uninitialized" {
 		i.note(i.at(machineID), "every clone would have the same machine's ID", "azp-bootstrap seal --deep empties it.")
 	}

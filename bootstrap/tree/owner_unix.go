@@ -15,3 +15,6 @@ func owners(fi fs.FileInfo) (uid, gid int, others bool) {
 	}
 	return int(st.Uid), int(st.Gid), st.Nlink > 1
 }
+
+// waitsForNothing: neither for a pipe's writer nor through a link.
+const waitsForNothing = syscall.O_NONBLOCK | syscall.O_NOFOLLOW

@@ -43,7 +43,7 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 				return err
 			}
 			s.Say = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
-			found, err := bootstrap.Seal(o, s)
+			found, err := bootstrap.Seal(cmd.Context(), o, s)
 			if err != nil {
 				return err
 			}
