@@ -29,21 +29,22 @@ func Wrong(text string, most int) string {
 // breaks: Unicode's line and paragraph separators are no control characters, yet break lines for some readers.
 func breaks(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 
-// Shown is a text as a message may show it: in one line, whatever is in it.
+// Shown is a text as a message or a terminal may show it: in one line, whatever is in it.
 func Shown(text string) string {
 	return strings.Map(func(r rune) rune {
-		if breaks(r) {
+		if breaks(r) || unicode.Is(unicode.Bidi_Control, r) { // those make a text look like another
 			return utf8.RuneError
 		}
 		return r
 	}, text)
 }
 
-// Lines is a text of several lines as a terminal may show it.
+// Lines is a text as a terminal may show it: its lines stay, and nothing in them moves the cursor or colours what
+// follows. Whatever comes from outside (Azure DevOps, config.sh, an image's files) goes through it or Shown.
 func Lines(text string) string {
 	lines := strings.Split(text, "\n")
-	for i, one := range lines {
-		lines[i] = Shown(one)
+	for i := range lines {
+		lines[i] = Shown(lines[i])
 	}
 	return strings.Join(lines, "\n")
 }

@@ -32,3 +32,21 @@ func TestWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestLines(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                         "",
+		"a\n  b, größer\n":         "a\n  b, größer\n",
+		"\x1b[2J\x1b[1;32m● ready": "\ufffd[2J\ufffd[1;32m● ready",
+		"a\rb\b\a\x7f":             "a\ufffdb\ufffd\ufffd\ufffd",
+		"\u009b2J, raw \x9b2J":     "\ufffd2J, raw \ufffd2J",
+		"web-\u202e1\u2066":        "web-\ufffd1\ufffd",
+	} {
+		if got := Lines(text); got != want {
+			t.Errorf("%q is shown as %q", text, got)
+		}
+		if got := Shown(text); strings.ContainsAny(got, "\n\x1b") {
+			t.Errorf("%q is shown as %q", text, got)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 )
 
 func (a *app) prepareCommand() *cobra.Command {
@@ -51,7 +52,9 @@ the way out (network), come from the configuration if there is one.`,
 				return err
 			}
 			p.Dependencies = !noDependencies
-			p.Report = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
+			p.Report = func(format string, args ...any) {
+				fmt.Fprintln(cmd.ErrOrStderr(), line.Lines(fmt.Sprintf(format, args...)))
+			}
 			p.Progress = a.progress(cmd)
 			m, err := bootstrap.Prepare(cmd.Context(), o, p)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 )
 
 func (a *app) sealCommand() *cobra.Command {
@@ -42,7 +43,9 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 			if err := needRootFor(s); err != nil {
 				return err
 			}
-			s.Say = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
+			s.Say = func(format string, args ...any) {
+				fmt.Fprintln(cmd.ErrOrStderr(), line.Lines(fmt.Sprintf(format, args...)))
+			}
 			found, err := bootstrap.Seal(cmd.Context(), o, s)
 			if err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/line"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -100,8 +101,8 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State,
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	line := progress{show: terminal(os.Stderr), begun: time.Now()}
-	defer line.clear()
+	shown := progress{show: terminal(os.Stderr), begun: time.Now()}
+	defer shown.clear()
 	for {
 		alive := bootstrap.Daemon(a.looking()) // first: a state that is read later is of this attempt, too
 		if s, err = a.readState(); err != nil {
@@ -120,7 +121,7 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State,
 			}
 			tick.Reset(time.Second) // the service manager is asked
 		}
-		line.draw(s)
+		shown.draw(s)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -147,6 +148,7 @@ func (p *progress) draw(s health.State) {
 	if s.LastError != nil {
 		text += ": " + s.LastError.Message
 	}
+	text = line.Shown(text)
 	if r := []rune(text); len(r) > 60 {
 		text = string(r[:60]) + "…"
 	}

@@ -16,6 +16,7 @@ import (
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/fleet"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -188,9 +189,9 @@ func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 			since = humanize.Time(*v.Since)
 		}
 		fmt.Fprintf(w, "%s\tVM %s\toffline since %s\t%s: %s\n",
-			v.Agent, v.InstanceID, since, v.Fate, v.Why)
+			line.Shown(v.Agent), line.Shown(v.InstanceID), since, v.Fate, line.Shown(v.Why))
 		if v.Hint != "" {
-			fmt.Fprintf(w, "\tNext: %s\n", v.Hint)
+			fmt.Fprintf(w, "\tNext: %s\n", line.Shown(v.Hint))
 		}
 	}
 	if err := w.Flush(); err != nil {
