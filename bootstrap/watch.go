@@ -31,7 +31,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 	}
 	said := make(chan saying)
 	if b.journal.Phase == health.Ready {
-		go b.follow(ctx, b.journal.Agent.Service, said)
+		go b.follow(ctx, b.journal.Agent.Service, b.report.LostSince(), said)
 	}
 	b.lookForKills()
 	lost, missing := !b.report.LostSince().IsZero(), false
@@ -112,12 +112,20 @@ type saying struct {
 }
 
 // follow hands on what the agent says, whatever becomes of the way it is heard.
-func (b *Boot) follow(ctx context.Context, service string, said chan<- saying) {
+// An agent that was lost may have come back while nobody listened: what it said meanwhile is heard as well.
+func (b *Boot) follow(ctx context.Context, service string, lost time.Time, said chan<- saying) {
 	hear := func(w agent.Word, line string) {
 		select {
 		case said <- saying{w, b.Redactor.Redact(line)}:
 		case <-ctx.Done():
 		}
+	}
+	if !lost.IsZero() {
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, speaksUp)
+			defer cancel()
+			_ = b.Runner.Follow(ctx, service, lost, hear)
+		}()
 	}
 	for {
 		if err := b.Runner.Follow(ctx, service, time.Time{}, hear); err != nil && ctx.Err() == nil {

@@ -14,10 +14,18 @@ import (
 // A talker is an agent that runs, and says something of its connection now and then.
 type talker struct {
 	worker
-	says map[time.Duration]agent.Word
+	says      map[time.Duration]agent.Word
+	meanwhile agent.Word // since it was lost, and before anybody listens
 }
 
-func (s *talker) Follow(ctx context.Context, _ string, _ time.Time, heard func(agent.Word, string)) error {
+func (s *talker) Follow(ctx context.Context, _ string, since time.Time, heard func(agent.Word, string)) error {
+	if !since.IsZero() {
+		if s.meanwhile != "" {
+			heard(s.meanwhile, string(s.meanwhile))
+		}
+		<-ctx.Done()
+		return nil
+	}
 	begin := time.Now()
 	for at := time.Duration(0); at < time.Hour; at += time.Second {
 		if w, says := s.says[at]; says {
@@ -33,20 +41,27 @@ func (s *talker) Follow(ctx context.Context, _ string, _ time.Time, heard func(a
 // An agent that somebody removed takes it for an outage: Azure DevOps is asked when it lasts, once, and not at each blink.
 func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 	for name, c := range map[string]struct {
-		says map[time.Duration]agent.Word
-		asks bool
+		says      map[time.Duration]agent.Word
+		lost      bool // before
+		meanwhile agent.Word
+		asks      bool
 	}{
-		"it stays lost":               {map[time.Duration]agent.Word{time.Second: agent.Lost}, true},
-		"it is back soon":             {map[time.Duration]agent.Word{time.Second: agent.Lost, 20 * time.Second: agent.Connected}, false},
-		"nothing happens":             {nil, false},
-		"the server knows it no more": {map[time.Duration]agent.Word{time.Second: agent.Missing}, true},
+		"it stays lost":               {map[time.Duration]agent.Word{time.Second: agent.Lost}, false, "", true},
+		"it is back soon":             {map[time.Duration]agent.Word{time.Second: agent.Lost, 20 * time.Second: agent.Connected}, false, "", false},
+		"nothing happens":             {nil, false, "", false},
+		"the server knows it no more": {map[time.Duration]agent.Word{time.Second: agent.Missing}, false, "", true},
+		"it was lost and is":          {nil, true, "", true},
+		"it came back unheard":        {nil, true, agent.Connected, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1}
 				b := joined(t, p, config.Drain{})
 				b.StateDir = b.journal.dir
-				b.Runner = &talker{worker{Runner: b.Runner.(agent.Runner)}, c.says}
+				b.Runner = &talker{worker{Runner: b.Runner.(agent.Runner)}, c.says, c.meanwhile}
+				if c.lost {
+					b.report.Lost(b.journal.State, "before")
+				}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()
 				begin := time.Now()

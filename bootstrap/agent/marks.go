@@ -37,9 +37,8 @@ func (h Home) mark(m Marks) error {
 		before = nil // no file of the agent's
 	}
 	lines := variables("", m.lines())
-	for line := range strings.Lines(string(before)) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if line = strings.TrimRight(line, "\r\n"); line != "" && !strings.HasPrefix(strings.ToUpper(name), markPrefix) {
+	for _, line := range strings.FieldsFunc(string(before), func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if !strings.Contains(strings.ToUpper(line), markPrefix) { // nor one that hides a mark: VSO_AGENT_IGNORE
 			lines = append(lines, line)
 		}
 	}

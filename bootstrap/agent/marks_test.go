@@ -54,6 +54,7 @@ func TestMarksAreWrittenAnew(t *testing.T) {
 		"LANG=C.UTF-8\n" + marks + "JAVA_HOME=/opt/java\nAZP_BOOTSTRAP_INSTANCE_ID=forged\n": marks + "LANG=C.UTF-8\nJAVA_HOME=/opt/java\n",
 		" azp_bootstrap_instance_id=forged\r\nAZP_BOOTSTRAP_RESOURCE_GROUP=x\nA=b":           marks + "A=b\n",
 		"": marks,
+		"X=1\rAZP_BOOTSTRAP_INSTANCE_ID=forged\rY=2\nVSO_AGENT_IGNORE=a,AZP_BOOTSTRAP_INSTANCE_ID\n": marks + "X=1\nY=2\n",
 	} {
 		if err := os.WriteFile(filepath.Join(h.Dir, ".env"), []byte(before), 0o644); err != nil {
 			t.Fatal(err)

@@ -41,13 +41,13 @@ func TestAgentFolderIsRootsToPlace(t *testing.T) {
 	}
 	_, gid := ids(games)
 	if err := errors.Join(os.Lchown(at("group"), 0, gid), os.Symlink(at("theirs"), at("link")), os.Symlink(at("root"), at("good")),
-		os.Symlink(at("root"), at("theirs", "link")), os.Symlink(at("theirs", "root"), at("root", "leads"))); err != nil {
+		os.Symlink(at("root"), at("theirs", "link")), os.Symlink("theirs/link", at("chain")), os.Symlink(at("theirs", "root"), at("root", "leads"))); err != nil {
 		t.Fatal(err)
 	}
 	for name, foreign := range map[string]string{
 		"agent": "", "root/agent": "", "root/used": "", "root/new/agent": "", "staff/agent": "", "good/agent": "", "sticky/root/agent": "",
 		"theirs/agent": "theirs", "theirs/new/agent": "theirs", "theirs/root/agent": "theirs", "link/agent": "theirs",
-		"theirs/link/agent": "theirs", "root/leads": "theirs", "sticky/agent": "sticky", "sticky/theirs/agent": "sticky/theirs",
+		"theirs/link/agent": "theirs", "chain/link-agent": "theirs", "root/leads": "theirs", "sticky/agent": "sticky", "sticky/theirs/agent": "sticky",
 		"open/agent": "open", "open/new/agent": "open", "sticky/new/agent": "sticky", "group/agent": "group", "kept": "kept.package",
 	} {
 		image, err := tree.Open(dir)

@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -29,8 +28,8 @@ func (h Home) Guarded() error {
 	if err == nil && foreign == "" {
 		foreign, whose, err = h.foreignAbove(filepath.Join(h.keep(), "manifest.json"))
 	}
-	if real, e := h.Tree.Real(h.Dir); err == nil && foreign == "" && e == nil && real != h.Dir { // a link
-		foreign, whose, err = h.foreignAbove(real)
+	if err == nil && foreign == "" { // it may be a link
+		foreign, whose, err = h.foreignAbove(filepath.Join(h.Dir, "x"))
 	}
 	if err != nil {
 		return diskFault(err, "the folders above "+h.Dir)
@@ -88,34 +87,38 @@ func alone(fi fs.FileInfo) bool {
 	return (owner(fi) == 0 || owner(fi) == os.Geteuid()) && fi.Mode().Perm()&0o022 == 0
 }
 
-// foreignAbove is the first folder or link above a path, as written and as it leads, that is not root's alone, and
-// whose it is; "" if there is none. In a folder that all may write and that is sticky (/tmp), what is root's
+// foreignAbove is the outermost folder or link on the way to a path, with every link that leads there, that is not root's
+// alone, and whose it is; "" if there is none. In a folder that all may write and that is sticky (/tmp), what is root's
 // already can be moved by nobody else (unlink(2)).
 func (h Home) foreignAbove(path string) (foreign, whose string, err error) {
-	path = filepath.Clean(path)
-	for dir := filepath.Dir(path); ; path, dir = dir, filepath.Dir(dir) {
-		fi, err := h.Tree.Lstat(dir)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return "", "", err
-		case owner(fi) != 0:
-			return dir, "is " + h.accountName(owner(fi)) + "'s", nil
-		case fi.Mode()&fs.ModeSymlink != 0:
-			to, err := h.Tree.Real(dir)
-			if err != nil {
-				return "", "", err
-			}
-			if foreign, whose, err := h.foreignAbove(filepath.Join(to, filepath.Base(path))); foreign != "" || err != nil {
-				return foreign, whose, err
-			}
-		case h.mayWrite(fi) && (fi.Mode()&fs.ModeSticky == 0 || !h.staysRoots(path)):
-			return dir, fmt.Sprintf("is root's, but others may write there (mode %04o)", fi.Mode().Perm()), nil
+	type step struct {
+		name string
+		fi   fs.FileInfo
+	}
+	var way []step
+	if err := h.Tree.Above(path, func(name string, fi fs.FileInfo) { way = append(way, step{name, fi}) }); err != nil {
+		return "", "", err
+	}
+	for i, s := range way {
+		next := path
+		if i+1 < len(way) {
+			next = way[i+1].name
 		}
-		if dir == h.Tree.Name("/") || dir == filepath.Dir(dir) {
-			return "", "", nil
+		switch {
+		case owner(s.fi) != 0 && s.name != filepath.Clean(h.Dir) && !h.leadsTo(s.name, s.fi):
+			return s.name, "is " + h.accountName(owner(s.fi)) + "'s", nil
+		case owner(s.fi) != 0 || s.fi.Mode()&fs.ModeSymlink != 0:
+		case h.mayWrite(s.fi) && (s.fi.Mode()&fs.ModeSticky == 0 || !h.staysRoots(next)):
+			return s.name, fmt.Sprintf("is root's, but others may write there (mode %04o)", s.fi.Mode().Perm()), nil
 		}
 	}
+	return "", "", nil
+}
+
+// leadsTo reports whether a folder is the agent's own, by way of links.
+func (h Home) leadsTo(name string, fi fs.FileInfo) bool {
+	real, err := h.Tree.Real(h.Dir)
+	return err == nil && real == name && fi.IsDir()
 }
 
 // mayWrite reports whether others may write a folder: all, or a group of the service user's. That another group may is root's

@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/line"
 )
 
 // A Reporter tells what happens to everyone who looks: the log, the service manager's status line
@@ -30,7 +31,7 @@ func (r *Reporter) Begun() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 func (r *Reporter) Stopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }
 
 func (r *Reporter) status(format string, args ...any) {
-	_, _ = daemon.SdNotify(false, "STATUS="+fmt.Sprintf(format, args...))
+	_, _ = daemon.SdNotify(false, "STATUS="+line.Shown(fmt.Sprintf(format, args...))) // a line break would begin another field
 }
 
 // PhaseBegun says that a phase begins.
