@@ -105,9 +105,10 @@ func (h Home) foreignAbove(path string) (foreign, whose string, err error) {
 			next = way[i+1].name
 		}
 		switch {
-		case owner(s.fi) != 0 && s.name != filepath.Clean(h.Dir) && !h.leadsTo(s.name, s.fi):
+		case h.isDir(s.name, s.fi):
+		case owner(s.fi) != 0:
 			return s.name, "is " + h.accountName(owner(s.fi)) + "'s", nil
-		case owner(s.fi) != 0 || s.fi.Mode()&fs.ModeSymlink != 0:
+		case s.fi.Mode()&fs.ModeSymlink != 0:
 		case h.mayWrite(s.fi) && (s.fi.Mode()&fs.ModeSticky == 0 || !h.staysRoots(next)):
 			return s.name, fmt.Sprintf("is root's, but others may write there (mode %04o)", s.fi.Mode().Perm()), nil
 		}
@@ -115,10 +116,10 @@ func (h Home) foreignAbove(path string) (foreign, whose string, err error) {
 	return "", "", nil
 }
 
-// leadsTo reports whether a folder is the agent's own, by way of links.
-func (h Home) leadsTo(name string, fi fs.FileInfo) bool {
+// isDir reports whether a folder is the agent's own, also by way of links: it is the service user's.
+func (h Home) isDir(name string, fi fs.FileInfo) bool {
 	real, err := h.Tree.Real(h.Dir)
-	return err == nil && real == name && fi.IsDir()
+	return fi.IsDir() && (name == filepath.Clean(h.Dir) || err == nil && name == real)
 }
 
 // mayWrite reports whether others may write a folder: all, or a group of the service user's. That another group may is root's

@@ -137,10 +137,22 @@ func (w *world) reapMachine(m string) {
 		if err != nil {
 			continue
 		}
-		if pid, err := strconv.Atoi(strings.Fields(string(data))[0]); err == nil && pid > 1 {
-			_ = syscall.Kill(-pid, syscall.SIGKILL)
+		number, _, _ := strings.Cut(string(data), " ")
+		pid, err := strconv.Atoi(number)
+		if err != nil || pid <= 1 || syscall.Kill(-pid, syscall.SIGKILL) != nil {
+			continue
+		}
+		for end := time.Now().Add(10 * time.Second); runs(pid) && time.Now().Before(end); {
+			<-time.After(5 * time.Millisecond)
 		}
 	}
+}
+
+// runs reports whether a process has not ended, whoever is to be told of it.
+func runs(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, fields, _ := strings.Cut(string(stat), ") ")
+	return err == nil && !strings.HasPrefix(fields, "Z")
 }
 
 // scenario is the default one with the given file's top-level keys in place of its own.
