@@ -57,7 +57,7 @@ boot() {
     install -m 755 "$here/systemd/$script" "$m/root/root/test.sh"
     rm -rf "$m/root/var/lib/azp-test"
     systemd-nspawn -q --register=no --keep-unit --network-namespace-path="/run/netns/$ns" -D "$m/root" --boot \
-        --bind-ro="$build/azp-sim:/usr/local/bin/azp-sim" --bind-ro="$dir/azure:/mnt/azure" --setenv=CI_FULL="${CI_FULL:-}" \
+        --bind-ro="$build/azp-sim:/usr/local/bin/azp-sim" --bind-ro="$dir/azure:/mnt/azure" --setenv=CI_FULL="${CI_FULL:-}" --setenv=CI_GATE="${CI_GATE:-}" \
         >"$m/console.log" 2>&1 </dev/null || true
     cat "$m/root/var/lib/azp-test/log" 2>/dev/null || true
     [ -f "$m/root/var/lib/azp-test/passed" ] || {
