@@ -11,6 +11,7 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/whole"
 )
 
@@ -73,7 +74,8 @@ type presence struct {
 func (b *Boot) attend() *presence {
 	pid := os.Getpid()
 	start, _ := agent.ProcessStart(pid)
-	p := &presence{record{PID: pid, Start: start, Once: b.Once, Since: now()}, b}
+	p := &presence{record{PID: pid, Start: start, Once: b.Once, Since: journal.Now()}, b}
+	whole.Clear(b.StateDir, recordName)
 	p.write()
 	return p
 }
@@ -81,14 +83,14 @@ func (b *Boot) attend() *presence {
 // settled says that an attempt has ended: from now on state.json is of this process.
 func (p *presence) settled() {
 	if p.SettledAt == nil {
-		t := now()
+		t := journal.Now()
 		p.SettledAt = &t
 		p.write()
 	}
 }
 
 func (p *presence) ended() {
-	t := now()
+	t := journal.Now()
 	p.EndedAt = &t
 	p.write()
 }
@@ -106,7 +108,7 @@ func (p *presence) write() {
 	if err == nil {
 		err = whole.Write(name, append(data, '\n'), 0o644)
 	}
-	if errors.Is(err, fs.ErrNotExist) { // another run has just begun, and swept away what was half written
+	if errors.Is(err, fs.ErrNotExist) { // another run has just begun, and removed what was half written
 		err = whole.Write(name, append(data, '\n'), 0o644)
 	}
 	if err != nil {
@@ -139,7 +141,7 @@ func Daemon(o Options) (a health.Alive) {
 }
 
 // Alive looks what runs on this VM; s is its state.
-func Alive(o Options, s health.State) health.Alive {
+func Alive(o Options, s journal.State) health.Alive {
 	a := Daemon(o)
 	a.Agent = health.Stopped
 	if s.Agent.ID == 0 {

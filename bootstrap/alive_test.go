@@ -14,6 +14,7 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // Whose record is it, of two that are there at once: the first one's; only a daemon takes it from a
@@ -30,7 +31,7 @@ func TestRecordOfTwo(t *testing.T) {
 	start, _ := agent.ProcessStart(sleeper.Process.Pid)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	before := now().Add(-time.Hour)
+	before := journal.Now().Add(-time.Hour)
 	other := func(change func(*record)) record {
 		r := record{PID: sleeper.Process.Pid, Start: start, Since: before}
 		change(&r)

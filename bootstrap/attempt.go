@@ -2,11 +2,10 @@ package bootstrap
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // bringUp is one attempt, from start to ready, when it is this run's turn. What it fails by is on record when the turn ends.
@@ -40,7 +39,7 @@ func (b *Boot) runOn(ctx context.Context) {
 	if ctx.Err() != nil || !b.asProcess() || b.agentRuns() || !b.untouched() || b.Runner.LaidFor() != b.VM.VMID {
 		return
 	}
-	if id, err := b.Runner.Registered(); err != nil || id != b.journal.Agent.ID {
+	if id, err := b.Runner.Registered(); err != nil || id != b.state().Agent.ID {
 		return
 	}
 	if _, err := b.Runner.Start(b.service(), b.network.CAFile); err != nil {
@@ -52,7 +51,7 @@ func (b *Boot) runOn(ctx context.Context) {
 func (b *Boot) refused(err error) error {
 	f := fault.From(err)
 	if !b.apart(func() { _ = b.failed(err) }) {
-		b.report.Failed(b.journal.at(), f)
+		b.report.Failed(b.state().At(), f)
 	}
 	return f
 }
@@ -60,15 +59,12 @@ func (b *Boot) refused(err error) error {
 // apart does what is to be done between attempts, with the state as it is by now: another run may have changed it. It reports
 // whether it could: while another run works, the state is that run's to write.
 func (b *Boot) apart(do func()) bool {
-	lock, err := b.journal.lock()
+	release, err := b.journal.Take()
 	if err != nil {
 		return false
 	}
-	defer lock.Close() //nolint:errcheck // only a lock
-	if err := b.journal.reload(); err != nil {
-		return false
-	}
-	b.stood = b.journal.State
+	defer release()
+	b.stood = b.state()
 	do()
 	return true
 }
@@ -76,10 +72,17 @@ func (b *Boot) apart(do func()) bool {
 func (b *Boot) attempt(ctx context.Context) error {
 	limited, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
-	b.stood = b.journal.State
-	settled := b.journal.stands()
+	b.stood = b.state()
+	settled := b.stood.Stands()
+	if err := b.journal.Update(func(s *journal.State) {
+		s.Package = prepared(b.home)
+		if !settled {
+			s.Attempt++
+		}
+	}); err != nil {
+		return err
+	}
 	if !settled {
-		b.journal.Attempt++
 		go func() {
 			select {
 			case <-b.imds.Asked():
@@ -91,37 +94,38 @@ func (b *Boot) attempt(ctx context.Context) error {
 	if err := b.through(limited, phases[:1], settled); err != nil {
 		return err
 	}
-	if p := b.journal.Phase; p != health.Draining && (p != health.Removed || b.Once) { // who leaves may leave
+	if p := b.state().Phase; p != journal.Draining && (p != journal.Removed || b.Once) { // who leaves may leave
 		if err := b.Runner.Guarded(); err != nil {
 			return err
 		}
 	}
-	switch stood := b.journal.Phase; { // another instance's standing is none: discover sees to that
-	case stood == health.Ready && b.joined(limited):
-		b.report.Ready(b.journal.State, true)
+	switch stood := b.state().Phase; { // another instance's standing is none: discover sees to that
+	case stood == journal.Ready && b.joined(limited):
+		b.report.Ready(b.state(), true)
 		return nil
-	case stood == health.Draining: // cut off, or what was to be removed was left behind
+	case stood == journal.Draining: // cut off, or what was to be removed was left behind
 		n := notice{why: "left behind", goes: true}
-		if until := b.journal.DrainUntil; until != nil && time.Now().Before(*until) { // the daemon was restarted meanwhile
+		if until := b.state().DrainUntil; until != nil && time.Now().Before(*until) { // the daemon was restarted meanwhile
 			n.wait, n.by = true, until.Add(margin)
 		}
 		if err := b.depart(limited, n); err != nil || !b.Once {
 			return err
 		}
-		b.journal.again()
-	case stood == health.Removed && !b.Once:
-		b.report.Removed(b.journal.State)
+	case stood == journal.Removed && !b.Once:
+		b.report.Removed(b.state())
 		return nil
-	case stood == health.Ready && b.agentRuns():
+	case stood == journal.Ready && b.agentRuns():
 		if err := b.moveOut(ctx, limited); err != nil {
 			return err
 		}
-		b.journal.again()
-	case settled:
-		b.journal.again()
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if settled {
+		if err := b.journal.Update((*journal.State).Again); err != nil {
+			return err
+		}
 	}
 	joining, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
@@ -131,10 +135,10 @@ func (b *Boot) attempt(ctx context.Context) error {
 	if err := b.through(limited, phases[1:], false); err != nil {
 		return err
 	}
-	if err := b.journal.ready(); err != nil {
+	if err := b.journal.Update((*journal.State).Joined); err != nil {
 		return err
 	}
-	b.report.Ready(b.journal.State, false)
+	b.report.Ready(b.state(), false)
 	return nil
 }
 
@@ -147,7 +151,7 @@ func (b *Boot) moveOut(ctx, limited context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline+b.Config.Drain.Timeout, errDeadline)
 	defer cancel()
-	return b.through(ctx, []Phase{{health.Register, move}}, true)
+	return b.through(ctx, []Phase{{journal.Register, move}}, true)
 }
 
 // turn waits for this run's turn: one at a time works on a VM.
@@ -155,42 +159,46 @@ func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
 	c := b.Config
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, errDeadline)
 	defer cancel()
-	var lock *os.File
-	err = b.retry(ctx, health.Waiting, func() (err error) {
-		lock, err = b.journal.lock()
+	err = b.retry(ctx, journal.Waiting, func() (err error) {
+		unlock, err = b.journal.Take()
 		return err
 	}, func(int) { b.drop() })
-	if err != nil {
-		return nil, err
-	}
-	if err := b.journal.reload(); err != nil { // another run may have worked meanwhile
-		_ = lock.Close()
-		return nil, err
-	}
-	return func() {
-		_ = b.journal.settled()
-		_ = lock.Close()
-	}, nil
+	return unlock, err
 }
 
 // failed records why an attempt failed. A VM that was ready, and whose agent runs as it did, stays ready with an error
 // beside. A VM that leaves or has left is not made to join by a failure.
 func (b *Boot) failed(err error) error {
 	f := fault.From(err)
-	b.report.Failed(b.journal.at(), f)
-	record := b.journal.failed
-	switch ready := b.stillReady(); {
-	case ready:
-		drained := b.journal.Agent.Drained
-		b.journal.State = b.stood
-		b.journal.Agent.Drained = drained
-		record = b.journal.besides
-		b.report.StaysReady(b.journal.State, f)
-	case b.journal.Phase == health.Draining, b.journal.Phase == health.Removed:
-		record = b.journal.besides
-	}
-	if e := record(f, b.Redactor.Redact); e != nil {
-		b.Log.WithError(e).Error("the failure could not be recorded")
+	b.report.Failed(b.state().At(), f)
+	ready := b.stillReady()
+	b.record(f, func(s *journal.State, why *journal.Failure) {
+		switch {
+		case ready:
+			drained := s.Agent.Drained
+			*s = b.stood
+			s.Agent.Drained, s.LastError = drained, why
+		case s.Phase == journal.Draining, s.Phase == journal.Removed:
+			s.LastError = why
+		default:
+			s.Fail(why)
+		}
+	})
+	if ready {
+		b.report.StaysReady(b.state(), f)
 	}
 	return f
+}
+
+// record keeps a fault in the journal.
+func (b *Boot) record(f *fault.Error, how func(*journal.State, *journal.Failure)) {
+	why := journal.Why(f, b.Redactor.Redact)
+	if err := b.journal.Update(func(s *journal.State) { how(s, why) }); err != nil {
+		b.Log.WithError(err).Error("the failure could not be recorded")
+	}
+}
+
+// besides is an error that does not change where the VM stands.
+func besides(s *journal.State, why *journal.Failure) {
+	s.LastError = why
 }

@@ -34,6 +34,7 @@ import (
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -81,12 +82,12 @@ type Phase struct {
 }
 
 var phases = []Phase{
-	{health.Discover, discover},
-	{health.Credential, credential},
-	{health.Preflight, preflight},
-	{health.Register, register},
-	{health.Service, startService},
-	{health.Online, online},
+	{journal.Discover, discover},
+	{journal.Credential, credential},
+	{journal.Preflight, preflight},
+	{journal.Register, register},
+	{journal.Service, startService},
+	{journal.Online, online},
 }
 
 // A Boot is one attempt to bring the VM up, with the facts that the phases find.
@@ -99,8 +100,9 @@ type Boot struct {
 	Place  devops.Place
 	Runner Agent
 
-	journal *journal
+	journal *journal.Journal
 	report  *health.Reporter
+	home    agent.Home
 	loader  *config.Loader
 	imds    *azure.IMDS
 	network azure.Network
@@ -110,14 +112,15 @@ type Boot struct {
 	vault   *azure.Vault   // with the identity's token, until it gave the PAT
 	server  *devops.Client // with pat
 	begun   time.Time
+	phase   time.Time // when the present one began
 	started time.Time // when the agent was, by this attempt; zero: it was not, or it was listened to
 
 	fresh bool // registered by this attempt, and not started yet
 	met   bool // config.sh met an agent in the pool behind the target, which did not list it
 
-	byID  bool         // Place was found by the journal's IDs
-	stood health.State // when this attempt began
-	lost  bool         // another VM has taken this VM's agent over
+	byID  bool          // Place was found by the journal's IDs
+	stood journal.State // when this attempt began
+	lost  bool          // another VM has taken this VM's agent over
 
 	drainUntil time.Time // until then a running job is waited for
 	disabled   bool      // the agent takes no new job: nothing is asked of the server while one runs here
@@ -166,7 +169,7 @@ func Run(ctx context.Context, o Options) error {
 		case err == nil:
 			slow.Reset()
 			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore, nil) })
-		case b.journal.Phase == health.Ready && b.imds != nil: // its agent runs on, and is watched over
+		case b.state().Phase == journal.Ready && b.imds != nil: // its agent runs on, and is watched over
 			again := time.NewTimer(slow.NextBackOff())
 			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore, again.C) })
 			again.Stop()
@@ -201,13 +204,13 @@ func begin(o Options) (*Boot, error) {
 	if o.Console {
 		report.Console = health.OpenConsole(o.Redactor.Redact)
 	}
-	j, err := openJournal(o.StateDir, o.Log, live)
+	j, err := journal.Open(o.StateDir, o.Log, live.Set)
 	if err != nil {
-		report.Failed(health.Waiting, fault.From(err))
+		report.Failed(journal.Waiting, fault.From(err))
 		report.Console.Close()
 		return nil, err
 	}
-	return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State}, nil
+	return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State()}, nil
 }
 
 // newBoot is a Boot that only looks: it makes no state folder, reports to nobody, and a state that
@@ -216,23 +219,21 @@ func newBoot(o Options) (*Boot, error) {
 	if err := protect(o.Log); err != nil {
 		return nil, err
 	}
-	live := health.NewLive()
-	s, _, err := health.ReadState(o.StateDir)
+	j, err := journal.Look(o.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{State: s, dir: o.StateDir, log: o.Log, live: live, start: map[string]time.Time{}, looks: true}
-	return &Boot{Options: o, journal: j, report: &health.Reporter{Log: o.Log, Live: live}, begun: time.Now()}, nil
+	return &Boot{Options: o, journal: j, report: &health.Reporter{Log: o.Log, Live: health.NewLive()}, begun: time.Now()}, nil
 }
 
 // again is the next attempt, which knows nothing of this one but the journal.
 func (b *Boot) again() *Boot {
-	return &Boot{Options: b.Options, journal: b.journal, report: b.report, begun: time.Now(), stood: b.journal.State}
+	return &Boot{Options: b.Options, journal: b.journal, report: b.report, begun: time.Now(), stood: b.state()}
 }
 
 // configure reads the configuration and makes what follows from it.
 func (b *Boot) configure() (err error) {
-	b.report.PhaseBegun(health.Waiting)
+	b.report.PhaseBegun(journal.Waiting)
 	b.loader, err = config.Load(b.ConfigFile, os.Environ(), b.Set)
 	if err != nil {
 		return err
@@ -242,12 +243,11 @@ func (b *Boot) configure() (err error) {
 		return err
 	}
 	c := b.Config
-	home := agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}
+	b.home = agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}
 	if b.Runner = b.Options.Agent; b.Runner == nil {
-		b.Runner = agent.Runner{Home: home, Process: b.asProcess(), State: b.StateDir}
+		b.Runner = agent.Runner{Home: b.home, Process: b.asProcess(), State: b.StateDir}
 	}
 	b.report.Live.Working(b.Runner.Working)
-	b.journal.Package = prepared(home)
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
 	b.network, err = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
 	if err != nil {
@@ -266,6 +266,9 @@ func (b *Boot) askedSoon() (hosts []string) {
 	}
 	return hosts
 }
+
+// state is a copy of what the journal says.
+func (b *Boot) state() journal.State { return b.journal.State() }
 
 // asProcess: the agent is a process of the daemon's, not a service of the OS.
 func (b *Boot) asProcess() bool { return b.Config != nil && b.Config.Agent.Service == "process" }

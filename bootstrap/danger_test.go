@@ -13,7 +13,7 @@ import (
 
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/sim"
 )
 
@@ -121,7 +121,7 @@ func (d danger) meet(t *testing.T, dir, moment string) (word string) {
 			t.Errorf("%s: the agent of another VM: %v became %v", moment, was, is)
 		}
 	}
-	s, _, e := health.ReadState(m.state)
+	s, _, e := journal.Read(m.state)
 	if e != nil {
 		t.Fatal(e)
 	}
@@ -131,7 +131,7 @@ func (d danger) meet(t *testing.T, dir, moment string) (word string) {
 			t.Logf("%s: %v, state %+v\n%s", moment, err, s, m.said.String())
 		}
 	}()
-	if acknowledged != (s.Phase == health.Removed && event != "") {
+	if acknowledged != (s.Phase == journal.Removed && event != "") {
 		t.Errorf("%s: acknowledged %v in the phase %s", moment, acknowledged, s.Phase)
 	}
 	switch {
@@ -139,13 +139,13 @@ func (d danger) meet(t *testing.T, dir, moment string) (word string) {
 		if f := fault.From(err); f.Advice == "" {
 			t.Errorf("no next step: %s", err)
 		}
-		if s.Phase == health.Ready {
+		if s.Phase == journal.Ready {
 			return fmt.Sprintf("stays(%s)", fault.From(err).Class.Code)
 		}
 		return "!" + fault.From(err).Class.Code
-	case s.Phase == health.Draining && s.LastError != nil:
+	case s.Phase == journal.Draining && s.LastError != nil:
 		return fmt.Sprintf("left(%s)", s.LastError.Code)
-	case s.Phase == health.Removed:
+	case s.Phase == journal.Removed:
 		for _, a := range p.agents() {
 			if a.InstanceID == m.instance() {
 				t.Errorf("it has left, and %v is still there", a)

@@ -9,7 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 const (
@@ -22,7 +22,7 @@ const (
 
 // leaving is the end of a VM's life in Azure DevOps, as a phase like those of its beginning: it can be
 // cut off at any instant and asked again.
-var leaving = []Phase{{health.Draining, drainAndRemove}}
+var leaving = []Phase{{journal.Draining, drainAndRemove}}
 
 // depart takes this VM out of Azure DevOps; the caller has the VM's lock. What called for it may have
 // ended by now, so the daemon gives it a context that survives.
@@ -42,8 +42,11 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 			end = now.Add(atLeast)
 		}
 	}
-	before := b.journal.State
-	b.journal.DrainUntil = &b.drainUntil
+	before := b.state()
+	until := b.drainUntil
+	if err := b.journal.Update(func(s *journal.State) { s.DrainUntil = &until }); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithDeadlineCause(parent, end, errDeadline)
 	defer cancel()
 	defer b.drop()
@@ -58,7 +61,7 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 		}
 		return b.leftBehind(ctx, err)
 	}
-	b.report.Removed(b.journal.State)
+	b.report.Removed(b.state())
 	if n.acknowledge != nil {
 		if err := n.acknowledge(ctx); err != nil {
 			b.Log.WithError(err).Warn("the platform waits until the event's time")
@@ -71,32 +74,33 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 
 // stays undoes what was begun on a VM that does not have to go, if its agent still runs: it takes jobs
 // again and stands where it stood.
-func (b *Boot) stays(ctx context.Context, before health.State, err error) bool {
-	if before.Phase != health.Ready || !b.agentRuns() {
+func (b *Boot) stays(ctx context.Context, before journal.State, err error) bool {
+	if before.Phase != journal.Ready || !b.agentRuns() {
 		return false
 	}
 	b.letWork(ctx)
-	drained := b.journal.Agent.Drained
-	b.journal.State = before
-	b.journal.Agent.Drained = drained
-	if e := b.journal.besides(fault.From(err), b.Redactor.Redact); e != nil {
-		b.Log.WithError(e).Error("the failure could not be recorded")
-	}
+	b.record(fault.From(err), func(s *journal.State, why *journal.Failure) {
+		drained := s.Agent.Drained
+		*s = before
+		s.Agent.Drained, s.LastError = drained, why
+	})
 	return true
 }
 
 // letWork enables the agent that a drain has disabled, which came to nothing.
 func (b *Boot) letWork(ctx context.Context) {
-	if !b.journal.Agent.Drained {
+	if !b.state().Agent.Drained {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)
 	defer cancel()
 	if c, p, there, e := b.registered(ctx); e == nil && there != nil {
 		b.Place = p
-		b.noteEnabled(ctx, c, there)
+		if err := b.noteEnabled(ctx, c, there); err != nil {
+			b.Log.WithError(err).Error("the state could not be written")
+		}
 	}
-	if b.journal.Agent.Drained {
+	if b.state().Agent.Drained {
 		b.Log.Warn("the agent stays disabled until Azure DevOps answers: then the daemon enables it when it starts")
 	}
 }
@@ -105,15 +109,13 @@ func (b *Boot) letWork(ctx context.Context) {
 // the agent ends when its job has. The state stays "draining", so that the next boot tries again.
 func (b *Boot) leftBehind(ctx context.Context, err error) error {
 	f := fault.From(err)
-	b.report.LeftBehind(b.journal.State, f)
-	if e := b.journal.besides(f, b.Redactor.Redact); e != nil {
-		b.Log.WithError(e).Error("the failure could not be recorded")
-	}
-	e := b.retry(ctx, health.Draining, func() error {
+	b.report.LeftBehind(b.state(), f)
+	b.record(f, besides)
+	e := b.retry(ctx, journal.Draining, func() error {
 		if b.worksOn() {
-			return working(b.journal.Agent.Name)
+			return working(b.state().Agent.Name)
 		}
-		return b.Runner.Remove(b.journal.Agent.Service)
+		return b.Runner.Remove(b.state().Agent.Service)
 	}, func(int) {})
 	if e != nil {
 		b.Log.WithError(e).Error("the agent could not be stopped")
@@ -123,7 +125,7 @@ func (b *Boot) leftBehind(ctx context.Context, err error) error {
 
 // worksOn reports whether a job runs on this VM that is waited for.
 func (b *Boot) worksOn() bool {
-	return time.Now().Before(b.drainUntil) && b.Runner.Working(b.journal.Agent.Service)
+	return time.Now().Before(b.drainUntil) && b.Runner.Working(b.state().Agent.Service)
 }
 
 func working(agent string) *fault.Error {
@@ -134,21 +136,22 @@ func working(agent string) *fault.Error {
 // drainAndRemove removes the agent of the journal from its target, its service and its registration on
 // disk.
 func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
-	fields := logrus.Fields{"agent": b.journal.Agent.Name, "id": b.journal.Agent.ID, "target": b.journal.Target.Name}
+	known := b.state()
+	fields := logrus.Fields{"agent": known.Agent.Name, "id": known.Agent.ID, "target": known.Target.Name}
 	if err := b.withdraw(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.Runner.Wipe(); err != nil {
 		return nil, err
 	}
-	return fields, b.journal.removed()
+	return fields, b.journal.Update((*journal.State).Left)
 }
 
 // withdraw takes the agent that the journal names out of its target: it gets no new job, a running one
 // is waited for until b.drainUntil, then its service goes and the server removes it. A job is waited for whatever
 // the server says, and the server removes this VM's own agent only.
 func (b *Boot) withdraw(ctx context.Context) error {
-	known := b.journal.Agent
+	known := b.state().Agent
 	if err := b.waitsHere(); err != nil {
 		return err
 	}
@@ -190,8 +193,8 @@ func (b *Boot) withdraw(ctx context.Context) error {
 // quiet lets this VM's agent take no new job, and waits for the running one until b.drainUntil.
 func (b *Boot) quiet(ctx context.Context, c *devops.Client, place devops.Place, there *devops.Agent) error {
 	if there.Enabled {
-		b.journal.Agent.Drained = true // on disk before: who is cut off here enables it when it joins
-		if err := b.journal.write(); err != nil {
+		// On disk before: who is cut off here enables it when it joins.
+		if err := b.journal.Update(func(s *journal.State) { s.Agent.Drained = true }); err != nil {
 			return err
 		}
 		if err := c.Enable(ctx, place, there, false); err != nil {
@@ -211,7 +214,7 @@ func (b *Boot) quiet(ctx context.Context, c *devops.Client, place devops.Place, 
 	if err != nil {
 		return err
 	}
-	if now.Busy || b.Runner.Working(b.journal.Agent.Service) {
+	if now.Busy || b.Runner.Working(b.state().Agent.Service) {
 		return working(there.Name).Retry(pollServer)
 	}
 	return nil
@@ -245,12 +248,12 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 	if err := b.through(within, phases[:1], true); err != nil {
 		return false, err
 	}
-	if b.journal.Registering != nil && !how.Local { // cut off in config.sh: what it made is to leave
+	if b.state().Registering != nil && !how.Local { // cut off in config.sh: what it made is to leave
 		if err := b.patiently(within, func(c *devops.Client) error { return b.settleIntent(within, c) }); err != nil {
 			return false, err
 		}
 	}
-	if b.journal.Agent.ID == 0 || b.journal.Phase == health.Removed {
+	if s := b.state(); s.Agent.ID == 0 || s.Phase == journal.Removed {
 		return false, nil
 	}
 	return true, b.depart(ctx, notice{why: "deregister", wait: !how.Now, local: how.Local})

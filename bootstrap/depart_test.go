@@ -15,7 +15,7 @@ import (
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -106,13 +106,14 @@ func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
 	b.Config = &config.Config{Drain: drain, Agent: config.Agent{Service: "process"}, Deadline: 30 * time.Minute, Target: config.Target{Pool: &config.Pool{Name: "Default"}},
 		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}}
 	b.client = &http.Client{Transport: p}
-	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir(), User: "nobody"}, Process: true, State: b.journal.dir}
-	b.VM.VMID, b.journal.InstanceID = thisInstance, thisInstance
-	b.journal.Target, b.journal.Agent = b.target(), health.Agent{Name: "web-1", ID: 7}
-	b.journal.Target.ID, b.journal.Target.PoolID = 1, 1
-	if err := b.journal.ready(); err != nil {
-		t.Fatal(err)
-	}
+	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir(), User: "nobody"}, Process: true, State: b.journal.Dir()}
+	b.VM.VMID = thisInstance
+	wrote(t, b, func(s *journal.State) {
+		s.InstanceID = thisInstance
+		s.Target, s.Agent = b.target(), journal.Agent{Name: "web-1", ID: 7}
+		s.Target.ID, s.Target.PoolID = 1, 1
+		s.Joined()
+	})
 	return b
 }
 
@@ -159,8 +160,8 @@ func TestDepartTakesAsLongAsItMayAndNoLonger(t *testing.T) {
 				if p.disabled != 0 || acknowledged < p.deleted {
 					t.Errorf("disabled after %s, removed after %s, acknowledged after %s", p.disabled, p.deleted, acknowledged)
 				}
-				if b.journal.Phase != health.Removed || b.pat.Reveal() != "" {
-					t.Errorf("phase %s; the PAT is kept: %v", b.journal.Phase, b.pat.Reveal() != "")
+				if b.state().Phase != journal.Removed || b.pat.Reveal() != "" {
+					t.Errorf("phase %s; the PAT is kept: %v", b.state().Phase, b.pat.Reveal() != "")
 				}
 			})
 		})
@@ -211,13 +212,13 @@ func TestDepartLeavesBehindWhatItCannotRemove(t *testing.T) {
 				if c.removed != (err == nil) || c.removed != acknowledged || c.removed != (p.deleted >= 0) {
 					t.Errorf("removed %v, acknowledged %v: %v", p.deleted >= 0, acknowledged, err)
 				}
-				want := health.Draining
+				want := journal.Draining
 				if c.removed {
-					want = health.Removed
+					want = journal.Removed
 				} else if f := fault.From(err); f.Class != c.class {
 					t.Errorf("class %s: %v", f.Class.Code, err)
 				}
-				if s, _, _ := health.ReadState(b.journal.dir); s.Phase != want {
+				if s, _, _ := journal.Read(b.journal.Dir()); s.Phase != want {
 					t.Errorf("the state is %s", s.Phase)
 				}
 			})

@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // A Check is one line of the doctor's report.
@@ -205,11 +206,12 @@ func (b *Boot) packageInPlace() (string, error) {
 }
 
 func (b *Boot) serviceRuns() (string, error) {
-	known := b.journal.Agent
+	s := b.state()
+	known := s.Agent
 	switch {
 	case known.ID == 0:
 		return "not registered yet", nil
-	case b.journal.Phase == health.Removed:
+	case s.Phase == journal.Removed:
 		return "this VM has left Azure DevOps", nil
 	}
 	running, state := b.Runner.Running(known.Service)

@@ -11,7 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it begins.
@@ -19,17 +19,18 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	existing, drained := 0, false
 	if there != nil {
 		existing = there.ID
-		drained = !there.Enabled && (b.whose(there) != thisVM || b.journal.Agent.Drained)
+		drained = !there.Enabled && (b.whose(there) != thisVM || b.state().Agent.Drained)
 		b.Log.WithFields(logrus.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
 	}
-	if made := b.journal.Registering; made == nil || made.Name != b.Agent || made.Target.ID != b.Place.ID {
-		b.journal.Registering = &health.Registering{Name: b.Agent, Existing: existing, Target: b.joining()}
-	}
-	b.journal.Registering.Drained = b.journal.Registering.Drained || drained
-	if err := b.journal.write(); err != nil {
+	if err := b.journal.Update(func(s *journal.State) {
+		if made := s.Registering; made == nil || made.Name != b.Agent || made.Target.ID != b.Place.ID {
+			s.Registering = &journal.Registering{Name: b.Agent, Existing: existing, Target: b.joining()}
+		}
+		s.Registering.Drained = s.Registering.Drained || drained
+	}); err != nil {
 		return nil, err
 	}
-	if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+	if err := b.Runner.Remove(b.state().Agent.Service); err != nil {
 		return nil, err
 	}
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
@@ -47,11 +48,14 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	if err != nil {
 		return nil, err
 	}
-	b.journal.Target = b.joining()
-	b.journal.Agent = health.Agent{Name: b.Agent, ID: id, Registered: r.Registered, Drained: b.journal.Registering.Drained}
-	b.journal.Registering = nil
 	b.fresh = true
-	// It is written with the next phase's beginning, which is at once; until then the intent tells of the agent.
+	if err := b.journal.Update(func(s *journal.State) {
+		s.Target = b.joining()
+		s.Agent = journal.Agent{Name: b.Agent, ID: id, Registered: r.Registered, Drained: s.Registering.Drained}
+		s.Registering = nil
+	}); err != nil {
+		return nil, err
+	}
 	return logrus.Fields{"agent": b.Agent, "id": id}, nil
 }
 
@@ -72,7 +76,7 @@ const maxOutput = 1000
 // logOutput logs what config.sh writes. One that floods must not fill the journal.
 func (b *Boot) logOutput() func(line string) {
 	lines := 0
-	log := b.Log.WithFields(logrus.Fields{"phase": health.Register, "from": agent.Script})
+	log := b.Log.WithFields(logrus.Fields{"phase": journal.Register, "from": agent.Script})
 	return func(line string) {
 		if line == "" {
 			return

@@ -19,7 +19,7 @@ import (
 
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/sim"
 )
 
@@ -139,7 +139,7 @@ func daemon(ctx context.Context, o bootstrap.Options) error {
 	go func() {
 		for ctx.Err() == nil {
 			time.Sleep(time.Second)
-			if s, _, err := health.ReadState(o.StateDir); err == nil && s.Phase == health.Removed {
+			if s, _, err := journal.Read(o.StateDir); err == nil && s.Phase == journal.Removed {
 				time.Sleep(5 * time.Second) // an acknowledgement comes after
 				cancel()
 			}

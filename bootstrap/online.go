@@ -11,7 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // startService makes the agent run.
@@ -26,7 +26,7 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	before := time.Now()
 	runs, fresh := false, b.fresh
 	if !fresh { // else config.sh has just ended
-		runs, _ = b.Runner.Running(b.journal.Agent.Service)
+		runs, _ = b.Runner.Running(b.state().Agent.Service)
 	}
 	if !runs {
 		b.started = before
@@ -36,22 +36,22 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 	if errors.Is(err, agent.ErrGutted) && !fresh { // what is registered and cannot start is registered anew
 		return nil, errors.Join(err, b.Runner.Wipe())
 	}
-	b.journal.Agent.Service = name
-	if err != nil {
-		return nil, errors.Join(err, b.journal.write())
+	if e := b.journal.Update(func(s *journal.State) { s.Agent.Service = name }); err != nil || e != nil {
+		return nil, errors.Join(err, e)
 	}
 	fields := logrus.Fields{"service": name}
 	if name == "" {
 		fields = logrus.Fields{"runs": "as a process of the daemon"}
 	}
-	return fields, nil // the name is written with the next phase's beginning, which is at once
+	return fields, nil
 }
 
 // service is what the agent's service is made of: the configuration's, the journal's and the server's words, and
 // nothing that a job could write.
 func (b *Boot) service() agent.Service {
-	s := agent.Service{ServerURL: b.Config.Server.Base, Group: b.Place.PoolName, Agent: b.Agent, Unit: b.journal.Agent.Service,
-		Marks: b.marks(b.journal.Agent.Registered)}
+	known := b.state().Agent
+	s := agent.Service{ServerURL: b.Config.Server.Base, Group: b.Place.PoolName, Agent: b.Agent, Unit: known.Service,
+		Marks: b.marks(known.Registered)}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = b.Place.Name
 	}
@@ -63,7 +63,7 @@ func (b *Boot) agentLog() string {
 	if b.asProcess() {
 		return filepath.Join(b.StateDir, "agent.log")
 	}
-	return "journalctl -u '" + b.journal.Agent.Service + "'"
+	return "journalctl -u '" + b.state().Agent.Service + "'"
 }
 
 // comesOnline is how long a started agent may take to show up: the listener waits at most four
@@ -82,7 +82,7 @@ func (b *Boot) listen(ctx context.Context) (heard bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, speaksUp)
 	defer cancel()
-	err := b.Runner.Follow(ctx, b.journal.Agent.Service, since, func(w agent.Word, _ string) {
+	err := b.Runner.Follow(ctx, b.state().Agent.Service, since, func(w agent.Word, _ string) {
 		if w == agent.Connected {
 			heard = true
 			cancel()
@@ -96,7 +96,7 @@ func (b *Boot) listen(ctx context.Context) (heard bool) {
 
 // notOnline is the fault of an agent that does not show online, and whether it runs at all.
 func (b *Boot) notOnline() (running bool, f *fault.Error) {
-	running, state := b.Runner.Running(b.journal.Agent.Service)
+	running, state := b.Runner.Running(b.state().Agent.Service)
 	return running, fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", b.Agent, state, b.Place).
 		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", b.agentLog(), b.Config.Agent.Dir)
 }
@@ -123,14 +123,13 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	case a == nil:
 		return nil, fault.New(fault.Service, "the server does not show the agent %s in the %s", b.Agent, b.Place).
 			Hint("Somebody removed it while the VM was joining, or took the PAT's owner the right to see it; run again.")
-	case a.ID != b.journal.Agent.ID || !heard && b.whose(a) == anotherVM:
+	case a.ID != b.state().Agent.ID || !heard && b.whose(a) == anotherVM:
 		return nil, b.taken(a)
 	case a.Online:
-		b.confirmed(ctx, c, a)
-		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, nil
+		return logrus.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, b.confirmed(ctx, c, a)
 	}
 	running, notYet := b.notOnline()
-	waited := time.Since(b.journal.start[health.Online])
+	waited := time.Since(b.phase)
 	if waited > comesOnline {
 		return nil, notYet
 	}
@@ -143,10 +142,15 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 }
 
 // confirmed notes by what the agent is known from now on.
-func (b *Boot) confirmed(ctx context.Context, c *devops.Client, a *devops.Agent) {
-	b.journal.Agent.Version, b.journal.Agent.ResourceID = a.Version, a.ResourceID
+func (b *Boot) confirmed(ctx context.Context, c *devops.Client, a *devops.Agent) error {
 	if pool, err := c.Pool(ctx, b.Place); err == nil { // an environment's has just been made, or has stood before
-		b.Place.PoolID, b.journal.Target.PoolID = pool, pool
+		b.Place.PoolID = pool
 	}
-	b.noteEnabled(ctx, c, a)
+	if err := b.journal.Update(func(s *journal.State) {
+		s.Agent.Version, s.Agent.ResourceID = a.Version, a.ResourceID
+		s.Target.PoolID = b.Place.PoolID
+	}); err != nil {
+		return err
+	}
+	return b.noteEnabled(ctx, c, a)
 }

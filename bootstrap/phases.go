@@ -11,7 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -27,10 +27,10 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.knows(); err != nil {
 		return nil, err
 	}
-	before := b.journal.InstanceID
+	before := b.state().InstanceID
 	if laid := b.Runner.LaidFor(); before != vm.VMID && (before != "" || laid != "" && laid != vm.VMID) {
 		b.Log.WithFields(logrus.Fields{"instance": vm.VMID, "before": before + laid}).Warn("this disk was another VM's: its local registration is wiped, this VM boots as new")
-		if err := b.Runner.Remove(b.journal.Agent.Service); err != nil {
+		if err := b.Runner.Remove(b.state().Agent.Service); err != nil {
 			return nil, err
 		}
 		if err := b.Runner.Guarded(); err != nil { // only what is root's to empty is emptied
@@ -41,7 +41,9 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		}
 	}
 	if before != vm.VMID {
-		b.journal.newInstance(vm.VMID)
+		if err := b.journal.Update(func(s *journal.State) { s.NewInstance(vm.VMID) }); err != nil {
+			return nil, err
+		}
 	}
 	return logrus.Fields{"vm": vm.Name, "instance": vm.VMID, "location": vm.Location, "agent": b.Agent}, nil
 }
@@ -77,13 +79,13 @@ func (b *Boot) wanted() devops.Target {
 }
 
 // target is the configured target in the words of state.json.
-func (b *Boot) target() health.Target {
+func (b *Boot) target() journal.Target {
 	t := b.Config.Target
-	return health.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name(), URL: b.Config.Server.Base}
+	return journal.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name(), URL: b.Config.Server.Base}
 }
 
 // joining is the configured target with the IDs that it was found by.
-func (b *Boot) joining() health.Target {
+func (b *Boot) joining() journal.Target {
 	t := b.target()
 	t.ProjectID, t.ID, t.PoolID = b.Place.ProjectID, b.Place.ID, b.Place.PoolID
 	return t
@@ -112,15 +114,15 @@ func (b *Boot) secret(ctx context.Context) (err error) {
 	if err := b.openVault(); err != nil {
 		return err
 	}
-	young := !b.journal.looks && time.Since(b.begun) < roleSpread && (b.journal.Attempt <= 1 || time.Since(b.journal.StartedAt) < roleSpread)
+	known := b.state()
+	young := !b.journal.Looks() && time.Since(b.begun) < roleSpread && (known.Attempt <= 1 || time.Since(known.StartedAt) < roleSpread)
 	s, err := b.vault.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
 	if err != nil {
 		return err
 	}
 	b.pat, b.vault = s.PAT, nil
 	b.Redactor.Add(s.PAT)
-	b.noteSecret(s)
-	return nil
+	return b.noteSecret(s)
 }
 
 // openVault makes the client that the vault's token is held by.
@@ -134,24 +136,27 @@ func (b *Boot) openVault() (err error) {
 // ahead asks for the vault's token while IMDS is asked which VM this is, unless that decides about vault and identity, or
 // there is nothing to do.
 func (b *Boot) ahead(ctx context.Context) {
-	if c := b.Config; b.journal.stands() || c.Credential.Entra || c.Sources.TrustRemote || b.openVault() != nil {
+	if c := b.Config; b.state().Stands() || c.Credential.Entra || c.Sources.TrustRemote || b.openVault() != nil {
 		return
 	}
 	b.vault.Ahead(ctx)
 }
 
 // noteSecret remembers what the vault says of the secret, and warns of its end ahead of time.
-func (b *Boot) noteSecret(s azure.Secret) {
-	b.journal.Secret = &health.Secret{Version: s.Version}
-	if s.Expires.IsZero() {
-		return
-	}
+func (b *Boot) noteSecret(s azure.Secret) error {
+	known := journal.Secret{Version: s.Version}
 	expires := s.Expires.UTC()
-	b.journal.Secret.Expires = &expires
+	if !s.Expires.IsZero() {
+		known.Expires = &expires
+	}
+	if err := b.journal.Update(func(s *journal.State) { s.Secret = &known }); err != nil || s.Expires.IsZero() {
+		return err
+	}
 	if left := time.Until(expires); left < b.Config.Credential.WarnBefore {
 		b.Log.WithFields(logrus.Fields{"secret": b.Config.Credential.KeyVault.Secret, "expires": expires.Format(time.RFC3339), "days": int(left.Hours() / 24)}).
 			Warn("the PAT's secret expires soon: store a new PAT as a new version of it; the VMs take it by themselves")
 	}
+	return nil
 }
 
 // drop forgets the PAT, and the token that opens its vault.
@@ -214,7 +219,7 @@ func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
 // look finds the target: by the IDs of the journal if the VM stands in it already, so that a rename changes nothing, else
 // by name. One that is shown by neither was deleted and may have been made anew under its name.
 func (b *Boot) look(ctx context.Context, c *devops.Client) (devops.Place, error) {
-	if b.journal.Agent.ID != 0 && b.journal.Target.ID != 0 && b.journal.Target.Named(b.target()) {
+	if s := b.state(); s.Agent.ID != 0 && s.Target.ID != 0 && s.Target.Named(b.target()) {
 		p, err := b.placed(ctx, c)
 		if err == nil {
 			p, err = c.Stands(ctx, p)

@@ -9,6 +9,7 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // A Preparation says which agent package is put in place, and how.
@@ -61,17 +62,17 @@ func Prepare(ctx context.Context, o Options, p Preparation) (agent.Manifest, err
 }
 
 // prepared is what image time recorded, for status; nil if nothing.
-func prepared(h agent.Home) *health.Package {
+func prepared(h agent.Home) *journal.Package {
 	m, err := h.Manifest()
 	if err != nil {
 		return nil
 	}
-	return &health.Package{File: m.File, SHA256: m.SHA256, PreparedAt: m.PreparedAt}
+	return &journal.Package{File: m.File, SHA256: m.SHA256, PreparedAt: m.PreparedAt}
 }
 
 // Status reads where this VM stands, and before its first boot what image time put in place.
-func Status(o Options) (s health.State, damaged, err error) {
-	s, damaged, err = health.ReadState(o.StateDir)
+func Status(o Options) (s journal.State, damaged, err error) {
+	s, damaged, err = journal.Read(o.StateDir)
 	if t, e := config.ForImage(o.ConfigFile, o.Set); s.Package == nil && e == nil {
 		s.Package = prepared(agent.Home{Dir: t.Dir, User: t.User})
 	}
@@ -89,11 +90,10 @@ func download(ctx context.Context, o Options, p Preparation, pin agent.Pin) (fil
 		return "", err
 	}
 	p.Report("downloading %s from %s", pin.File(), p.Source)
-	live := health.NewLive()
-	b := &Boot{Options: o, journal: &journal{looks: true, log: o.Log, live: live}, report: &health.Reporter{Log: o.Log, Live: live}}
+	b := &Boot{Options: o, journal: journal.Nowhere(), report: &health.Reporter{Log: o.Log, Live: health.NewLive()}}
 	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, errDeadline)
 	defer cancel()
-	err = b.retry(ctx, health.Waiting, func() (err error) {
+	err = b.retry(ctx, journal.Waiting, func() (err error) {
 		file, err = p.Download(ctx, client, p.Source, pin, p.Progress)
 		if f := fault.From(err); err != nil && f.Class == fault.Network {
 			f.Hint("Without a way out, give the file: --package FILE. %s", f.Advice)

@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // reclaim asks for a proof that no job can forge, if the agent of the journal does not show this VM: who registered an agent last
@@ -15,7 +16,7 @@ import (
 // written anew: if it is ours, it shows them with its new session. If another VM took it over, its key is refused, and that VM
 // notices nothing. A job that runs here is not cut for it: then the agent is returned as it is, or the job is waited for.
 func (b *Boot) reclaim(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) (*devops.Agent, error) {
-	known := b.journal.Agent
+	known := b.state().Agent
 	if a == nil || b.lost || b.whose(a) == thisVM || !b.provable(a) {
 		return a, nil
 	}
@@ -40,7 +41,9 @@ func (b *Boot) reclaim(ctx context.Context, c *devops.Client, p devops.Place, a 
 	if err != nil {
 		return nil, err
 	}
-	b.journal.Agent.Service = name
+	if err := b.journal.Update(func(s *journal.State) { s.Agent.Service = name }); err != nil {
+		return nil, err
+	}
 	for end := time.Now().Add(speaksUp); b.whose(a) != thisVM && time.Now().Before(end) && pause(ctx, time.Second); {
 		now, err := c.ByID(ctx, p, a.ID)
 		if err != nil {
@@ -59,9 +62,10 @@ func (b *Boot) reclaim(ctx context.Context, c *devops.Client, p devops.Place, a 
 
 // provable reports whether reclaim can tell whose an agent is: by a registration of this VM that is whole.
 func (b *Boot) provable(a *devops.Agent) bool {
-	known := b.journal.Agent
+	s := b.state()
+	known := s.Agent
 	here, err := b.Runner.Registered()
 	return runtime.GOOS != "windows" && // there config.cmd alone can make the service anew
-		known.Registered != "" && a.ID == known.ID && b.journal.Registering == nil && err == nil && here == a.ID &&
+		known.Registered != "" && a.ID == known.ID && s.Registering == nil && err == nil && here == a.ID &&
 		b.Runner.LaidFor() == b.VM.VMID
 }

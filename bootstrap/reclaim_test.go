@@ -9,6 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // A keyed is an agent on this VM that is registered, and whose key the server takes or refuses.
@@ -52,7 +53,7 @@ func TestTheKeyTellsWhoseAnAgentIs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1, standsOn: c.standsOn, mark: c.mark}
 				b := joined(t, p, config.Drain{Enabled: true, Timeout: time.Hour})
-				b.journal.Agent.Registered = registered
+				wrote(t, b, func(s *journal.State) { s.Agent.Registered = registered })
 				k := &keyed{worker: worker{Runner: b.Runner.(agent.Runner)}, server: p, ours: c.ours}
 				if c.works {
 					k.until = p.begin.Add(time.Hour)
@@ -62,7 +63,7 @@ func TestTheKeyTellsWhoseAnAgentIs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				place := placeOf(b.journal.Target)
+				place := placeOf(b.state().Target)
 				a, err := client.ByID(t.Context(), place, 7)
 				if err == nil {
 					a, err = b.reclaim(t.Context(), client, place, a)

@@ -9,7 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // register makes the agent known to the server, once: what a crash left half done, on the server or
@@ -36,7 +36,9 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	if b.enrolled(there) {
-		b.journal.Target = b.joining()
+		if err := b.journal.Update(func(s *journal.State) { s.Target = b.joining() }); err != nil {
+			return nil, err
+		}
 		_ = b.setTags(ctx, c) // it is listed: it was found by name
 		return logrus.Fields{"agent": b.Agent, "id": there.ID}, nil
 	}
@@ -82,7 +84,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 
 // move takes the VM out of its former target, if another one is configured and the VM can join that.
 func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
-	if b.samePlace() && b.journal.Agent.Name == b.Agent {
+	if b.samePlace() && b.state().Agent.Name == b.Agent {
 		return logrus.Fields{"agent": b.Agent}, nil
 	}
 	if err := b.waitsHere(); err != nil {
@@ -119,7 +121,7 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 // settleIntent finds out what became of a registration that was cut off, if another target or another name is wanted by
 // now: an agent that it made is this VM's, and is the one to leave.
 func (b *Boot) settleIntent(ctx context.Context, c *devops.Client) error {
-	made := b.journal.Registering
+	made := b.state().Registering
 	if made == nil || made.Target.ID == 0 { // an earlier version wrote no target
 		return nil
 	}
@@ -134,12 +136,14 @@ func (b *Boot) settleIntent(ctx context.Context, c *devops.Client) error {
 	if err != nil {
 		return err
 	}
-	if a != nil && b.whose(a) == thisVM && a.ID != b.journal.Agent.ID {
-		b.journal.Agent = health.Agent{Name: made.Name, ID: a.ID, ResourceID: a.ResourceID, Drained: made.Drained}
-		b.journal.Target = made.Target
-	}
-	b.journal.Registering = nil
-	return b.journal.write()
+	ours := a != nil && b.whose(a) == thisVM
+	return b.journal.Update(func(s *journal.State) {
+		if ours && a.ID != s.Agent.ID {
+			s.Agent = journal.Agent{Name: made.Name, ID: a.ID, ResourceID: a.ResourceID, Drained: made.Drained}
+			s.Target = made.Target
+		}
+		s.Registering = nil
+	})
 }
 
 // enrolled reports whether the agent that stands under our name is this VM's, by a registration that is whole: there is
@@ -149,16 +153,18 @@ func (b *Boot) enrolled(there *devops.Agent) bool {
 	if err != nil {
 		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
 	}
-	known := b.journal.Agent
+	s := b.state()
+	known := s.Agent
 	return there != nil && here == there.ID && known.ID == here && known.Name == b.Agent && b.samePlace() &&
-		b.Runner.LaidFor() == b.VM.VMID && b.journal.Registering == nil && b.whose(there) == thisVM
+		b.Runner.LaidFor() == b.VM.VMID && s.Registering == nil && b.whose(there) == thisVM
 }
 
 // mayReturn decides whether a VM whose agent the target shows no more may register anew: only if the server says that
 // the agent of the journal is gone, and not if agent.reregister is off.
 func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
-	known := b.journal.Agent
-	if known.ID == 0 || known.Name != b.Agent || !b.samePlace() || b.journal.Registering != nil {
+	s := b.state()
+	known := s.Agent
+	if known.ID == 0 || known.Name != b.Agent || !b.samePlace() || s.Registering != nil {
 		return nil
 	}
 	if !known.Confirmed() { // it was never online, so nothing runs here by that registration
@@ -186,15 +192,14 @@ func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
 // leaveFormer takes the VM out of the target it was in before the configuration changed, when its job
 // has ended: at most one agent of a VM, ever.
 func (b *Boot) leaveFormer(ctx context.Context) error {
-	if b.journal.Agent.ID == 0 || b.samePlace() && b.journal.Agent.Name == b.Agent {
+	if known := b.state().Agent; known.ID == 0 || b.samePlace() && known.Name == b.Agent {
 		return nil
 	}
 	b.beginDrain()
 	if err := b.withdraw(ctx); err != nil {
 		return err
 	}
-	b.journal.Agent, b.journal.Target = health.Agent{}, health.Target{}
-	return b.journal.write()
+	return b.journal.Update(func(s *journal.State) { s.Agent, s.Target = journal.Agent{}, journal.Target{} })
 }
 
 // beginDrain sets until when a job is waited for, once an attempt.
@@ -210,12 +215,12 @@ func (b *Boot) waitsHere() error {
 		return nil
 	}
 	b.drop()
-	return working(b.journal.Agent.Name)
+	return working(b.state().Agent.Name)
 }
 
 // restsHere waits for the job of an agent that is to be registered anew where it stands: its service is about to stop.
 func (b *Boot) restsHere(ctx context.Context, c *devops.Client, there *devops.Agent) error {
-	if !b.agentRuns() && !b.Runner.Working(b.journal.Agent.Service) { // also one of which a lost journal told
+	if !b.agentRuns() && !b.Runner.Working(b.state().Agent.Service) { // also one of which a lost journal told
 		return nil
 	}
 	b.beginDrain()

@@ -26,13 +26,14 @@ func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place
 	if c, err = b.devops(ctx); err != nil {
 		return nil, p, nil, err
 	}
-	if at := b.journal.Target.URL; at != b.Config.Server.Base {
+	known := b.state()
+	if at := known.Target.URL; at != b.Config.Server.Base {
 		c = devops.New(at, at, b.client, b.opens())
 	}
 	if p, err = b.placed(ctx, c); err != nil {
 		return c, p, nil, err
 	}
-	there, err = c.ByID(ctx, p, b.journal.Agent.ID)
+	there, err = c.ByID(ctx, p, known.Agent.ID)
 	if err == nil {
 		there, err = b.reclaim(ctx, c, p, there)
 	}
@@ -48,9 +49,11 @@ func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place
 	case b.whose(there) == nobodyKnows:
 		return c, p, nil, unclear(p, there)
 	default:
-		b.stands(p)
+		if err := b.stands(p); err != nil {
+			return c, p, nil, err
+		}
 		if there.ResourceID == 0 {
-			there.ResourceID = b.journal.Agent.ResourceID
+			there.ResourceID = known.Agent.ResourceID
 		}
 	}
 	b.found = &found{c, p, there}

@@ -10,7 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 var errDeadline = errors.New("the deadline has passed")
@@ -19,8 +19,11 @@ var errDeadline = errors.New("the deadline has passed")
 // verify: there may be nothing to do.
 func (b *Boot) through(ctx context.Context, phases []Phase, verifying bool) error {
 	for _, p := range phases {
-		if err := b.journal.begin(p.Name, verifying); err != nil {
-			return err
+		b.phase = time.Now()
+		if !verifying {
+			if err := b.journal.Update(func(s *journal.State) { s.Begin(p.Name) }); err != nil {
+				return err
+			}
 		}
 		b.report.PhaseBegun(p.Name)
 		var fields map[string]any
@@ -30,7 +33,11 @@ func (b *Boot) through(ctx context.Context, phases []Phase, verifying bool) erro
 			fields = f
 			return err
 		}, func(n int) { retries = n })
-		done := b.journal.end(p.Name, retries, verifying)
+		took := time.Since(b.phase).Round(time.Millisecond).Seconds() // with the monotonic clock, which survives a jump of the other
+		done := journal.Phase{Name: p.Name, Seconds: took, Retries: retries}
+		if !verifying {
+			err = errors.Join(err, b.journal.Update(func(s *journal.State) { s.End(done) }))
+		}
 		if err != nil {
 			return err
 		}
@@ -50,12 +57,10 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 	options := []backoff.RetryOption{backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(_ error, d time.Duration) {
 		if d < pollLimit && last.After > 0 && last.Class == fault.Service {
 			b.report.Polls(phase, last)
-			if phase != health.Online || time.Since(begun) < saidEvery {
+			if phase != journal.Online || time.Since(begun) < pollsUnsaid {
 				return
 			}
-			if err := b.journal.stumbled(last, b.Redactor.Redact); err != nil { // status says what is waited for
-				b.Log.WithError(err).Warn("the state could not be written")
-			}
+			b.record(last, (*journal.State).Stumble) // status says what is waited for
 			return
 		}
 		if d >= pollLimit && last.After == 0 {
@@ -64,15 +69,13 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 		retries++
 		counted(retries)
 		b.report.Waits(phase, last, retries, d)
-		if phase == health.Waiting { // the state is another run's to write
+		if phase == journal.Waiting { // the state is another run's to write
 			return
 		}
-		if b.journal.Phase == health.Ready && b.agentRuns() { // what is waited for does not touch it
+		if b.state().Phase == journal.Ready && b.agentRuns() { // what is waited for does not touch it
 			b.report.Live.Assert()
 		}
-		if err := b.journal.stumbled(last, b.Redactor.Redact); err != nil {
-			b.Log.WithError(err).Warn("the state could not be written")
-		}
+		b.record(last, (*journal.State).Stumble)
 	})}
 	if end, ok := ctx.Deadline(); ok {
 		options = append(options, backoff.WithMaxElapsedTime(max(time.Until(end), time.Nanosecond)))
@@ -115,6 +118,9 @@ func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/10+1) 
 
 // downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
 const downloadLimit = 10 * time.Minute
+
+// pollsUnsaid is how long polls go on before status says what is waited for.
+const pollsUnsaid = 30 * time.Second
 
 // pollLimit is below what counts as waiting for something that failed.
 const pollLimit = 5 * time.Second

@@ -12,6 +12,7 @@ import (
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -19,11 +20,19 @@ func boot(t *testing.T) *Boot {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	live := health.NewLive()
-	j, err := openJournal(t.TempDir(), log, live)
+	j, err := journal.Open(t.TempDir(), log, live.Set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &Boot{Options: Options{Log: log, Redactor: &secret.Redactor{}}, journal: j, report: &health.Reporter{Log: log, Live: live}}
+}
+
+// wrote changes what the journal says.
+func wrote(t *testing.T, b *Boot, change func(*journal.State)) {
+	t.Helper()
+	if err := b.journal.Update(change); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestRetryWaitsOutPassingFaults(t *testing.T) {
@@ -31,7 +40,7 @@ func TestRetryWaitsOutPassingFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries, counted := 0, 0
 		begin := time.Now()
-		err := b.retry(context.Background(), health.Credential, func() error {
+		err := b.retry(context.Background(), journal.Credential, func() error {
 			if tries++; tries < 4 {
 				return fault.New(fault.Vault, "busy").Passing().Retry(7 * time.Second)
 			}
@@ -44,13 +53,13 @@ func TestRetryWaitsOutPassingFaults(t *testing.T) {
 			t.Errorf("Retry-After of 7 s three times took %s", took)
 		}
 	})
-	if b.journal.LastError == nil || b.journal.LastError.Code != "vault" {
+	if b.state().LastError == nil || b.state().LastError.Code != "vault" {
 		t.Error("the journal does not show what was waited for")
 	}
 }
 
 func TestAPollThatGoesOnIsTold(t *testing.T) {
-	for phase, told := range map[string]bool{health.Online: true, health.Draining: false} { // a job is no failure
+	for phase, told := range map[string]bool{journal.Online: true, journal.Draining: false} { // a job is no failure
 		for after, told := range map[time.Duration]bool{20 * time.Second: false, 40 * time.Second: told} {
 			b := boot(t)
 			synctest.Test(t, func(*testing.T) {
@@ -62,7 +71,7 @@ func TestAPollThatGoesOnIsTold(t *testing.T) {
 					return fault.New(fault.Service, "not yet").Passing().Retry(time.Second)
 				}, func(int) {})
 			})
-			if e := b.journal.LastError; (e != nil) != told {
+			if e := b.state().LastError; (e != nil) != told {
 				t.Errorf("%s, polled for %s: the journal shows %v", phase, after, e)
 			}
 		}
@@ -72,7 +81,7 @@ func TestAPollThatGoesOnIsTold(t *testing.T) {
 func TestRetryEndsAtLastingFaults(t *testing.T) {
 	b := boot(t)
 	tries := 0
-	err := b.retry(context.Background(), health.Preflight, func() error {
+	err := b.retry(context.Background(), journal.Preflight, func() error {
 		tries++
 		return fault.New(fault.PAT, "rejected")
 	}, func(int) {})
@@ -88,7 +97,7 @@ func TestRetryEndsAtTheDeadlineWithTheLastClass(t *testing.T) {
 		defer cancel()
 		begin := time.Now()
 		tries := 0
-		err := b.retry(ctx, health.Discover, func() error {
+		err := b.retry(ctx, journal.Discover, func() error {
 			tries++
 			return fault.New(fault.IMDS, "silent").Passing()
 		}, func(int) {})
@@ -108,30 +117,13 @@ func TestRetryEndsAtTheDeadlineWithTheLastClass(t *testing.T) {
 func TestRetryEndsWhenTold(t *testing.T) {
 	b := boot(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	err := b.retry(ctx, health.Discover, func() error {
+	err := b.retry(ctx, journal.Discover, func() error {
 		cancel()
 		return fault.New(fault.IMDS, "silent").Passing()
 	}, func(int) {})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-}
-
-// At most one run works on a VM; the other waits its turn.
-func TestLock(t *testing.T) {
-	b := boot(t)
-	f, err := b.journal.lock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.journal.lock(); fault.From(err).Class != fault.State || !fault.From(err).Wait {
-		t.Errorf("a second run: %v", err)
-	}
-	_ = f.Close()
-	if f, err = b.journal.lock(); err != nil {
-		t.Errorf("after the first ended: %v", err)
-	}
-	_ = f.Close()
 }
 
 // An agent that falls over and over is brought up ever more slowly; one that stood for long is new to it.
@@ -167,7 +159,7 @@ func TestThePATIsDroppedWhileWaiting(t *testing.T) {
 			b := boot(t)
 			synctest.Test(t, func(t *testing.T) {
 				tries, long, last := 0, 0, time.Now()
-				err := b.retry(context.Background(), health.Preflight, func() error {
+				err := b.retry(context.Background(), journal.Preflight, func() error {
 					waited := time.Since(last)
 					if waited >= pollLimit {
 						long++

@@ -13,7 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 	"azp-bootstrap/bootstrap/tree"
 )
@@ -114,8 +114,8 @@ func (i *image) at(path string) string { return i.tree.Name(path) }
 // refuse keeps a VM that works from being sealed by mistake: its agent would be lost.
 func (i *image) refuse() error {
 	shows := i.home.RegistrationFile()
-	if s, _, err := health.ReadStateIn(i.tree, i.state); err == nil && s.Agent.ID != 0 && s.Phase != health.Removed {
-		shows = health.StateFile(i.state)
+	if s, _, err := journal.ReadIn(i.tree, i.state); err == nil && s.Agent.ID != 0 && s.Phase != journal.Removed {
+		shows = journal.File(i.state)
 	}
 	if shows == "" || i.Force {
 		return nil
@@ -132,7 +132,7 @@ var stateFiles = []string{
 
 func (i *image) clean() error {
 	if i.live() {
-		s, _, _ := health.ReadState(i.state)
+		s, _, _ := journal.Read(i.state)
 		if err := (agent.Runner{Home: i.home, State: i.state}).Remove(s.Agent.Service); err != nil {
 			return err
 		}

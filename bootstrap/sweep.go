@@ -11,7 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/fleet"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -110,7 +110,7 @@ func (t target) Delete(ctx context.Context, a *devops.Agent) error {
 
 // patiently asks Azure DevOps, with the one retry loop.
 func (b *Boot) patiently(ctx context.Context, do func(*devops.Client) error) error {
-	return b.retry(ctx, health.Waiting, func() error {
+	return b.retry(ctx, journal.Waiting, func() error {
 		c, err := b.devops(ctx)
 		if err != nil {
 			return err

@@ -8,7 +8,7 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 const (
@@ -26,12 +26,12 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 	defer cancel()
 	debug.FreeOSMemory() // from here on little is needed, and what the PAT left in memory is not
 	heard := make(chan notice, 1)
-	if b.Config.Drain.Enabled && b.journal.Phase == health.Ready {
+	if b.Config.Drain.Enabled && b.state().Phase == journal.Ready {
 		go b.listeners(ctx, heard)
 	}
 	said := make(chan saying)
-	if b.journal.Phase == health.Ready {
-		go b.follow(ctx, b.journal.Agent.Service, b.report.LostSince(), said)
+	if b.state().Phase == journal.Ready {
+		go b.follow(ctx, b.state().Agent.Service, b.report.LostSince(), said)
 	}
 	b.lookForKills()
 	lost, missing := !b.report.LostSince().IsZero(), false
@@ -46,7 +46,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 		case <-ctx.Done():
 			return false
 		case n := <-heard:
-			if err := b.leaveNow(n); err == nil || b.journal.Phase == health.Draining {
+			if err := b.leaveNow(n); err == nil || b.state().Phase == journal.Draining {
 				continue // from now on there is nothing to watch but the end
 			}
 			return false
@@ -61,22 +61,22 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 			case s.word == agent.Missing:
 				missing = true // at the next look: it says so again and again
 			case s.word == agent.Lost && !lost:
-				b.report.Lost(b.journal.State, s.line)
+				b.report.Lost(b.state(), s.line)
 			case s.word == agent.Connected && lost:
-				b.report.Found(b.journal.State)
+				b.report.Found(b.state())
 			}
 			lost = s.word == agent.Lost
 		case <-look.C:
-			s, _, err := health.ReadState(b.StateDir)
-			if err == nil && s.Phase != b.journal.Phase { // another command works on this VM, or has
-				b.report.Live.Set(s)
-				if s.Phase == health.Ready {
-					return false
-				}
-				b.journal.State = s
+			before := b.state().Phase
+			if err := b.journal.Refresh(); err != nil {
+				b.Log.WithError(err).Debug("the state cannot be read")
 			}
-			if b.journal.Phase != health.Ready {
+			s := b.state()
+			if s.Phase != journal.Ready {
 				continue
+			}
+			if before != journal.Ready { // another command has worked on this VM
+				return false
 			}
 			b.lookForKills()
 			early := time.Now().Before(notBefore)
@@ -84,14 +84,14 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 			// (MessageListener.cs: a VssOAuthTokenRequestException is tried again).
 			if at := b.report.LostSince(); !at.IsZero() && time.Since(at) > lostFor && !early {
 				b.report.Asks()
-				b.Log.WithField("agent", b.journal.Agent.Name).Info("the agent has lost Azure DevOps for a while: it is asked whether the agent was removed")
+				b.Log.WithField("agent", s.Agent.Name).Info("the agent has lost Azure DevOps for a while: it is asked whether the agent was removed")
 				return true
 			}
 			if missing && !early {
-				b.Log.WithField("agent", b.journal.Agent.Name).Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
+				b.Log.WithField("agent", s.Agent.Name).Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
 				return true
 			}
-			if running, state := b.Runner.Running(b.journal.Agent.Service); running {
+			if running, state := b.Runner.Running(s.Agent.Service); running {
 				down = 0
 				b.report.Live.AgentDown(false)
 				continue
@@ -165,9 +165,7 @@ func (b *Boot) accepts() bool {
 	f := fault.From(err)
 	b.Log.WithField("hint", f.Advice).Error("the new configuration is refused, the old one goes on: " + f.Error())
 	b.apart(func() {
-		if e := b.journal.besides(f, b.Redactor.Redact); e != nil {
-			b.Log.WithError(e).Error("the failure could not be recorded")
-		}
+		b.record(f, besides)
 	})
 	return false
 }
@@ -177,7 +175,7 @@ func (b *Boot) leave(ctx context.Context) error {
 	if b.Once {
 		return context.Cause(ctx)
 	}
-	if b.Config != nil && b.Config.Drain.OnShutdown && b.journal.Phase == health.Ready && shuttingDown() {
+	if b.Config != nil && b.Config.Drain.OnShutdown && b.state().Phase == journal.Ready && shuttingDown() {
 		if err := b.leaveNow(notice{why: "shutdown", goes: true, wait: true}); err != nil {
 			return err
 		}

@@ -57,10 +57,10 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1}
 				b := joined(t, p, config.Drain{})
-				b.StateDir = b.journal.dir
+				b.StateDir = b.journal.Dir()
 				b.Runner = &talker{worker{Runner: b.Runner.(agent.Runner)}, c.says, c.meanwhile}
 				if c.lost {
-					b.report.Lost(b.journal.State, "before")
+					b.report.Lost(b.state(), "before")
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()

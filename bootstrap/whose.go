@@ -25,7 +25,8 @@ const (
 // that shows this VM must also show the registration that the journal knows under its ID, if it knows one: else a VM that took
 // the agent over could be made to show our ID. And one of the journal that shows another VM may be ours: reclaim tells.
 func (b *Boot) whose(a *devops.Agent) owner {
-	switch made, known := b.journal.Registering, b.journal.Agent; {
+	s := b.state()
+	switch made, known := s.Registering, s.Agent; {
 	case b.VM.VMID == "": // IMDS has not told who we are
 		return nobodyKnows
 	case made == nil && a.ID == known.ID && a.InstanceID != "" && known.Registered != "" && a.Registered != known.Registered &&

@@ -12,7 +12,7 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 const otherInstance = "ffffffff-0002-4d3a-9a00-000000000002"
@@ -20,31 +20,33 @@ const otherInstance = "ffffffff-0002-4d3a-9a00-000000000002"
 func TestWhose(t *testing.T) {
 	for name, c := range map[string]struct {
 		agent  devops.Agent
-		intent *health.Registering
+		intent *journal.Registering
 		want   owner
 	}{
 		"it shows this VM":                              {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance, Registered: "2026-11-26T12:00:00.1Z"}, nil, thisVM},
 		"it shows this VM, by another registration":     {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance, Registered: "2026-11-26T12:09:00Z"}, nil, nobodyKnows},
 		"it shows this VM, by none":                     {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance}, nil, nobodyKnows},
-		"the same, while we were registering it anew":   {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance}, &health.Registering{Name: "web-1", Existing: 7}, thisVM},
+		"the same, while we were registering it anew":   {devops.Agent{ID: 7, Name: "web-1", InstanceID: thisInstance}, &journal.Registering{Name: "web-1", Existing: 7}, thisVM},
 		"it shows this VM, and the journal has no such": {devops.Agent{ID: 8, Name: "web-1", InstanceID: thisInstance, Registered: "2026-11-26T12:09:00Z"}, nil, thisVM},
 		"our registration, but another VM":              {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance, Registered: "2026-11-26T12:00:00.1Z"}, nil, anotherVM},
 		"it shows another VM, with our ID and name":     {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance}, nil, anotherVM},
-		"the same, while we were registering":           {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance, Offline: true}, &health.Registering{Name: "web-1"}, anotherVM},
+		"the same, while we were registering":           {devops.Agent{ID: 7, Name: "web-1", InstanceID: otherInstance, Offline: true}, &journal.Registering{Name: "web-1"}, anotherVM},
 		"it shows no VM, with our ID and name":          {devops.Agent{ID: 7, Name: "web-1"}, nil, nobodyKnows},
-		"it shows no VM, we were about to make it":      {devops.Agent{ID: 9, Name: "WEB-1", Offline: true}, &health.Registering{Name: "web-1"}, thisVM},
-		"the same, but it is online":                    {devops.Agent{ID: 9, Name: "web-1", Online: true}, &health.Registering{Name: "web-1"}, nobodyKnows},
-		"the same, but its status is not shown":         {devops.Agent{ID: 9, Name: "web-1"}, &health.Registering{Name: "web-1"}, nobodyKnows},
-		"we were about to replace what stood there":     {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-1", Existing: 9}, nobodyKnows},
-		"we were about to register under another name":  {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &health.Registering{Name: "web-2"}, nobodyKnows},
+		"it shows no VM, we were about to make it":      {devops.Agent{ID: 9, Name: "WEB-1", Offline: true}, &journal.Registering{Name: "web-1"}, thisVM},
+		"the same, but it is online":                    {devops.Agent{ID: 9, Name: "web-1", Online: true}, &journal.Registering{Name: "web-1"}, nobodyKnows},
+		"the same, but its status is not shown":         {devops.Agent{ID: 9, Name: "web-1"}, &journal.Registering{Name: "web-1"}, nobodyKnows},
+		"we were about to replace what stood there":     {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &journal.Registering{Name: "web-1", Existing: 9}, nobodyKnows},
+		"we were about to register under another name":  {devops.Agent{ID: 9, Name: "web-1", Offline: true}, &journal.Registering{Name: "web-2"}, nobodyKnows},
 	} {
 		b := boot(t)
-		if b.journal.Agent.ID = 7; b.whose(&c.agent) != nobodyKnows {
+		wrote(t, b, func(s *journal.State) {
+			s.Agent = journal.Agent{Name: "web-1", ID: 7, Registered: "2026-11-26T12:00:00.1Z"}
+			s.Registering = c.intent
+		})
+		if b.whose(&c.agent) != nobodyKnows {
 			t.Errorf("%s: before IMDS has told who we are", name)
 		}
 		b.VM.VMID = strings.ToUpper(thisInstance) // as some hosts give it
-		b.journal.Agent = health.Agent{Name: "web-1", ID: 7, Registered: "2026-11-26T12:00:00.1Z"}
-		b.journal.Registering = c.intent
 		if got := b.whose(&c.agent); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
@@ -88,8 +90,8 @@ func TestARemovalThatNobodyConfirms(t *testing.T) {
 			t.Error("acknowledged")
 			return nil
 		}}
-		if err := b.depart(t.Context(), n); fault.From(err).Class != fault.Target || b.journal.Phase != health.Draining {
-			t.Errorf("%v in the phase %s", err, b.journal.Phase)
+		if err := b.depart(t.Context(), n); fault.From(err).Class != fault.Target || b.state().Phase != journal.Draining {
+			t.Errorf("%v in the phase %s", err, b.state().Phase)
 		}
 	})
 }
@@ -125,14 +127,14 @@ func TestDepartHarmsNobody(t *testing.T) {
 		byHand   string      // the phase after a deregister
 		disabled bool
 	}{
-		"nothing is wrong":             {func(*pool) {}, true, health.Removed, fault.Class{}, health.Removed, true},
-		"the pool was renamed":         {func(p *pool) { p.renamed = true }, true, health.Removed, fault.Class{}, health.Removed, true},
-		"the pool may not be seen":     {func(p *pool) { p.hidden = true }, false, health.Draining, fault.Target, health.Ready, false},
-		"another VM took it over":      {func(p *pool) { p.standsOn = otherInstance }, false, health.Removed, fault.Class{}, health.Removed, false},
-		"nobody knows whose it is":     {func(p *pool) { p.standsOn = "-" }, false, health.Draining, fault.Target, health.Ready, false},
-		"somebody has removed it":      {func(p *pool) { p.deleted = 0 }, false, health.Removed, fault.Class{}, health.Removed, false},
-		"it was removed, and not seen": {func(p *pool) { p.deleted, p.hidden = 0, true }, false, health.Draining, fault.Target, health.Ready, false},
-		"the PAT was revoked":          {func(p *pool) { p.trouble = func(time.Duration) int { return 401 } }, false, health.Draining, fault.PAT, health.Ready, false},
+		"nothing is wrong":             {func(*pool) {}, true, journal.Removed, fault.Class{}, journal.Removed, true},
+		"the pool was renamed":         {func(p *pool) { p.renamed = true }, true, journal.Removed, fault.Class{}, journal.Removed, true},
+		"the pool may not be seen":     {func(p *pool) { p.hidden = true }, false, journal.Draining, fault.Target, journal.Ready, false},
+		"another VM took it over":      {func(p *pool) { p.standsOn = otherInstance }, false, journal.Removed, fault.Class{}, journal.Removed, false},
+		"nobody knows whose it is":     {func(p *pool) { p.standsOn = "-" }, false, journal.Draining, fault.Target, journal.Ready, false},
+		"somebody has removed it":      {func(p *pool) { p.deleted = 0 }, false, journal.Removed, fault.Class{}, journal.Removed, false},
+		"it was removed, and not seen": {func(p *pool) { p.deleted, p.hidden = 0, true }, false, journal.Draining, fault.Target, journal.Ready, false},
+		"the PAT was revoked":          {func(p *pool) { p.trouble = func(time.Duration) int { return 401 } }, false, journal.Draining, fault.PAT, journal.Ready, false},
 	} {
 		for _, byHand := range []bool{false, true} {
 			t.Run(name+map[bool]string{false: ", Terminate", true: ", deregister"}[byHand], func(t *testing.T) {
@@ -158,12 +160,12 @@ func TestDepartHarmsNobody(t *testing.T) {
 					want, stops := c.phase, true
 					if byHand {
 						want = c.byHand
-						stops = want == health.Removed
+						stops = want == journal.Removed
 					}
-					if s, _, _ := health.ReadState(b.journal.dir); s.Phase != want {
+					if s, _, _ := journal.Read(b.journal.Dir()); s.Phase != want {
 						t.Errorf("the phase is %s, want %s", s.Phase, want)
 					}
-					if acknowledged != (c.phase == health.Removed) {
+					if acknowledged != (c.phase == journal.Removed) {
 						t.Errorf("acknowledged: %v", acknowledged)
 					}
 					if took := w.stopped.Sub(p.begin); stops && took < jobEnds {
@@ -187,8 +189,8 @@ func TestDeregisterLocalAsksNobody(t *testing.T) {
 		if err := b.depart(t.Context(), notice{why: "deregister", wait: true, local: true}); err != nil {
 			t.Fatal(err)
 		}
-		if p.requests != 0 || w.stopped.Sub(p.begin) < time.Minute || b.journal.Phase != health.Removed {
-			t.Errorf("%d requests, stopped after %s, phase %s", p.requests, w.stopped.Sub(p.begin), b.journal.Phase)
+		if p.requests != 0 || w.stopped.Sub(p.begin) < time.Minute || b.state().Phase != journal.Removed {
+			t.Errorf("%d requests, stopped after %s, phase %s", p.requests, w.stopped.Sub(p.begin), b.state().Phase)
 		}
 	})
 }
@@ -206,7 +208,7 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 		// The service is stopped by then: nothing stays that could be put back, and the next try goes on.
-		if s, _, _ := health.ReadState(b.journal.dir); s.Phase != health.Draining || !s.Agent.Drained {
+		if s, _, _ := journal.Read(b.journal.Dir()); s.Phase != journal.Draining || !s.Agent.Drained {
 			t.Errorf("the state is %s, drained %v", s.Phase, s.Agent.Drained)
 		}
 		if p.disabled < 0 {
@@ -222,12 +224,12 @@ func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {
 			p := &pool{begin: time.Now(), deleted: -1, disabled: -1, trouble: trouble}
 			b := joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 			b.Runner = &worker{Runner: b.Runner.(agent.Runner)}
-			b.stood = b.journal.State
-			b.journal.Agent.Drained = true
+			b.stood = b.state()
+			wrote(t, b, func(s *journal.State) { s.Agent.Drained = true })
 			b.letWork(t.Context())
 			_ = b.failed(fault.New(fault.Network, "the other target cannot be left alone").Hint("Wait."))
-			if answers := trouble == nil; p.enabled != answers || b.journal.Agent.Drained == answers || b.journal.Phase != health.Ready {
-				t.Errorf("enabled %v, drained %v, phase %s", p.enabled, b.journal.Agent.Drained, b.journal.Phase)
+			if answers := trouble == nil; p.enabled != answers || b.state().Agent.Drained == answers || b.state().Phase != journal.Ready {
+				t.Errorf("enabled %v, drained %v, phase %s", p.enabled, b.state().Agent.Drained, b.state().Phase)
 			}
 		})
 	}
@@ -248,13 +250,13 @@ func TestWhoDisabledTheAgentDecides(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &pool{begin: time.Now(), enabled: c.enabled, deleted: -1, disabled: -1}
 			b := joined(t, p, config.Drain{})
-			b.journal.Agent.Drained = c.drained
+			wrote(t, b, func(s *journal.State) { s.Agent.Drained = c.drained })
 			there, err := b.standing(t.Context())
 			if err != nil || !there {
 				t.Fatal(there, err)
 			}
-			if p.enabled != c.now || b.journal.Agent.Disabled != c.shown || b.journal.Agent.Drained {
-				t.Errorf("enabled %v; the journal: disabled %v, drained %v", p.enabled, b.journal.Agent.Disabled, b.journal.Agent.Drained)
+			if p.enabled != c.now || b.state().Agent.Disabled != c.shown || b.state().Agent.Drained {
+				t.Errorf("enabled %v; the journal: disabled %v, drained %v", p.enabled, b.state().Agent.Disabled, b.state().Agent.Drained)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // Life says whether something runs, as far as the one who asks may see.
@@ -33,8 +34,8 @@ type Alive struct {
 
 // Down is what is wrong with a VM that is ready although its agent does not run; nil if it runs or
 // that cannot be seen.
-func (a Alive) Down(s State) *fault.Error {
-	if s.Phase != Ready || a.Agent != Stopped {
+func (a Alive) Down(s journal.State) *fault.Error {
+	if s.Phase != journal.Ready || a.Agent != Stopped {
 		return nil
 	}
 	word, log := "", "agent.log in the state folder"
@@ -55,7 +56,7 @@ func (a Alive) Down(s State) *fault.Error {
 const startDaemon = "systemctl start azp-bootstrap"
 
 // daemon is the line of status about the daemon; "" if nothing is known that is worth one.
-func (a Alive) daemon(s State) string {
+func (a Alive) daemon(s journal.State) string {
 	since := ""
 	if a.DaemonSince != nil {
 		since = " since " + a.DaemonSince.Format(time.RFC3339)
@@ -65,7 +66,7 @@ func (a Alive) daemon(s State) string {
 		return "running" + since + ", its first attempt has not ended yet"
 	case a.Daemon == Running:
 		return "running" + since
-	case a.Daemon == Stopped && s.Phase == Removed:
+	case a.Daemon == Stopped && s.Phase == journal.Removed:
 		return "not running" + since
 	case a.Daemon == Stopped:
 		return "not running" + since + ": nobody watches over this VM; " + startDaemon
@@ -77,20 +78,20 @@ func (a Alive) daemon(s State) string {
 
 // Joined reports whether the VM is ready and its agent runs. Where that cannot be seen, the word of
 // a daemon that runs counts.
-func (a Alive) Joined(s State) bool {
-	return s.Phase == Ready && !a.Pending && (a.Agent == Running || a.Agent == Unknown && a.Daemon == Running)
+func (a Alive) Joined(s journal.State) bool {
+	return s.Phase == journal.Ready && !a.Pending && (a.Agent == Running || a.Agent == Unknown && a.Daemon == Running)
 }
 
 // TimedOut is what a wait for a VM to be ready ends with that took too long.
-func (a Alive) TimedOut(s State, after time.Duration) *fault.Error {
+func (a Alive) TimedOut(s journal.State, after time.Duration) *fault.Error {
 	class, what := ClassOfPhase(s.Phase), "still in the phase "+s.Phase
 	hint := "Watch it: azp-bootstrap status; journalctl -u azp-bootstrap."
 	switch down := a.Down(s); {
-	case a.Pending && (s.Phase == Ready || s.Phase == Failed): // of an earlier attempt, with its error
+	case a.Pending && (s.Phase == journal.Ready || s.Phase == journal.Failed): // of an earlier attempt, with its error
 		what = "the daemon's first attempt has not ended"
 	case down != nil:
 		class, what, hint = down.Class.Code, down.Error(), down.Advice
-	case s.Phase == Ready:
+	case s.Phase == journal.Ready:
 		class, what, hint = fault.Service.Code, "whether the agent runs cannot be seen", "Ask as root."
 	case s.LastError != nil && (a.Daemon != Running || s.LastError.At.After(*a.DaemonSince)):
 		class, hint = s.LastError.Code, s.LastError.Hint

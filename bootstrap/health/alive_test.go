@@ -7,15 +7,16 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 func TestRenderSaysWhatRuns(t *testing.T) {
 	at := time.Date(2026, 11, 24, 3, 10, 0, 0, time.UTC)
-	fresh := State{Phase: Waiting}
+	fresh := journal.State{Phase: journal.Waiting}
 	removed := sample()
-	removed.Phase = Removed
+	removed.Phase = journal.Removed
 	for name, c := range map[string]struct {
-		state State
+		state journal.State
 		alive Alive
 		says  []string
 		never string
@@ -46,7 +47,7 @@ func TestRenderSaysWhatRuns(t *testing.T) {
 		"left": {removed, Alive{Daemon: Stopped, Agent: Stopped}, []string{"… removed", "daemon    not running\n"}, "agent down"},
 	} {
 		var out bytes.Buffer
-		c.state.Render(&out, true, c.alive)
+		Render(&out, c.state, true, c.alive)
 		for _, text := range c.says {
 			if !strings.Contains(out.String(), text) {
 				t.Errorf("%s: no %q in\n%s", name, text, &out)
@@ -61,14 +62,14 @@ func TestRenderSaysWhatRuns(t *testing.T) {
 // A wait succeeds only on a VM that is ready, with an agent that runs as far as can be seen or by the
 // word of a daemon; else it says what it waited for, and who was at work.
 func TestWait(t *testing.T) {
-	for _, phase := range []string{Waiting, Discover, Credential, Online, Ready, Draining, Removed, Failed} {
+	for _, phase := range []string{journal.Waiting, journal.Discover, journal.Credential, journal.Online, journal.Ready, journal.Draining, journal.Removed, journal.Failed} {
 		for _, daemon := range []Life{Running, Stopped, Unknown} {
 			for _, agent := range []Life{Running, Stopped, Unknown} {
 				for _, pending := range []bool{false, true} {
 					s := sample()
 					s.Phase = phase
 					a := Alive{Daemon: daemon, DaemonSince: &s.StartedAt, Agent: agent, Pending: pending}
-					want := phase == Ready && !pending && (agent == Running || agent == Unknown && daemon == Running)
+					want := phase == journal.Ready && !pending && (agent == Running || agent == Unknown && daemon == Running)
 					if got := a.Joined(s); got != want {
 						t.Errorf("%s %+v: joined %v", phase, a, got)
 					}
@@ -81,7 +82,7 @@ func TestWait(t *testing.T) {
 					if saysStopped != (daemon == Stopped) || saysStart != (daemon == Stopped) && daemon != Unknown {
 						t.Errorf("%s %+v: says of the daemon: %v %s", phase, a, f, f.Advice)
 					}
-					if phase == Ready && agent == Stopped && !pending && f.Class != fault.Service {
+					if phase == journal.Ready && agent == Stopped && !pending && f.Class != fault.Service {
 						t.Errorf("%s %+v: %v", phase, a, f)
 					}
 				}

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"azp-bootstrap/bootstrap/journal"
 	"sync"
 	"time"
 )
@@ -21,7 +22,7 @@ const (
 // an earlier boot left in state.json asserts nothing.
 type Live struct {
 	mu       sync.Mutex
-	state    State
+	state    journal.State
 	asserted bool      // this daemon has seen the agent online, or found it so
 	down     bool      // the agent does not run
 	lost     bool      // it runs, but says that it does not reach Azure DevOps
@@ -35,14 +36,14 @@ type retryKey struct{ phase, class string }
 
 // NewLive begins with a VM of which nothing is known yet.
 func NewLive() *Live {
-	return &Live{state: State{Schema: schema, Phase: Waiting, Phases: []Phase{}}, since: time.Now(), retries: map[retryKey]int{}}
+	return &Live{state: journal.New(), since: time.Now(), retries: map[retryKey]int{}}
 }
 
-// Set takes over what the journal says.
-func (l *Live) Set(s State) {
+// Set takes over what the journal says: a state that nobody changes any more.
+func (l *Live) Set(s journal.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state.Phase == Ready && s.Phase != Ready {
+	if l.state.Phase == journal.Ready && s.Phase != journal.Ready {
 		l.asserted, l.since = false, time.Now() // on its way again
 	}
 	l.state = s
@@ -93,7 +94,7 @@ func (l *Live) Retried(phase, class string) {
 }
 
 // State is the journal's, as last written.
-func (l *Live) State() State {
+func (l *Live) State() journal.State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state
@@ -105,9 +106,9 @@ func (l *Live) Verdict(grace time.Duration) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.state.Phase == Ready && l.asserted && !l.down:
+	case l.state.Phase == journal.Ready && l.asserted && !l.down:
 		return Healthy
-	case l.asserted || l.state.Phase == Failed || l.state.Phase == Draining || l.state.Phase == Removed || time.Since(l.since) >= grace:
+	case l.asserted || l.state.Phase == journal.Failed || l.state.Phase == journal.Draining || l.state.Phase == journal.Removed || time.Since(l.since) >= grace:
 		return Unhealthy
 	}
 	return Initializing

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"azp-bootstrap/bootstrap/journal"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,7 @@ var (
 	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
 )
 
-var phaseNames = []string{Waiting, Discover, Credential, Preflight, Register, Service, Online, Ready, Draining, Removed, Failed}
+var phaseNames = []string{journal.Waiting, journal.Discover, journal.Credential, journal.Preflight, journal.Register, journal.Service, journal.Online, journal.Ready, journal.Draining, journal.Removed, journal.Failed}
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
@@ -73,10 +74,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ready = float64(s.ReadyAt.UnixMilli()) / 1000
 	}
 	gauge(descReady, ready)
-	gauge(descUp, one(s.Phase == Ready && m.live.asserted && !m.live.down))
-	gauge(descOnline, one(s.Phase == Ready && m.live.asserted && !m.live.down && !m.live.lost))
+	gauge(descUp, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down))
+	gauge(descOnline, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down && !m.live.lost))
 	gauge(descEnabled, one(!s.Agent.Disabled))
-	gauge(descDrain, one(s.Phase == Draining))
+	gauge(descDrain, one(s.Phase == journal.Draining))
 	gauge(descAttempt, float64(s.Attempt))
 	if s.Secret != nil && s.Secret.Expires != nil {
 		gauge(descSecret, float64(s.Secret.Expires.Unix()))

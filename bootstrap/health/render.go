@@ -6,19 +6,20 @@ import (
 	"strings"
 	"time"
 
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/line"
 )
 
 // Render writes the state, and what runs, for people. color says whether out is a terminal that shows colours.
-func (s State) Render(out io.Writer, color bool, alive Alive) {
-	s = s.plain()
+func Render(out io.Writer, s journal.State, color bool, alive Alive) {
+	s = plain(s)
 	paint := func(code, text string) string {
 		if !color {
 			return text
 		}
 		return "\x1b[" + code + "m" + text + "\x1b[0m"
 	}
-	head := map[string]string{Ready: paint("1;32", "● ready"), Failed: paint("1;31", "✗ failed")}[s.Phase]
+	head := map[string]string{journal.Ready: paint("1;32", "● ready"), journal.Failed: paint("1;31", "✗ failed")}[s.Phase]
 	if head == "" {
 		head = paint("1;33", "… "+s.Phase)
 	}
@@ -56,7 +57,7 @@ func (s State) Render(out io.Writer, color bool, alive Alive) {
 	if s.Agent.Service != "" {
 		row("service", "%s", s.Agent.Service)
 	}
-	if s.Phase == Ready && alive.Agent == Unknown {
+	if s.Phase == journal.Ready && alive.Agent == Unknown {
 		row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
 	}
 	if line := alive.daemon(s); line != "" {
@@ -97,9 +98,9 @@ func (s State) Render(out io.Writer, color bool, alive Alive) {
 		if s.ReadyAt != nil && e.At.After(*s.ReadyAt) {
 			label = "last error"
 		}
-		if s.Phase == Failed {
+		if s.Phase == journal.Failed {
 			label = "error"
-		} else if s.Phase != Ready {
+		} else if s.Phase != journal.Ready {
 			label = "last error"
 		}
 		fmt.Fprintf(out, "  %s (%s, %s)\n    %s\n", label, e.Code, e.At.Format(time.RFC3339), strings.ReplaceAll(e.Message, "\n", "\n    "))
@@ -113,7 +114,7 @@ func (s State) Render(out io.Writer, color bool, alive Alive) {
 }
 
 // plain is the state as a terminal may show it: names and words of others cannot move its cursor.
-func (s State) plain() State {
+func plain(s journal.State) journal.State {
 	for _, text := range []*string{
 		&s.Phase, &s.InstanceID, &s.Target.Kind, &s.Target.URL, &s.Target.Project, &s.Target.Name,
 		&s.Agent.Name, &s.Agent.Version, &s.Agent.Service,
@@ -145,5 +146,5 @@ func kindName(kind string) string {
 
 // ClassOfPhase is the class to report when a wait ends in a phase without an error of its own.
 func ClassOfPhase(phase string) string {
-	return map[string]string{Discover: "imds", Credential: "vault", Preflight: "network", Register: "agent", Service: "service", Online: "service"}[phase]
+	return map[string]string{journal.Discover: "imds", journal.Credential: "vault", journal.Preflight: "network", journal.Register: "agent", journal.Service: "service", journal.Online: "service"}[phase]
 }

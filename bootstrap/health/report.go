@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/line"
 )
 
@@ -42,7 +43,7 @@ func (r *Reporter) PhaseBegun(name string) {
 }
 
 // PhaseDone says that a phase is through, with what an operator would tell a colleague.
-func (r *Reporter) PhaseDone(p Phase, fields logrus.Fields) {
+func (r *Reporter) PhaseDone(p journal.Phase, fields logrus.Fields) {
 	f := logrus.Fields{"phase": p.Name, "seconds": fmt.Sprintf("%.3f", p.Seconds)}
 	if p.Retries > 0 {
 		f["retries"] = p.Retries
@@ -91,28 +92,28 @@ func (r *Reporter) Failed(phase string, f *fault.Error) {
 }
 
 // StaysReady says that an attempt failed on a VM that is ready, and whose agent runs on.
-func (r *Reporter) StaysReady(s State, f *fault.Error) {
+func (r *Reporter) StaysReady(s journal.State, f *fault.Error) {
 	r.Live.Set(s)
 	r.Live.Assert()
 	r.status("ready: agent %s (ID %d) runs, but (%s): %s", s.Agent.Name, s.Agent.ID, f.Class.Code, f)
 }
 
 // LeftBehind says that an agent stays in Azure DevOps although its VM goes.
-func (r *Reporter) LeftBehind(s State, f *fault.Error) {
-	r.Log.WithFields(logrus.Fields{"phase": Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
+func (r *Reporter) LeftBehind(s journal.State, f *fault.Error) {
+	r.Log.WithFields(logrus.Fields{"phase": journal.Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
 		Error("LEFT BEHIND in Azure DevOps: " + f.Error())
-	r.Console.Line("%-10s LEFT BEHIND (%s): agent %s (ID %d) in %s: %s", Draining, f.Class.Code, s.Agent.Name, s.Agent.ID, s.Target.Name, f)
+	r.Console.Line("%-10s LEFT BEHIND (%s): agent %s (ID %d) in %s: %s", journal.Draining, f.Class.Code, s.Agent.Name, s.Agent.ID, s.Target.Name, f)
 	r.status("left behind (%s): %s", f.Class.Code, f)
 }
 
 // Removed says that the VM has left.
-func (r *Reporter) Removed(s State) {
-	r.Log.WithField("phase", Removed).Info("this VM has left Azure DevOps; azp-bootstrap run --once joins it again")
+func (r *Reporter) Removed(s journal.State) {
+	r.Log.WithField("phase", journal.Removed).Info("this VM has left Azure DevOps; azp-bootstrap run --once joins it again")
 	r.status("removed: agent %s", s.Agent.Name)
 }
 
 // Lost says that the agent has lost Azure DevOps, in its own words.
-func (r *Reporter) Lost(s State, line string) {
+func (r *Reporter) Lost(s journal.State, line string) {
 	r.lostAt = time.Now()
 	r.Live.AgentLost(true)
 	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Warn("the agent has lost Azure DevOps and tries again by itself: " + line)
@@ -126,7 +127,7 @@ func (r *Reporter) LostSince() time.Time { return r.lostAt }
 func (r *Reporter) Asks() { r.lostAt = time.Now() }
 
 // Found says that it has Azure DevOps back.
-func (r *Reporter) Found(s State) {
+func (r *Reporter) Found(s journal.State) {
 	r.lostAt = time.Time{}
 	r.Live.AgentLost(false)
 	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Info("the agent is connected to Azure DevOps again")
@@ -134,7 +135,7 @@ func (r *Reporter) Found(s State) {
 }
 
 // Ready says that the VM has joined.
-func (r *Reporter) Ready(s State, verified bool) {
+func (r *Reporter) Ready(s journal.State, verified bool) {
 	r.Live.Set(s)
 	r.Live.Assert()
 	how := "joined"
@@ -144,11 +145,11 @@ func (r *Reporter) Ready(s State, verified bool) {
 	} else {
 		r.lostAt = time.Time{}
 	}
-	r.Log.WithFields(logrus.Fields{"phase": Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).Info(how)
-	r.Console.Line("%-10s agent %s (ID %d) is online in %s", Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
+	r.Log.WithFields(logrus.Fields{"phase": journal.Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).Info(how)
+	r.Console.Line("%-10s agent %s (ID %d) is online in %s", journal.Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
 	r.ready(s)
 }
 
-func (r *Reporter) ready(s State) {
+func (r *Reporter) ready(s journal.State) {
 	r.status("ready: agent %s (ID %d) in %s", s.Agent.Name, s.Agent.ID, s.Target.Name)
 }

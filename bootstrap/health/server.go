@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,14 +23,14 @@ type Server struct {
 	Version string
 
 	address string
-	grace   time.Duration
+	grace   atomic.Int64 // a time.Duration: another configuration may change it while somebody asks
 	stop    func()
 }
 
 // Serve makes the server answer on address ("" = nowhere) until ctx ends or another address is
 // asked for. The error is a fault of class network: the VM joins all the same.
 func (s *Server) Serve(ctx context.Context, address string, grace time.Duration) error {
-	s.grace = grace
+	s.grace.Store(int64(grace))
 	if s.stop != nil && s.address == address {
 		return nil
 	}
@@ -73,7 +74,7 @@ func (s *Server) handler() http.Handler {
 // body, and everything else for "unknown", which is Initializing until the grace period ends. So:
 // 200 Healthy, 202 Unhealthy, 503 while the VM is on its way (docs/decisions/health-codes.md).
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	v := s.Live.Verdict(s.grace)
+	v := s.Live.Verdict(time.Duration(s.grace.Load()))
 	status := map[Verdict]int{Healthy: http.StatusOK, Unhealthy: http.StatusAccepted, Initializing: http.StatusServiceUnavailable}[v]
 	state := s.Live.State()
 	body := struct {

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"azp-bootstrap/bootstrap/journal"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,7 +25,7 @@ func TestVerdict(t *testing.T) {
 			}
 		}
 		expect("at the start", Initializing)
-		l.Set(State{Phase: Ready})
+		l.Set(journal.State{Phase: journal.Ready})
 		expect("ready by an earlier boot's word only", Initializing)
 		l.Assert()
 		expect("asserted", Healthy)
@@ -32,15 +33,15 @@ func TestVerdict(t *testing.T) {
 		expect("the agent does not run", Unhealthy)
 		l.AgentDown(false)
 		expect("it runs again", Healthy)
-		l.Set(State{Phase: Register})
+		l.Set(journal.State{Phase: journal.Register})
 		expect("on its way again", Initializing)
 		time.Sleep(11 * time.Minute)
 		expect("the grace is over", Unhealthy)
-		l.Set(State{Phase: Ready})
+		l.Set(journal.State{Phase: journal.Ready})
 		l.Assert()
 		expect("joined at last", Healthy)
-		for _, p := range []string{Failed, Draining, Removed} {
-			l.Set(State{Phase: p})
+		for _, p := range []string{journal.Failed, journal.Draining, journal.Removed} {
+			l.Set(journal.State{Phase: p})
 			expect(p, Unhealthy)
 		}
 	})
@@ -48,7 +49,8 @@ func TestVerdict(t *testing.T) {
 
 func TestHandler(t *testing.T) {
 	l := NewLive()
-	s := &Server{Live: l, Version: "1", grace: time.Hour}
+	s := &Server{Live: l, Version: "1"}
+	s.grace.Store(int64(time.Hour))
 	h := s.handler()
 	for _, c := range []struct {
 		method, path string
@@ -58,10 +60,10 @@ func TestHandler(t *testing.T) {
 	}{
 		{"GET", "/healthz", func() {}, 503, "Initializing"},
 		{"GET", "/healthz", func() { l.Set(sample()); l.Assert() }, 200, "Healthy"},
-		{"GET", "/healthz", func() { l.Set(State{Phase: Failed, LastError: &Failure{Code: "pat"}}) }, 202, "Unhealthy"},
+		{"GET", "/healthz", func() { l.Set(journal.State{Phase: journal.Failed, LastError: &journal.Failure{Code: "pat"}}) }, 202, "Unhealthy"},
 		{"POST", "/healthz", func() {}, 405, ""},
 		{"GET", "/", func() {}, 404, ""},
-		{"GET", "/metrics", func() { l.Set(State{Phases: []Phase{{Name: "x"}, {Name: "x"}}}) }, 200, ""},
+		{"GET", "/metrics", func() { l.Set(journal.State{Phases: []journal.Phase{{Name: "x"}, {Name: "x"}}}) }, 200, ""},
 	} {
 		c.set()
 		w := httptest.NewRecorder()
@@ -75,7 +77,7 @@ func TestHandler(t *testing.T) {
 	l.Set(sample())
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
-	var got State
+	var got journal.State
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.Agent != sample().Agent {
 		t.Errorf("/status: %v %s", err, w.Body)
 	}

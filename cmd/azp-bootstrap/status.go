@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/line"
 )
 
@@ -51,7 +52,7 @@ the agent: what an earlier attempt left is no answer.`,
 			if timedOut != nil {
 				return timedOut
 			}
-			if s.Phase == health.Failed && s.LastError != nil {
+			if s.Phase == journal.Failed && s.LastError != nil {
 				return &alreadyShown{fault.ByCode(s.LastError.Code).Exit}
 			}
 			if down := alive.Down(s); down != nil {
@@ -66,17 +67,17 @@ the agent: what an earlier attempt left is no answer.`,
 	return c
 }
 
-func show(out io.Writer, s health.State, alive health.Alive, asJSON bool) error {
+func show(out io.Writer, s journal.State, alive health.Alive, asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
 		return e.Encode(struct {
-			health.State
+			journal.State
 			Live health.Alive `json:"live"`
 		}{s, alive})
 	}
-	s.Render(out, out == os.Stdout && colour(os.Stdout), alive)
+	health.Render(out, s, out == os.Stdout && colour(os.Stdout), alive)
 	return nil
 }
 
@@ -85,10 +86,10 @@ func (a *app) looking() bootstrap.Options {
 	return bootstrap.Options{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir}
 }
 
-func (a *app) readState() (health.State, error) {
+func (a *app) readState() (journal.State, error) {
 	s, damaged, err := bootstrap.Status(a.looking())
 	if damaged != nil {
-		return s, fault.New(fault.State, "%s is damaged", health.StateFile(a.stateDir)).Because(damaged).
+		return s, fault.New(fault.State, "%s is damaged", journal.File(a.stateDir)).Because(damaged).
 			Hint("The next run sets it aside and finds out anew where the VM stands: systemctl restart azp-bootstrap.")
 	}
 	return s, err
@@ -96,7 +97,7 @@ func (a *app) readState() (health.State, error) {
 
 // await looks at the state until the VM is ready and its agent runs, or it failed. Looking is cheap:
 // the files are small and replaced whole.
-func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State, timedOut, err error) {
+func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State, timedOut, err error) {
 	end := time.NewTimer(timeout)
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -110,12 +111,12 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s health.State,
 		}
 		switch {
 		case alive.Pending: // what stands there is of an earlier attempt
-		case s.Phase == health.Failed:
+		case s.Phase == journal.Failed:
 			return s, nil, nil
-		case s.Phase == health.Removed:
+		case s.Phase == journal.Removed:
 			return s, fault.New(fault.State, "this VM has left Azure DevOps: there is nothing to wait for").
 				Hint("azp-bootstrap run --once joins it again."), nil
-		case s.Phase == health.Ready:
+		case s.Phase == journal.Ready:
 			if alive = bootstrap.Alive(a.looking(), s); alive.Joined(s) {
 				return s, nil, nil
 			}
@@ -139,7 +140,7 @@ type progress struct {
 	turn  int
 }
 
-func (p *progress) draw(s health.State) {
+func (p *progress) draw(s journal.State) {
 	if !p.show {
 		return
 	}

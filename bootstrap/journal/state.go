@@ -1,6 +1,8 @@
-// Package health is what others see of a boot: state.json and its rendering, the log, the serial
-// console, the service manager. (/healthz and /metrics belong here, too.)
-package health
+// Package journal keeps state.json: where this VM stands on its way into Azure DevOps and out of it.
+//
+// A boot can be cut off at any instant, so the journal is what the next one knows. There is one way to write it:
+// Journal.Update. What others see of it are copies.
+package journal
 
 import (
 	"encoding/json"
@@ -9,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -33,7 +36,7 @@ const (
 
 const schema = 1
 
-// State is state.json: where this VM stands. It never holds a secret.
+// State is state.json: where this VM stands. It never holds a secret. Nobody keeps one across a wait: it is asked for anew.
 type State struct {
 	Schema     int        `json:"schema"`
 	InstanceID string     `json:"instanceId"`
@@ -131,20 +134,20 @@ type Registering struct {
 	Target   Target `json:"target"`            // where
 }
 
-// StateFile is where the state of a VM is kept.
-func StateFile(dir string) string { return filepath.Join(dir, "state.json") }
+// File is where the state of a VM is kept.
+func File(dir string) string { return filepath.Join(dir, "state.json") }
 
 // maxState bounds what is read: honest state has a few kilobytes.
 const maxState = 1 << 20
 
-// ReadState reads a VM's state. A VM that has none is new: Phase is "waiting" and Attempt 0. damaged
+// Read reads a VM's state. A VM that has none is new: Phase is "waiting" and Attempt 0. damaged
 // says that what stood there was no state.
-func ReadState(dir string) (s State, damaged error, err error) { return ReadStateIn(tree.Tree{}, dir) }
+func Read(dir string) (s State, damaged error, err error) { return ReadIn(tree.Tree{}, dir) }
 
-// ReadStateIn is ReadState for an image.
-func ReadStateIn(t tree.Tree, dir string) (s State, damaged error, err error) {
-	fresh := State{Schema: schema, Phase: Waiting, Phases: []Phase{}}
-	file := StateFile(dir)
+// ReadIn is Read for an image.
+func ReadIn(t tree.Tree, dir string) (s State, damaged error, err error) {
+	fresh := New()
+	file := File(dir)
 	fi, err := t.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil, nil
@@ -173,21 +176,43 @@ func ReadStateIn(t tree.Tree, dir string) (s State, damaged error, err error) {
 	return s, nil, nil
 }
 
-// SetAside renames damaged state, so that it can be looked at.
-func SetAside(dir string) (string, error) {
-	to := StateFile(dir) + ".damaged"
-	return to, os.Rename(StateFile(dir), to)
+// setAside renames damaged state, so that it can be looked at.
+func setAside(dir string) (string, error) {
+	to := File(dir) + ".damaged"
+	return to, os.Rename(File(dir), to)
 }
 
-// Write writes the state whole: temporary file, fsync, rename.
-func (s State) Write(dir string) error {
+// write writes the state whole: temporary file, fsync, rename.
+func (s State) write(dir string) error {
 	s.Schema = schema
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := whole.Write(StateFile(dir), append(data, '\n'), 0o644); err != nil {
+	if err := whole.Write(File(dir), append(data, '\n'), 0o644); err != nil {
 		return fault.New(fault.State, "the state cannot be written").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", dir)
 	}
 	return nil
+}
+
+// New is the state of a VM of which nothing is known yet.
+func New() State { return State{Schema: schema, Phase: Waiting, Phases: []Phase{}} }
+
+// copied shares nothing with s.
+func (s State) copied() State {
+	s.Phases = slices.Clone(s.Phases)
+	s.ReadyAt, s.DrainUntil = copyOf(s.ReadyAt), copyOf(s.DrainUntil)
+	s.LastError, s.Registering, s.Package = copyOf(s.LastError), copyOf(s.Registering), copyOf(s.Package)
+	if s.Secret = copyOf(s.Secret); s.Secret != nil {
+		s.Secret.Expires = copyOf(s.Secret.Expires)
+	}
+	return s
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }

@@ -1,0 +1,97 @@
+package journal
+
+import (
+	"time"
+
+	"azp-bootstrap/bootstrap/fault"
+)
+
+// Now is the time as state.json keeps it.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+// NewInstance begins the state of another VM, on whose disk the package lies all the same.
+func (s *State) NewInstance(id string) {
+	at, attempt := s.StartedAt, s.Attempt
+	if s.InstanceID != "" {
+		at, attempt = Now(), 1
+	}
+	*s = State{Schema: schema, InstanceID: id, Phase: Discover, Attempt: max(attempt, 1), StartedAt: at, Phases: s.Phases, Package: s.Package}
+}
+
+// Again begins an attempt on a VM that was ready, or had left.
+func (s *State) Again() {
+	s.Attempt++
+	if s.Phase == Removed {
+		s.Agent, s.Target = Agent{}, Target{}
+	}
+	s.ReadyAt, s.Phases = nil, []Phase{}
+	s.Phase = Credential
+}
+
+// Begin enters a phase.
+func (s *State) Begin(phase string) {
+	if s.StartedAt.IsZero() {
+		s.StartedAt = Now()
+	}
+	if phase == Discover {
+		s.Phases = []Phase{}
+	}
+	s.Phase = phase
+	s.Phases = append(s.Phases, Phase{Name: phase, StartedAt: Now()})
+}
+
+// End notes how long the phase took that was begun last.
+func (s *State) End(p Phase) {
+	for i := range s.Phases {
+		if of := &s.Phases[i]; of.Name == p.Name {
+			of.Seconds, of.Retries = p.Seconds, p.Retries
+			return
+		}
+	}
+}
+
+// Joined records that the VM is ready.
+func (s *State) Joined() {
+	at := Now()
+	s.Phase, s.ReadyAt = Ready, &at
+}
+
+// Left records that the VM has left its target.
+func (s *State) Left() { s.Phase, s.ReadyAt, s.Registering, s.DrainUntil = Removed, nil, nil, nil }
+
+// Fail records why an attempt failed.
+func (s *State) Fail(why *Failure) {
+	if s.StartedAt.IsZero() {
+		s.StartedAt = Now()
+	}
+	s.Attempt = max(s.Attempt, 1)
+	s.Phase, s.ReadyAt, s.LastError = Failed, nil, why
+}
+
+// saidEvery is how often it is worth a write that the same is waited for.
+const saidEvery = 30 * time.Second
+
+// Stumble records a passing fault; the phase goes on. A VM that is ready stays without.
+func (s *State) Stumble(why *Failure) {
+	was := s.LastError
+	if s.Phase == Ready || was != nil && was.Message == why.Message && why.At.Sub(was.At) < saidEvery {
+		return
+	}
+	s.LastError = why
+}
+
+// Why is a fault as state.json keeps it.
+func Why(f *fault.Error, redact func(string) string) *Failure {
+	return &Failure{Code: f.Class.Code, Message: redact(f.Error()), Hint: redact(f.Advice), At: Now()}
+}
+
+// Stands reports whether the VM has joined or left, so that there may be nothing to do.
+func (s State) Stands() bool { return s.Phase == Ready || s.Phase == Draining || s.Phase == Removed }
+
+// At is the phase that the boot is in, for messages.
+func (s State) At() string {
+	if s.Phase == Failed || s.Phase == "" {
+		return Waiting
+	}
+	return s.Phase
+}
