@@ -83,13 +83,7 @@ func (b *Boot) attempt(ctx context.Context) error {
 		return err
 	}
 	if !settled {
-		go func() {
-			select {
-			case <-b.imds.Asked():
-				b.Runner.Warm(limited)
-			case <-limited.Done():
-			}
-		}()
+		go b.Runner.Warm(limited)
 	}
 	if err := b.through(limited, phases[:1], settled); err != nil {
 		return err

@@ -20,7 +20,6 @@ package bootstrap
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
@@ -107,10 +107,8 @@ type Boot struct {
 	imds    *azure.IMDS
 	network azure.Network
 	client  *http.Client
-	pat     secret.PAT     // held between credential and online; dropped when the boot waits for long
 	given   secret.PAT     // by hand, in place of a vault's
-	vault   *azure.Vault   // with the identity's token, until it gave the PAT
-	server  *devops.Client // with pat
+	access  *access.Access // holds the PAT between credential and online; dropped when the boot waits for long
 	begun   time.Time
 	phase   time.Time // when the present one began
 	started time.Time // when the agent was, by this attempt; zero: it was not, or it was listened to
@@ -152,7 +150,6 @@ func Run(ctx context.Context, o Options) error {
 			b.serveHealth(ctx, served)
 		}
 		if err == nil {
-			b.ahead(ctx)
 			err = b.bringUp(ctx)
 		} else {
 			err = b.refused(err)
@@ -243,28 +240,25 @@ func (b *Boot) configure() (err error) {
 		return err
 	}
 	c := b.Config
+	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
+	return b.equip()
+}
+
+// equip makes what the configuration names. It is done anew when IMDS has completed the configuration.
+func (b *Boot) equip() (err error) {
+	c := b.Config
 	b.home = agent.Home{Dir: c.Agent.Dir, User: c.Agent.User}
 	if b.Runner = b.Options.Agent; b.Runner == nil {
 		b.Runner = agent.Runner{Home: b.home, Process: b.asProcess(), State: b.StateDir}
 	}
 	b.report.Live.Working(b.Runner.Working)
-	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
 	b.network, err = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
 	if err != nil {
 		return err
 	}
-	b.client, err = b.network.Client(b.imds.Asked(), b.askedSoon()...)
+	b.client, err = b.network.Client()
+	b.access = b.reach()
 	return err
-}
-
-// askedSoon are the hosts that a boot asks in any case.
-func (b *Boot) askedSoon() (hosts []string) {
-	for _, address := range []string{b.Config.Credential.KeyVault.URL, b.Config.Server.Base} {
-		if u, err := url.Parse(address); err == nil && u.Host != "" {
-			hosts = append(hosts, u.Host)
-		}
-	}
-	return hosts
 }
 
 // state is a copy of what the journal says.

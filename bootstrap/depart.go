@@ -249,7 +249,7 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 		return false, err
 	}
 	if b.state().Registering != nil && !how.Local { // cut off in config.sh: what it made is to leave
-		if err := b.patiently(within, func(c *devops.Client) error { return b.settleIntent(within, c) }); err != nil {
+		if err := b.patiently(within, func(*devops.Client) error { return b.settleIntent(within) }); err != nil {
 			return false, err
 		}
 	}

@@ -106,6 +106,7 @@ func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
 	b.Config = &config.Config{Drain: drain, Agent: config.Agent{Service: "process"}, Deadline: 30 * time.Minute, Target: config.Target{Pool: &config.Pool{Name: "Default"}},
 		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}}
 	b.client = &http.Client{Transport: p}
+	b.access = b.reach()
 	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir(), User: "nobody"}, Process: true, State: b.journal.Dir()}
 	b.VM.VMID = thisInstance
 	wrote(t, b, func(s *journal.State) {
@@ -160,8 +161,8 @@ func TestDepartTakesAsLongAsItMayAndNoLonger(t *testing.T) {
 				if p.disabled != 0 || acknowledged < p.deleted {
 					t.Errorf("disabled after %s, removed after %s, acknowledged after %s", p.disabled, p.deleted, acknowledged)
 				}
-				if b.state().Phase != journal.Removed || b.pat.Reveal() != "" {
-					t.Errorf("phase %s; the PAT is kept: %v", b.state().Phase, b.pat.Reveal() != "")
+				if b.state().Phase != journal.Removed || b.access.Holds() {
+					t.Errorf("phase %s; the PAT is kept: %v", b.state().Phase, b.access.Holds())
 				}
 			})
 		})

@@ -3,7 +3,6 @@ package bootstrap
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"sync"
 	"time"
 
@@ -111,7 +110,7 @@ func (x *examination) azure(ctx context.Context) {
 	if !x.credential(ctx) {
 		return
 	}
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		x.record("pat", "", err)
 		return
@@ -151,16 +150,11 @@ func (x *examination) credential(ctx context.Context) bool {
 		x.skip("secret", "not needed: credential.entra is on")
 		x.skip("clock", "not checked: the vault's would be compared")
 		return x.say("identity", func() (string, error) {
-			return azure.Identity(b.Config.Credential.Identity).String() + ", its own token for Azure DevOps", b.secret(ctx)
+			return b.access.Identity().String() + ", its own token for Azure DevOps", b.access.Fetch(ctx)
 		})
 	}
 	kv := b.Config.Credential.KeyVault
-	u, _ := url.Parse(kv.URL)
-	v, err := azure.NewVault(kv.URL, b.imds, azure.Identity(b.Config.Credential.Identity), b.client)
-	var s azure.Secret
-	if err == nil {
-		s, err = v.Secret(ctx, kv.Secret, kv.Version, false)
-	}
+	s, err := b.access.Secret(ctx)
 	if f := fault.From(err); err != nil && f.Class == fault.Identity {
 		x.record("identity", "", err)
 		return false
@@ -168,8 +162,8 @@ func (x *examination) credential(ctx context.Context) bool {
 		x.record("vault", "", err)
 		return false
 	}
-	x.record("identity", azure.Identity(b.Config.Credential.Identity).String(), nil)
-	x.record("vault", u.Hostname(), nil)
+	x.record("identity", b.access.Identity().String(), nil)
+	x.record("vault", b.access.Vault(), nil)
 	expires := "without an end"
 	if !s.Expires.IsZero() {
 		expires = "expires " + s.Expires.UTC().Format(time.RFC3339)
@@ -179,8 +173,6 @@ func (x *examination) credential(ctx context.Context) bool {
 		return false
 	}
 	x.say("clock", func() (string, error) { return clockIsRight(time.Since(s.Asked)) })
-	b.pat = s.PAT
-	b.Redactor.Add(s.PAT)
 	return true
 }
 

@@ -40,7 +40,7 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	if err != nil {
 		return nil, err
 	}
-	id, err := b.Runner.Configure(ctx, r, b.pat, b.Redactor, b.logOutput())
+	id, err := b.Runner.Configure(ctx, r, b.access.PAT(), b.Redactor, b.logOutput())
 	if errors.Is(err, agent.ErrKeptPAT) {
 		b.unmake(ctx)
 	}
@@ -61,7 +61,7 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 
 // unmake removes the agent that config.sh has just registered and that must not stay.
 func (b *Boot) unmake(ctx context.Context) {
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		return
 	}

@@ -182,7 +182,7 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 	if r.Proxy != nil {
 		proxy = r.Proxy.String()
 	}
-	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: proxy, Dial: m.dial}).Client(nil); err != nil {
+	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: proxy, Dial: m.dial}).Client(); err != nil {
 		return 0, err
 	}
 	defer c.client.CloseIdleConnections()

@@ -77,9 +77,6 @@ const (
 	hitTwice = 2
 )
 
-// early is how many connections are opened ahead, whose failing costs nothing.
-var early = map[string]int32{"vault": 1, "DevOps": 1, "proxy": 2}
-
 // run boots a new VM under a fault, looks whether it is sound, calls the fault off and boots again: it
 // must join then.
 func (c cell) run(t *testing.T, dir string, times int32) (o outcome) {
@@ -289,7 +286,7 @@ func (m *machine) certificate(host, flaw string) {
 // joins when the fault passes, and ends with the class at the deadline if it does not; "!class" it ends with
 // the class at once.
 func (c cell) actual(t *testing.T) (word string, waited time.Duration) {
-	passes := c.run(t, quickDir(t), hitTwice+early[c.at])
+	passes := c.run(t, quickDir(t), hitTwice)
 	stays := c.run(t, quickDir(t), -1)
 	switch {
 	case passes.class == "" && stays.class == "":

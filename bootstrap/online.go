@@ -108,7 +108,7 @@ func online(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		_, notYet := b.notOnline()
 		return nil, notYet.Passing()
 	}
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		return nil, err
 	}

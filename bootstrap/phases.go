@@ -2,17 +2,16 @@ package bootstrap
 
 import (
 	"context"
-	"net/url"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
-	"azp-bootstrap/bootstrap/secret"
 )
 
 // discover asks IMDS which VM this is, and lets user data and tags complete the configuration. A
@@ -51,8 +50,17 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 // knows completes the configuration by what IMDS says of the VM, and fills in its names.
 func (b *Boot) knows() (err error) {
 	vm := b.VM
-	if b.Config, err = b.withRemote(); err != nil {
+	layers, err := b.loader.Remote(b.Config, vm.UserData, vm.Tags)
+	if err != nil {
 		return err
+	}
+	if len(layers) > 0 {
+		if b.Config, err = b.loader.Config(layers...); err != nil {
+			return err
+		}
+		if err := b.equip(); err != nil {
+			return err
+		}
 	}
 	if err := b.Config.CheckCloud(vm.Cloud); err != nil {
 		return err
@@ -62,14 +70,6 @@ func (b *Boot) knows() (err error) {
 		Zone: vm.Zone, ResourceGroup: vm.ResourceGroup, SubscriptionID: vm.SubscriptionID, InstanceIndex: vm.Index(), Tags: vm.Tags,
 	})
 	return err
-}
-
-func (b *Boot) withRemote() (*config.Config, error) {
-	layers, err := b.loader.Remote(b.Config, b.VM.UserData, b.VM.Tags)
-	if err != nil || len(layers) == 0 {
-		return b.Config, err
-	}
-	return b.loader.Config(layers...)
 }
 
 // wanted is the configured target in the words of Azure DevOps.
@@ -95,51 +95,17 @@ func (b *Boot) joining() journal.Target {
 // RBAC limitations": up to 10 minutes).
 const roleSpread = 10 * time.Minute
 
-// secret fetches the PAT, or what stands in for one, unless it is held.
-func (b *Boot) secret(ctx context.Context) (err error) {
-	if b.pat.Reveal() != "" {
-		return nil
+// reach is access to Azure DevOps as it is configured.
+func (b *Boot) reach() *access.Access {
+	young := func() bool {
+		known := b.state()
+		return !b.journal.Looks() && time.Since(b.begun) < roleSpread &&
+			(known.Attempt <= 1 || time.Since(known.StartedAt) < roleSpread)
 	}
-	c := b.Config.Credential
-	if given := b.given.Reveal(); given != "" {
-		b.pat, err = secret.NewPAT(given)
-		b.Redactor.Add(b.pat)
-		return err
-	}
-	if c.Entra {
-		b.pat, err = azure.AccessToken(ctx, b.imds, azure.Identity(c.Identity), devops.Resource)
-		b.Redactor.Add(b.pat)
-		return err
-	}
-	if err := b.openVault(); err != nil {
-		return err
-	}
-	known := b.state()
-	young := !b.journal.Looks() && time.Since(b.begun) < roleSpread && (known.Attempt <= 1 || time.Since(known.StartedAt) < roleSpread)
-	s, err := b.vault.Secret(ctx, c.KeyVault.Secret, c.KeyVault.Version, young)
-	if err != nil {
-		return err
-	}
-	b.pat, b.vault = s.PAT, nil
-	b.Redactor.Add(s.PAT)
-	return b.noteSecret(s)
-}
-
-// openVault makes the client that the vault's token is held by.
-func (b *Boot) openVault() (err error) {
-	if c := b.Config.Credential; b.vault == nil {
-		b.vault, err = azure.NewVault(c.KeyVault.URL, b.imds, azure.Identity(c.Identity), b.client)
-	}
-	return err
-}
-
-// ahead asks for the vault's token while IMDS is asked which VM this is, unless that decides about vault and identity, or
-// there is nothing to do.
-func (b *Boot) ahead(ctx context.Context) {
-	if c := b.Config; b.state().Stands() || c.Credential.Entra || c.Sources.TrustRemote || b.openVault() != nil {
-		return
-	}
-	b.vault.Ahead(ctx)
+	return access.New(access.Way{
+		Credential: b.Config.Credential, Server: b.Config.Server, Given: b.given,
+		IMDS: b.imds, Client: b.client, Redactor: b.Redactor, Young: young, Noted: b.noteSecret,
+	})
 }
 
 // noteSecret remembers what the vault says of the secret, and warns of its end ahead of time.
@@ -159,49 +125,27 @@ func (b *Boot) noteSecret(s azure.Secret) error {
 	return nil
 }
 
-// drop forgets the PAT, and the token that opens its vault.
+// drop forgets the PAT, and what was asked with it.
 func (b *Boot) drop() {
-	b.pat.Drop()
-	b.vault, b.server, b.found = nil, nil, nil
-}
-
-// devops is the client with the PAT; it lives as long as the PAT is held, and with it what it has
-// learnt of the server's version.
-func (b *Boot) devops(ctx context.Context) (*devops.Client, error) {
-	if err := b.secret(ctx); err != nil {
-		return nil, err
+	if b.access != nil {
+		b.access.Drop()
 	}
-	if b.server != nil {
-		return b.server, nil
-	}
-	s := b.Config.Server
-	name := "collection " + s.Name + " of " + s.Root
-	if s.Hosted {
-		name = "organization " + s.Name
-	}
-	b.server = devops.New(s.Base, name, b.client, b.opens())
-	return b.server, nil
-}
-
-// opens is what this VM shows to Azure DevOps.
-func (b *Boot) opens() devops.Credential {
-	return devops.Credential{PAT: b.pat, Entra: b.Config.Credential.Entra && b.given.Reveal() == ""}
+	b.found = nil
 }
 
 // credential fetches the PAT from Key Vault as the VM's managed identity, or that identity's own token
 // for Azure DevOps.
 func credential(ctx context.Context, b *Boot) (logrus.Fields, error) {
+	fields := logrus.Fields{"vault": b.access.Vault(), "secret": b.Config.Credential.KeyVault.Secret}
 	if b.Config.Credential.Entra {
-		return logrus.Fields{"identity": azure.Identity(b.Config.Credential.Identity).String()}, b.secret(ctx)
+		fields = logrus.Fields{"identity": b.access.Identity().String()}
 	}
-	kv := b.Config.Credential.KeyVault
-	u, _ := url.Parse(kv.URL)
-	return logrus.Fields{"vault": u.Hostname(), "secret": kv.Secret}, b.secret(ctx)
+	return fields, b.access.Fetch(ctx)
 }
 
 // preflight asks Azure DevOps whether the PAT can do the job, before anything is changed.
 func preflight(ctx context.Context, b *Boot) (logrus.Fields, error) {
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		return nil, err
 	}

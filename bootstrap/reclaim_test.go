@@ -59,7 +59,7 @@ func TestTheKeyTellsWhoseAnAgentIs(t *testing.T) {
 					k.until = p.begin.Add(time.Hour)
 				}
 				b.Runner = k
-				client, err := b.devops(t.Context())
+				client, err := b.access.DevOps(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -21,11 +21,11 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.service().Check(); err != nil { // before anything is changed
 		return nil, err
 	}
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.settleIntent(ctx, c); err != nil {
+	if err := b.settleIntent(ctx); err != nil {
 		return nil, err
 	}
 	there, err := c.Agent(ctx, b.Place, b.Agent)
@@ -93,11 +93,11 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err := b.service().Check(); err != nil {
 		return nil, err
 	}
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.settleIntent(ctx, c); err != nil {
+	if err := b.settleIntent(ctx); err != nil {
 		return nil, err
 	}
 	there, err := c.Agent(ctx, b.Place, b.Agent)
@@ -120,7 +120,7 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 
 // settleIntent finds out what became of a registration that was cut off, if another target or another name is wanted by
 // now: an agent that it made is this VM's, and is the one to leave.
-func (b *Boot) settleIntent(ctx context.Context, c *devops.Client) error {
+func (b *Boot) settleIntent(ctx context.Context) error {
 	made := b.state().Registering
 	if made == nil || made.Target.ID == 0 { // an earlier version wrote no target
 		return nil
@@ -129,8 +129,9 @@ func (b *Boot) settleIntent(ctx context.Context, c *devops.Client) error {
 		return nil // it is gone on with
 	}
 	p := placeOf(made.Target)
-	if made.Target.URL != b.Config.Server.Base {
-		c = devops.New(made.Target.URL, made.Target.URL, b.client, b.opens())
+	c, err := b.access.At(ctx, made.Target.URL)
+	if err != nil {
+		return err
 	}
 	a, err := c.Agent(ctx, p, made.Name)
 	if err != nil {

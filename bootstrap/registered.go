@@ -23,12 +23,9 @@ func (b *Boot) registered(ctx context.Context) (c *devops.Client, p devops.Place
 	if f := b.found; f != nil {
 		return f.client, f.place, f.there, nil
 	}
-	if c, err = b.devops(ctx); err != nil {
-		return nil, p, nil, err
-	}
 	known := b.state()
-	if at := known.Target.URL; at != b.Config.Server.Base {
-		c = devops.New(at, at, b.client, b.opens())
+	if c, err = b.access.At(ctx, known.Target.URL); err != nil {
+		return nil, p, nil, err
 	}
 	if p, err = b.placed(ctx, c); err != nil {
 		return c, p, nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
@@ -157,6 +158,11 @@ func TestThePATIsDroppedWhileWaiting(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := boot(t)
+			pat, err := secret.NewPAT("opaque-token")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.access = access.New(access.Way{Given: pat, Redactor: b.Redactor})
 			synctest.Test(t, func(t *testing.T) {
 				tries, long, last := 0, 0, time.Now()
 				err := b.retry(context.Background(), journal.Preflight, func() error {
@@ -164,12 +170,11 @@ func TestThePATIsDroppedWhileWaiting(t *testing.T) {
 					if waited >= pollLimit {
 						long++
 					}
-					kept := b.pat.Reveal() != ""
+					kept := b.access.Holds()
 					if want := tries > 0 && (waited < pollLimit || f.After > 0); kept != want {
 						t.Errorf("kept after %s: %t", waited, kept)
 					}
-					var err error
-					if b.pat, err = secret.NewPAT("opaque-token"); err != nil {
+					if err := b.access.Fetch(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 					last = time.Now()

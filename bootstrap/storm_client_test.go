@@ -42,7 +42,7 @@ func scripted(wait func(tries int) time.Duration) client {
 	return func(ctx context.Context, m *machine) error {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 		defer cancel()
-		http1, err := (azure.Network{CAFile: filepath.Join(m.dir, "ca.pem"), Dial: m.dial}).Client(nil)
+		http1, err := (azure.Network{CAFile: filepath.Join(m.dir, "ca.pem"), Dial: m.dial}).Client()
 		if err != nil {
 			return err
 		}

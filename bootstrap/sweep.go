@@ -43,6 +43,7 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) 
 	}
 	client, clock := *b.client, &serverClock{next: b.client.Transport}
 	client.Transport, b.client = clock, &client
+	b.access = b.reach()
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
 	defer cancel()
 	var all []*devops.Agent
@@ -93,7 +94,7 @@ func (c *serverClock) RoundTrip(r *http.Request) (*http.Response, error) {
 type target struct{ b *Boot }
 
 func (t target) ByID(ctx context.Context, id int) (*devops.Agent, error) {
-	c, err := t.b.devops(ctx)
+	c, err := t.b.access.DevOps(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func (t target) ByID(ctx context.Context, id int) (*devops.Agent, error) {
 }
 
 func (t target) Delete(ctx context.Context, a *devops.Agent) error {
-	c, err := t.b.devops(ctx)
+	c, err := t.b.access.DevOps(ctx)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (t target) Delete(ctx context.Context, a *devops.Agent) error {
 // patiently asks Azure DevOps, with the one retry loop.
 func (b *Boot) patiently(ctx context.Context, do func(*devops.Client) error) error {
 	return b.retry(ctx, journal.Waiting, func() error {
-		c, err := b.devops(ctx)
+		c, err := b.access.DevOps(ctx)
 		if err != nil {
 			return err
 		}

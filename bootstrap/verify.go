@@ -39,7 +39,7 @@ func (b *Boot) joined(ctx context.Context) bool {
 func (b *Boot) standing(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := b.devops(ctx)
+	c, err := b.access.DevOps(ctx)
 	if err != nil {
 		return false, err
 	}

@@ -202,6 +202,7 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 		b := joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 		b.Runner = &worker{Runner: b.Runner.(agent.Runner), until: p.begin.Add(time.Minute)}
 		b.client = &http.Client{Transport: refuses{p, http.MethodDelete}}
+		b.access = b.reach()
 		b.Runner.(*worker).until = p.begin
 		err := b.depart(t.Context(), notice{why: "deregister", wait: true})
 		if f := fault.From(err); f.Class != fault.Scope {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -48,9 +47,7 @@ func CleanEnvironment() (removed []string) {
 // credential gives tokens of the managed identity, with this house's errors.
 type credential struct {
 	azcore.TokenCredential
-	id    Identity
-	early chan *azcore.AccessToken // one that was asked for ahead; nil in it: in vain
-	scope string                   // of that
+	id Identity
 }
 
 // options for every SDK client: no retries inside, because the one retry loop knows the deadline.
@@ -79,38 +76,11 @@ func newCredential(imds *IMDS, id Identity) (*credential, error) {
 	return &credential{TokenCredential: c, id: id}, nil
 }
 
-// ahead asks for a token that will be needed soon. When that fails it is asked for anew in its time.
-func (c *credential) ahead(ctx context.Context, scope string) {
-	c.early, c.scope = make(chan *azcore.AccessToken, 1), scope
-	go func() {
-		if t, err := c.ask(ctx, policy.TokenRequestOptions{Scopes: []string{scope}}); err == nil {
-			c.early <- &t
-		}
-		close(c.early)
-	}()
-}
-
-// GetToken asks IMDS for a token of the identity, or takes the one that was asked for ahead: once, because a vault may
-// reject it.
-func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	if c.early != nil && slices.Equal(o.Scopes, []string{c.scope}) {
-		select {
-		case t := <-c.early:
-			if t != nil {
-				return *t, nil
-			}
-		case <-ctx.Done():
-			return azcore.AccessToken{}, ctx.Err()
-		}
-	}
-	return c.ask(ctx, o)
-}
-
-// ask asks IMDS. Claims make the SDK's cache be passed over, which
+// GetToken asks IMDS for a token of the identity. Claims make the SDK's cache be passed over, which
 // lives as long as the process (microsoft-authentication-library-for-go, apps/managedidentity): a token
 // that a vault rejects, or that was for an identity since replaced, would be shown again for a day. IMDS has a
 // cache of its own and is not sent the claims.
-func (c *credential) ask(ctx context.Context, o policy.TokenRequestOptions) (t azcore.AccessToken, err error) {
+func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (t azcore.AccessToken, err error) {
 	if o.Claims == "" {
 		o.Claims = "{}"
 	}

@@ -6,11 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +23,6 @@ const imdsHost = "169.254.169.254"
 type IMDS struct {
 	client  *http.Client
 	patient *http.Client // for scheduled events, whose first answer takes up to two minutes
-	asked   *asked
 	away    atomic.Int64 // since when it is not reached, in nanoseconds of Unix time; 0: it is
 }
 
@@ -49,25 +46,7 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 			IdleConnTimeout:       idle,
 		}
 	}
-	quick := &asked{RoundTripper: within(15 * time.Second), sent: make(chan struct{})}
-	return &IMDS{client: client(quick, 20*time.Second), patient: client(within(150*time.Second), 155*time.Second), asked: quick}
-}
-
-// Asked is closed once a question is on its way to IMDS, or could not be sent: what takes the processor may begin.
-func (i *IMDS) Asked() <-chan struct{} { return i.asked.sent }
-
-// asked tells of the first request.
-type asked struct {
-	http.RoundTripper
-	once sync.Once
-	sent chan struct{}
-}
-
-func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
-	tell := func() { a.once.Do(func() { close(a.sent) }) }
-	defer tell()
-	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { tell() }}
-	return a.RoundTripper.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	return &IMDS{client: client(within(15*time.Second), 20*time.Second), patient: client(within(150*time.Second), 155*time.Second)}
 }
 
 // vmID is a GUID in practice; it goes into files by the line.

@@ -50,7 +50,7 @@ func TestParseProxy(t *testing.T) {
 			t.Errorf("%q: %v", given, err)
 			continue
 		}
-		p, err := tr.t.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "dev.azure.com"}})
+		p, err := tr.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "dev.azure.com"}})
 		if err != nil || p.String() != u.String() {
 			t.Errorf("%q: the daemon goes through %v, %v", given, p, err)
 		}

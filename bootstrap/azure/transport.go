@@ -41,15 +41,13 @@ func (d Dial) within(limit time.Duration) Dial {
 	}
 }
 
-// Client makes the HTTP client for Key Vault and Azure DevOps, and begins to connect to hosts (HOST or HOST:PORT),
-// which will be asked soon: once after is closed, if there is something that goes before. It follows no redirect: a credential must not follow one, and neither service
-// sends any to a client that is authorized.
-func (n Network) Client(after <-chan struct{}, hosts ...string) (*http.Client, error) {
+// Client makes the HTTP client for Key Vault and Azure DevOps. It follows no redirect: a credential must not follow one,
+// and neither service sends any to a client that is authorized.
+func (n Network) Client() (*http.Client, error) {
 	t, err := n.transport()
 	if err != nil {
 		return nil, err
 	}
-	t.open(after, hosts)
 	return client(t, 60*time.Second), nil
 }
 
@@ -67,16 +65,49 @@ func (n Network) Downloader() (*http.Client, error) {
 	}}, nil
 }
 
-func (n Network) transport() (*ahead, error) {
-	var own []byte
-	if n.CAFile != "" {
-		var err error
-		if own, err = os.ReadFile(n.CAFile); err != nil {
-			return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").Because(err).Hint("Name a PEM file that root can read.")
+// idle is how long a connection is kept that nobody uses: what stands between may forget it soon after.
+const idle = 30 * time.Second
+
+// bundles are where distributions keep the system's certificates in one file (as crypto/x509 looks for them).
+var bundles = []string{
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
+// Bundle is the file of the system's certificates; "" if there is none.
+func Bundle() string {
+	for _, name := range bundles {
+		if fi, err := os.Stat(name); err == nil && fi.Size() > 0 {
+			return name
 		}
-		if !x509.NewCertPool().AppendCertsFromPEM(own) {
-			return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")
-		}
+	}
+	return ""
+}
+
+// roots are the certificates that are trusted; nil = the system's alone.
+func (n Network) roots() (*x509.CertPool, error) {
+	if n.CAFile == "" {
+		return nil, nil
+	}
+	own, err := os.ReadFile(n.CAFile)
+	if err != nil {
+		return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").Because(err).Hint("Name a PEM file that root can read.")
+	}
+	all, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fault.New(fault.Config, "the system's certificates cannot be read").Because(err).
+			Hint("Install the package ca-certificates.")
+	}
+	if !all.AppendCertsFromPEM(own) {
+		return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).
+			Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")
+	}
+	return all, nil
+}
+
+func (n Network) transport() (*http.Transport, error) {
+	roots, err := n.roots()
+	if err != nil {
+		return nil, err
 	}
 	through, err := n.Through()
 	if err != nil {
@@ -90,7 +121,7 @@ func (n Network) transport() (*ahead, error) {
 	t := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:            n.Dial.within(10 * time.Second),
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  45 * time.Second, // Azure DevOps delays a heavy user by up to 30 s
 		IdleConnTimeout:        idle,
@@ -103,7 +134,7 @@ func (n Network) transport() (*ahead, error) {
 			return &fault.ProxyError{Proxy: proxy.Host, Target: req.URL.Opaque + req.URL.Host, Status: res.StatusCode}
 		},
 	}
-	return newAhead(t, own), nil
+	return t, nil
 }
 
 func client(t http.RoundTripper, whole time.Duration) *http.Client {

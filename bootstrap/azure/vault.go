@@ -24,7 +24,6 @@ type Vault struct {
 	client *azsecrets.Client
 	host   string
 	id     Identity
-	cred   *credential
 }
 
 // NewVault makes a client. The token is asked for the vault's own domain, whatever the vault says.
@@ -41,11 +40,8 @@ func NewVault(vaultURL string, imds *IMDS, id Identity, client *http.Client) (*V
 	if err != nil {
 		return nil, fault.New(fault.Vault, "the vault %s", u.Hostname()).Because(err)
 	}
-	return &Vault{c, u.Hostname(), id, cred}, nil
+	return &Vault{c, u.Hostname(), id}, nil
 }
-
-// Ahead asks for the token that the first Secret will show.
-func (v *Vault) Ahead(ctx context.Context) { v.cred.ahead(ctx, resourceOf(v.host)+"/.default") }
 
 // resourceOf is what tokens for a vault are for: its domain.
 func resourceOf(host string) string {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -12,17 +11,14 @@ import (
 )
 
 // sparing suits a program that waits for others nearly all the time. The garbage collector runs less often than by default: a
-// boot makes some 20 MB of garbage in a second, the daemon afterwards almost none. One thread at a time runs Go code: to wake
-// another for each answer costs more than it gains. GOGC, GOMEMLIMIT and GOMAXPROCS in the environment still count.
+// boot makes some 20 MB of garbage in a second, the daemon afterwards almost none. GOGC and GOMEMLIMIT in the environment
+// still count.
 func sparing() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(32 << 20) // from there on it runs as often as it must
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(1)
 	}
 }
 

@@ -1,0 +1,134 @@
+// Package access is how this VM gets at Azure DevOps: as its managed identity it fetches a personal access token (PAT) from
+// Key Vault, or takes that identity's own token, and shows it to Azure DevOps. What it holds it drops when it is told to, and
+// asks for again when it is needed next.
+package access
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// A Way is what access is made of.
+type Way struct {
+	Credential config.Credential
+	Server     config.Server
+	Given      secret.PAT // by hand, in place of a vault's; zero = none
+	IMDS       *azure.IMDS
+	Client     *http.Client
+	Redactor   *secret.Redactor
+
+	// Young reports whether role assignments may not have spread yet: then a vault's refusal passes. nil = never.
+	Young func() bool
+	// Noted hears of each secret that the vault gave. nil = nobody does.
+	Noted func(azure.Secret) error
+}
+
+// Access holds what Azure DevOps is shown, between the first question and Drop.
+type Access struct {
+	way    Way
+	pat    secret.PAT
+	vault  *azure.Vault   // with the identity's token, until it gave the PAT
+	server *devops.Client // with the PAT, and what it has learnt of the server's version
+}
+
+// New is access that holds nothing yet.
+func New(w Way) *Access { return &Access{way: w} }
+
+// Fetch gets the PAT, or what stands in for one, unless it is held. The error is a fault of the class identity or vault.
+func (a *Access) Fetch(ctx context.Context) (err error) {
+	switch {
+	case a.Holds():
+		return nil
+	case a.way.Given.Reveal() != "":
+		return a.hold(secret.NewPAT(a.way.Given.Reveal()))
+	case a.way.Credential.Entra:
+		return a.hold(azure.AccessToken(ctx, a.way.IMDS, a.Identity(), devops.Resource))
+	}
+	s, err := a.Secret(ctx)
+	if err == nil && a.way.Noted != nil {
+		err = a.way.Noted(s)
+	}
+	return err
+}
+
+// Secret asks the vault, and holds the PAT that it gives.
+func (a *Access) Secret(ctx context.Context) (s azure.Secret, err error) {
+	kv := a.way.Credential.KeyVault
+	if a.vault == nil {
+		if a.vault, err = azure.NewVault(kv.URL, a.way.IMDS, a.Identity(), a.way.Client); err != nil {
+			return s, err
+		}
+	}
+	if s, err = a.vault.Secret(ctx, kv.Secret, kv.Version, a.way.Young != nil && a.way.Young()); err != nil {
+		return s, err
+	}
+	a.vault = nil
+	return s, a.hold(s.PAT, nil)
+}
+
+func (a *Access) hold(pat secret.PAT, err error) error {
+	if err == nil {
+		a.pat = pat
+		a.way.Redactor.Add(pat)
+	}
+	return err
+}
+
+// Holds reports whether a PAT is held.
+func (a *Access) Holds() bool { return a.pat.Reveal() != "" }
+
+// PAT is what is held.
+func (a *Access) PAT() secret.PAT { return a.pat }
+
+// Drop forgets the PAT, and the token that opens its vault.
+func (a *Access) Drop() {
+	a.pat.Drop()
+	a.vault, a.server = nil, nil
+}
+
+// DevOps is the client of the configured organization or collection; it fetches what it shows there.
+func (a *Access) DevOps(ctx context.Context) (*devops.Client, error) {
+	if err := a.Fetch(ctx); err != nil {
+		return nil, err
+	}
+	if a.server == nil {
+		s := a.way.Server
+		name := "collection " + s.Name + " of " + s.Root
+		if s.Hosted {
+			name = "organization " + s.Name
+		}
+		a.server = devops.New(s.Base, name, a.way.Client, a.shown())
+	}
+	return a.server, nil
+}
+
+// At is the client of base, with the same PAT: an agent may stand in an organization or collection that is configured no more.
+func (a *Access) At(ctx context.Context, base string) (*devops.Client, error) {
+	c, err := a.DevOps(ctx)
+	if err != nil || base == a.way.Server.Base {
+		return c, err
+	}
+	return devops.New(base, base, a.way.Client, a.shown()), nil
+}
+
+func (a *Access) shown() devops.Credential {
+	return devops.Credential{PAT: a.pat, Entra: a.way.Credential.Entra && a.way.Given.Reveal() == ""}
+}
+
+// Identity is the managed identity that is configured.
+func (a *Access) Identity() azure.Identity { return azure.Identity(a.way.Credential.Identity) }
+
+// Vault is the host of the configured vault.
+func (a *Access) Vault() string {
+	u, err := url.Parse(a.way.Credential.KeyVault.URL)
+	if err != nil {
+		return a.way.Credential.KeyVault.URL
+	}
+	return u.Hostname()
+}
