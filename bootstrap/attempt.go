@@ -23,7 +23,7 @@ func (b *Boot) bringUp(ctx context.Context) error {
 		return nil
 	}
 	b.runOn(ctx)
-	if b.stillReady() {
+	if context.Cause(ctx) != errNotice && b.stillReady() { // else it leaves in a moment
 		b.letWork(ctx)
 	}
 	b.drop()
@@ -97,15 +97,11 @@ func (b *Boot) attempt(ctx context.Context) error {
 	case stood == journal.Ready && b.joined(limited):
 		b.report.Ready(b.state(), true)
 		return nil
-	case stood == journal.Draining: // cut off, or what was to be removed was left behind
-		n := notice{why: "left behind", goes: true}
-		if until := b.state().DrainUntil; until != nil && time.Now().Before(*until) { // the daemon was restarted meanwhile
-			n.wait, n.by = true, until.Add(margin)
-		}
-		if err := b.depart(limited, n); err != nil || !b.Once {
+	case stood == journal.Draining && !b.returns(limited): // cut off, or what was to be removed was left behind
+		if err := b.depart(ctx, b.leftOver()); err != nil || !b.Once {
 			return err
 		}
-	case stood == journal.Removed && !b.Once:
+	case stood == journal.Removed && !b.Once && !b.returns(limited):
 		b.report.Removed(b.state())
 		return nil
 	case stood == journal.Ready && b.agentRuns():
@@ -121,10 +117,13 @@ func (b *Boot) attempt(ctx context.Context) error {
 			return err
 		}
 	}
-	joining, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
-	defer cancel()
-	if settled {
-		limited = joining // what it took to leave is no part of it
+	if settled { // what it took to leave is no part of it, nor is a job that is waited for
+		limit := b.Config.Deadline
+		if b.Config.Drain.Enabled && b.agentRuns() {
+			limit += b.Config.Drain.Timeout
+		}
+		limited, cancel = context.WithTimeoutCause(ctx, limit, errDeadline)
+		defer cancel()
 	}
 	if err := b.through(limited, phases[1:], false); err != nil {
 		return err
@@ -134,6 +133,26 @@ func (b *Boot) attempt(ctx context.Context) error {
 	}
 	b.report.Ready(b.state(), false)
 	return nil
+}
+
+// returns reports whether a VM that Azure took away is to join again: it is there, and its end is announced no more.
+func (b *Boot) returns(ctx context.Context) bool {
+	s := b.state()
+	back := s.RemovedBy == journal.ByShutdown || s.ByAzure() && !announced(ctx, b.imds, b.VM.Name)
+	if back {
+		b.Log.WithField("removedBy", s.RemovedBy).Info("this VM, which Azure had taken away, is there again: it joins again")
+	}
+	return back
+}
+
+// leftOver is the notice of a departure that was cut off.
+func (b *Boot) leftOver() notice {
+	s := b.state()
+	n := notice{why: "left behind", by: s.RemovedBy, goes: true}
+	if s.DrainUntil != nil && time.Now().Before(*s.DrainUntil) { // the daemon was restarted meanwhile
+		n.wait, n.until = true, s.DrainUntil.Add(margin)
+	}
+	return n
 }
 
 // moveOut takes a VM whose agent runs out of its former target, if another is configured. Nothing is touched before it is

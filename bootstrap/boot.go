@@ -128,55 +128,85 @@ type Boot struct {
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
 // give up: it shows what failed and tries again slowly, so that mending the cause in Azure mends
-// the VM.
+// the VM. Notices of the VM's end are heard all the while.
 func Run(ctx context.Context, o Options) error {
-	b, err := begin(o)
-	if err != nil {
-		return err
-	}
-	defer b.report.Console.Close()
-	served := &health.Server{Live: b.report.Live, Version: o.Version}
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	live := health.NewLive()
+	served := &health.Server{Live: live, Version: o.Version}
+	report := newReporter(o, live)
+	defer report.Console.Close()
+	report.Begun()
+	defer report.Stopping()
+	b, err := begin(ctx, o, report, served, reload)
+	if err != nil {
+		return err
+	}
 	here := b.attend()
 	defer here.ended()
-	b.report.Begun()
-	defer b.report.Stopping()
-	falls := brake{backoff: slowly()}
-	for slow := slowly(); ; b = b.again() {
+	hears, able := newEar(), (*Boot)(nil)
+	slow, falls := slowly(), brake{backoff: slowly()}
+	for ; ; b = b.again() {
+		report.PhaseBegun(journal.Waiting)
 		err := b.configure()
 		if !o.Once { // a daemon shows its health even if its configuration is refused
 			b.serveHealth(ctx, served)
 		}
+		var n *notice
 		if err == nil {
-			err = b.bringUp(ctx)
+			able = b
+			b.listenBy(ctx, hears)
+			n, err = hears.during(ctx, b.bringUp)
 		} else {
 			err = b.refused(err)
 		}
 		b.drop()
-		if ctx.Err() != nil {
-			return b.leave(ctx)
-		}
 		here.settled()
-		if o.Once {
+		if o.Once && n == nil {
 			return err
 		}
+		ready := b.state().Phase == journal.Ready && b.imds != nil // then its agent runs on, and is watched over
 		switch {
+		case n != nil || ctx.Err() != nil:
 		case err == nil:
 			slow.Reset()
-			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore, nil) })
-		case b.state().Phase == journal.Ready && b.imds != nil: // its agent runs on, and is watched over
-			again := time.NewTimer(slow.NextBackOff())
-			falls.watched(func(notBefore time.Time) (fell bool) { return b.watch(ctx, reload, notBefore, again.C) })
-			again.Stop()
+			n = falls.watched(func(notBefore time.Time) (fell bool, n *notice) {
+				return b.watch(ctx, reload, hears.heard, notBefore, nil)
+			})
+		case ready:
+			due := time.NewTimer(slow.NextBackOff())
+			n = falls.watched(func(notBefore time.Time) (fell bool, n *notice) {
+				return b.watch(ctx, reload, hears.heard, notBefore, due.C)
+			})
+			due.Stop()
 		default:
-			pauseOr(ctx, slow.NextBackOff(), reload)
+			n = pauseOr(ctx, slow.NextBackOff(), reload, hears.heard)
+		}
+		for n != nil && ctx.Err() == nil { // a notice may overtake another
+			n, _ = hears.during(ctx, func(ctx context.Context) error { return able.leaveNow(ctx, *n) })
 		}
 		if ctx.Err() != nil {
-			return b.leave(ctx)
+			return b.stop(ctx)
 		}
 	}
+}
+
+// listenBy lets the ear listen as it is configured. run --once is told by its caller when to end.
+func (b *Boot) listenBy(ctx context.Context, e *ear) {
+	if b.Once || !b.Config.Drain.Enabled {
+		e.to(ctx, "")
+		return
+	}
+	e.to(ctx, b.Config.IMDS.Endpoint, scheduledEvents{b.imds, b.Log})
+}
+
+func newReporter(o Options, live *health.Live) *health.Reporter {
+	r := &health.Reporter{Log: o.Log, Live: live}
+	if o.Console {
+		r.Console = health.OpenConsole(o.Redactor.Redact)
+	}
+	return r
 }
 
 // protect keeps the PAT that this process will hold from others, and the environment from deciding where
@@ -191,23 +221,30 @@ func protect(log *logrus.Logger) error {
 	return nil
 }
 
-// begin makes what all attempts of a process share.
-func begin(o Options) (*Boot, error) {
+// begin makes what all attempts of a process share. A daemon whose journal cannot be opened shows that, and waits until it can.
+func begin(ctx context.Context, o Options, report *health.Reporter, served *health.Server, reload <-chan os.Signal) (*Boot, error) {
 	if err := protect(o.Log); err != nil {
 		return nil, err
 	}
-	live := health.NewLive()
-	report := &health.Reporter{Log: o.Log, Live: live}
-	if o.Console {
-		report.Console = health.OpenConsole(o.Redactor.Redact)
+	for slow := slowly(); ; {
+		j, err := journal.Open(o.StateDir, o.Log, report.Live.Set)
+		if err == nil {
+			return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State()}, nil
+		}
+		f := fault.From(err)
+		report.Failed(journal.Waiting, f)
+		if served == nil || o.Once {
+			return nil, err
+		}
+		shown := journal.New()
+		shown.Fail(journal.Why(f, o.Redactor.Redact))
+		report.Live.Set(shown)
+		(&Boot{Options: o}).serveHealth(ctx, served)
+		pauseOr(ctx, slow.NextBackOff(), reload, nil)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 	}
-	j, err := journal.Open(o.StateDir, o.Log, live.Set)
-	if err != nil {
-		report.Failed(journal.Waiting, fault.From(err))
-		report.Console.Close()
-		return nil, err
-	}
-	return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State()}, nil
 }
 
 // newBoot is a Boot that only looks: it makes no state folder, reports to nobody, and a state that
@@ -230,7 +267,6 @@ func (b *Boot) again() *Boot {
 
 // configure reads the configuration and makes what follows from it.
 func (b *Boot) configure() (err error) {
-	b.report.PhaseBegun(journal.Waiting)
 	b.loader, err = config.Load(b.ConfigFile, os.Environ(), b.Set)
 	if err != nil {
 		return err
@@ -271,6 +307,10 @@ func (b *Boot) serveHealth(ctx context.Context, s *health.Server) {
 	h := config.DefaultHealth()
 	if b.Config != nil {
 		h = b.Config.Health
+	} else if l, err := config.Load(b.ConfigFile, os.Environ(), b.Set); err == nil {
+		if c, err := l.Config(); err == nil {
+			h = c.Health
+		}
 	}
 	if err := s.Serve(ctx, h.Listen, h.Grace); err != nil {
 		f := fault.From(err)

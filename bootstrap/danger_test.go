@@ -45,7 +45,7 @@ func dangers() []danger {
 			p.azure.Rename("environment", "production", "live")
 			m.environment = "live"
 		}, "ready leaves leaves"},
-		{"another VM of its name took its agent over", (*play).takenOver, "!target leaves failed"},
+		{"another VM of its name took its agent over", (*play).takenOver, "!target leaves leaves"},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
 )
 
@@ -24,8 +25,8 @@ const (
 // cut off at any instant and asked again.
 var leaving = []Phase{{journal.Draining, drainAndRemove}}
 
-// depart takes this VM out of Azure DevOps; the caller has the VM's lock. What called for it may have
-// ended by now, so the daemon gives it a context that survives.
+// depart takes this VM out of Azure DevOps; the caller has the VM's turn. If ctx is cancelled it ends where it is: the state
+// stays draining, and whoever comes next goes on.
 func (b *Boot) depart(parent context.Context, n notice) error {
 	d := b.Config.Drain
 	now := time.Now()
@@ -34,42 +35,83 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 	if n.wait && d.Enabled {
 		b.drainUntil = now.Add(d.Timeout)
 	}
-	if !n.by.IsZero() {
-		if latest := n.by.Add(-margin); latest.Before(b.drainUntil) {
+	if !n.until.IsZero() {
+		if latest := n.until.Add(-margin); latest.Before(b.drainUntil) {
 			b.drainUntil = latest
 		}
-		if end = n.by; end.Before(now.Add(atLeast)) {
+		if end = n.until; end.Before(now.Add(atLeast)) {
 			end = now.Add(atLeast)
 		}
 	}
 	before := b.state()
 	until := b.drainUntil
-	if err := b.journal.Update(func(s *journal.State) { s.DrainUntil = &until }); err != nil {
+	if err := b.journal.Update(func(s *journal.State) { s.Leave(n.by, until) }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithDeadlineCause(parent, end, errDeadline)
 	defer cancel()
 	defer b.drop()
 	fields := logrus.Fields{"why": n.why, "waitsUntil": b.drainUntil.UTC().Format(time.RFC3339)}
-	if !n.by.IsZero() {
-		fields["by"] = n.by.UTC().Format(time.RFC3339)
+	if !n.until.IsZero() {
+		fields["by"] = n.until.UTC().Format(time.RFC3339)
 	}
 	b.Log.WithFields(fields).Warn("this VM leaves Azure DevOps")
 	if err := b.through(ctx, leaving, false); err != nil {
+		if parent.Err() != nil {
+			return err
+		}
 		if !n.goes && b.stays(parent, before, err) {
 			return err
 		}
 		return b.leftBehind(ctx, err)
 	}
 	b.report.Removed(b.state())
-	if n.acknowledge != nil {
-		if err := n.acknowledge(ctx); err != nil {
-			b.Log.WithError(err).Warn("the platform waits until the event's time")
-		} else {
-			b.Log.WithField("event", n.why).Info("acknowledged: the platform need not wait")
+	return b.acknowledge(ctx, n)
+}
+
+// acknowledge tells the platform that it need not wait for the event's time.
+func (b *Boot) acknowledge(ctx context.Context, n notice) error {
+	if n.acknowledge == nil {
+		return nil
+	}
+	if err := n.acknowledge(ctx); err != nil {
+		b.Log.WithError(err).Warn("the platform waits until the event's time")
+		return nil
+	}
+	b.Log.WithField("event", n.why).Info("acknowledged: the platform need not wait")
+	return nil
+}
+
+// leave takes this VM out of Azure DevOps, wherever it stands on its way; the caller has the VM's turn. done is false if nothing
+// was registered and the VM stays.
+func (b *Boot) leave(ctx context.Context, n notice) (done bool, err error) {
+	limit := b.Config.Deadline
+	if !n.until.IsZero() {
+		limit = max(time.Until(n.until), atLeast)
+	}
+	within, cancel := context.WithTimeoutCause(ctx, limit, errDeadline)
+	defer cancel()
+	if b.VM.VMID == "" { // a clone must not deregister the VM that it was copied from: discover tells
+		if err := b.through(within, phases[:1], true); err != nil {
+			return false, err
 		}
 	}
-	return nil
+	b.Place = devops.Place{} // nothing that config.sh has begun is gone on with
+	if n.goes {
+		return true, b.depart(ctx, n)
+	}
+	if b.state().Registering != nil && !n.local {
+		if err := b.patiently(within, func(*devops.Client) error { return b.settleIntent(within) }); err != nil {
+			return false, err
+		}
+	}
+	switch s := b.state(); {
+	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
+		return false, b.journal.Update(func(s *journal.State) { s.RemovedBy = n.by })
+	case s.Phase == journal.Removed || s.Agent.ID == 0:
+		return false, nil
+	}
+	return true, b.depart(ctx, n)
 }
 
 // stays undoes what was begun on a VM that does not have to go, if its agent still runs: it takes jobs
@@ -128,9 +170,12 @@ func (b *Boot) worksOn() bool {
 	return time.Now().Before(b.drainUntil) && b.Runner.Working(b.state().Agent.Service)
 }
 
+// ofJob is the subject of faults that are no more than a job that runs.
+const ofJob = "job"
+
 func working(agent string) *fault.Error {
 	return fault.New(fault.Service, "the agent %s runs a job", agent).Passing().Retry(time.Second).
-		Hint("It is waited for up to drain.timeout.")
+		About(ofJob).Hint("It is waited for up to drain.timeout.")
 }
 
 // drainAndRemove removes the agent of the journal from its target, its service and its registration on
@@ -138,6 +183,11 @@ func working(agent string) *fault.Error {
 func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	known := b.state()
 	fields := logrus.Fields{"agent": known.Agent.Name, "id": known.Agent.ID, "target": known.Target.Name}
+	if b.state().Registering != nil && !b.local { // cut off in config.sh: what it made is to leave
+		if err := b.settleIntent(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.withdraw(ctx); err != nil {
 		return nil, err
 	}
@@ -229,11 +279,12 @@ type Leaving struct {
 // Deregister is the command: drain, remove from Azure DevOps, remove the agent's service. done is false if nothing was
 // registered.
 func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err error) {
-	b, err := begin(o)
+	report := newReporter(o, health.NewLive())
+	defer report.Console.Close()
+	b, err := begin(ctx, o, report, nil, nil)
 	if err != nil {
 		return false, err
 	}
-	defer b.report.Console.Close()
 	if err := b.configure(); err != nil {
 		return false, err
 	}
@@ -242,19 +293,5 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 		return false, err
 	}
 	defer unlock()
-	// A clone must not deregister the VM that it was copied from: discover tells.
-	within, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
-	defer cancel()
-	if err := b.through(within, phases[:1], true); err != nil {
-		return false, err
-	}
-	if b.state().Registering != nil && !how.Local { // cut off in config.sh: what it made is to leave
-		if err := b.patiently(within, func(*devops.Client) error { return b.settleIntent(within) }); err != nil {
-			return false, err
-		}
-	}
-	if s := b.state(); s.Agent.ID == 0 || s.Phase == journal.Removed {
-		return false, nil
-	}
-	return true, b.depart(ctx, notice{why: "deregister", wait: !how.Now, local: how.Local})
+	return b.leave(ctx, notice{why: "deregister", by: journal.ByOperator, wait: !how.Now, local: how.Local})
 }

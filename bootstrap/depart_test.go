@@ -150,7 +150,7 @@ func TestDepartTakesAsLongAsItMayAndNoLonger(t *testing.T) {
 					return nil
 				}}
 				if c.in != 0 {
-					n.by = p.begin.Add(c.in)
+					n.until = p.begin.Add(c.in)
 				}
 				if err := b.depart(context.Background(), n); err != nil {
 					t.Fatal(err)
@@ -203,7 +203,7 @@ func TestDepartLeavesBehindWhatItCannotRemove(t *testing.T) {
 				p := &pool{begin: time.Now(), trouble: c.trouble, enabled: true, deleted: -1, disabled: -1}
 				b := joined(t, p, on)
 				acknowledged := false
-				err := b.depart(context.Background(), notice{why: "Terminate", goes: true, wait: true, by: p.begin.Add(c.in), acknowledge: func(context.Context) error {
+				err := b.depart(context.Background(), notice{why: "Terminate", goes: true, wait: true, until: p.begin.Add(c.in), acknowledge: func(context.Context) error {
 					acknowledged = true
 					return nil
 				}})
@@ -241,6 +241,10 @@ func (s *source) Events(ctx context.Context) (int, []azure.Event, error) {
 		return 0, nil, ctx.Err()
 	}
 	return s.tell(time.Since(s.begin))
+}
+
+func (s *source) Instance(context.Context) (azure.Instance, error) {
+	return azure.Instance{Name: "web_1"}, nil
 }
 
 func (s *source) Acknowledge(context.Context, string) error { return nil }
@@ -299,18 +303,27 @@ func TestScheduledEventsAreHeard(t *testing.T) {
 				defer cancel()
 				b := boot(t)
 				s := &source{begin: time.Now(), slow: c.slow, tell: c.tell}
-				heard := make(chan notice, 1)
-				scheduledEvents{s, "web_1", b.Log}.listen(ctx, heard)
-				took := time.Since(s.begin)
+				heard := make(chan notice)
+				go scheduledEvents{s, b.Log}.listen(ctx, heard)
+				var n *notice
 				select {
-				case n := <-heard:
+				case first := <-heard:
+					n = &first
+				case <-ctx.Done():
+				}
+				took := time.Since(s.begin)
+				select { // it listens on, and does not repeat itself
+				case again := <-heard:
+					t.Errorf("%s is told again", again.why)
+				case <-ctx.Done():
+				}
+				switch {
+				case n != nil:
 					if n.why != c.why || !n.goes || n.wait != c.wait || c.ack != (n.acknowledge != nil) || took > c.by {
 						t.Errorf("heard %q after %s: waits %v, can be acknowledged %v", n.why, took, n.wait, n.acknowledge != nil)
 					}
-				default:
-					if c.why != "" {
-						t.Error("nothing was heard")
-					}
+				case c.why != "":
+					t.Error("nothing was heard")
 				}
 				for i := 1; i < len(s.asked); i++ { // IMDS must not be flooded
 					if between := s.asked[i] - s.asked[i-1]; between < pollEvents {

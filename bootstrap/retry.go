@@ -13,7 +13,10 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 )
 
-var errDeadline = errors.New("the deadline has passed")
+var (
+	errDeadline = errors.New("the deadline has passed")
+	errNotice   = errors.New("this VM is about to go")
+)
 
 // through takes the VM through phases, journalling each. Nothing is recorded of phases that only
 // verify: there may be nothing to do.
@@ -55,6 +58,9 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.Multiplier, wait.MaxInterval, wait.RandomizationFactor = 250*time.Millisecond, 2, 20*time.Second, 1
 	options := []backoff.RetryOption{backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(_ error, d time.Duration) {
+		if last.Subject == ofJob {
+			b.report.Live.Assert() // a VM whose job is waited for is not to be replaced
+		}
 		if d < pollLimit && last.After > 0 && last.Class == fault.Service {
 			b.report.Polls(phase, last)
 			if phase != journal.Online || time.Since(begun) < pollsUnsaid {
@@ -100,7 +106,7 @@ func (b *Boot) retry(ctx context.Context, phase string, do func() error, counted
 		}
 		return struct{}{}, err
 	}, options...)
-	if err == nil || errors.Is(context.Cause(ctx), context.Canceled) || last == nil {
+	if err == nil || errors.Is(ctx.Err(), context.Canceled) || last == nil {
 		return err
 	}
 	if last.Wait {
@@ -141,25 +147,29 @@ type brake struct {
 
 const stoodLong = 15 * time.Minute
 
-func (f *brake) watched(watch func(notBefore time.Time) (fell bool)) {
+func (f *brake) watched(watch func(notBefore time.Time) (fell bool, n *notice)) *notice {
 	begun := time.Now()
-	fell := watch(f.notBefore)
+	fell, n := watch(f.notBefore)
 	if time.Since(begun) > stoodLong {
 		f.backoff.Reset()
 	}
 	if fell {
 		f.notBefore = time.Now().Add(f.backoff.NextBackOff())
 	}
+	return n
 }
 
-// pauseOr waits until the time is over, ctx ends or a signal comes.
-func pauseOr(ctx context.Context, d time.Duration, signals <-chan os.Signal) {
+// pauseOr waits until the time is over, ctx ends or a signal or a notice comes, which it returns.
+func pauseOr(ctx context.Context, d time.Duration, signals <-chan os.Signal, heard <-chan notice) *notice {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	select {
 	case <-ctx.Done():
 	case <-signals:
+	case n := <-heard:
+		return &n
 	}
+	return nil
 }
 
 // pause waits; false means that ctx ended first.

@@ -133,18 +133,18 @@ func TestBrakeSlowsDownAnAgentThatFalls(t *testing.T) {
 		f := brake{backoff: slowly()}
 		var waits []time.Duration
 		for _, stood := range []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Hour, time.Second} {
-			f.watched(func(notBefore time.Time) bool {
+			f.watched(func(notBefore time.Time) (bool, *notice) {
 				begin := time.Now()
 				time.Sleep(max(stood, time.Until(notBefore)))
 				waits = append(waits, time.Since(begin))
-				return true
+				return true, nil
 			})
 		}
 		if waits[0] != time.Second || waits[1] < 40*time.Second || waits[3] < waits[1] || waits[5] > 90*time.Second {
 			t.Errorf("brought up after %v", waits)
 		}
 		before := f.notBefore
-		f.watched(func(time.Time) bool { return false })
+		f.watched(func(time.Time) (bool, *notice) { return false, nil })
 		if f.notBefore != before {
 			t.Error("a reload counts as a fall")
 		}

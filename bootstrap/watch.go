@@ -18,16 +18,17 @@ const (
 	lostFor     = 30 * time.Second // an agent that has lost Azure DevOps for so long may have been removed there
 )
 
-// watch stays with a VM that is ready, or has left, until ctx ends or another attempt is due: the
-// configuration changed, the last one failed and is due again, or the agent is down and needs more than its service
-// manager: then fell is true, but not before notBefore. It holds no PAT.
-func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore time.Time, due <-chan time.Time) (fell bool) {
+// watch stays with a VM that is ready, or has left, until ctx ends, a notice is heard or another attempt is due: the
+// configuration changed, the last one failed and is due again, the VM that Azure took away stays after all, another command
+// left work half done, or the agent is down and needs more than its service manager: then fell is true, but not before
+// notBefore. It holds no PAT.
+func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, heard <-chan notice, notBefore time.Time, due <-chan time.Time) (fell bool, n *notice) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	debug.FreeOSMemory() // from here on little is needed, and what the PAT left in memory is not
-	heard := make(chan notice, 1)
-	if b.Config.Drain.Enabled && b.state().Phase == journal.Ready {
-		go b.listeners(ctx, heard)
+	back := make(chan struct{})
+	if b.state().Phase == journal.Removed && b.state().ByAzure() {
+		go b.awaitReturn(ctx, back)
 	}
 	said := make(chan saying)
 	if b.state().Phase == journal.Ready {
@@ -44,17 +45,16 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 	for down := 0; ; {
 		select {
 		case <-ctx.Done():
-			return false
+			return false, nil
 		case n := <-heard:
-			if err := b.leaveNow(n); err == nil || b.state().Phase == journal.Draining {
-				continue // from now on there is nothing to watch but the end
-			}
-			return false
+			return false, &n
 		case <-due:
-			return false
+			return false, nil
+		case <-back:
+			return false, nil
 		case <-reload:
 			if b.accepts() {
-				return false
+				return false, nil
 			}
 		case s := <-said:
 			switch {
@@ -72,11 +72,14 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 				b.Log.WithError(err).Debug("the state cannot be read")
 			}
 			s := b.state()
+			if s.Phase == journal.Draining && b.abandoned() {
+				return false, nil
+			}
 			if s.Phase != journal.Ready {
 				continue
 			}
 			if before != journal.Ready { // another command has worked on this VM
-				return false
+				return false, nil
 			}
 			b.lookForKills()
 			early := time.Now().Before(notBefore)
@@ -85,11 +88,11 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 			if at := b.report.LostSince(); !at.IsZero() && time.Since(at) > lostFor && !early {
 				b.report.Asks()
 				b.Log.WithField("agent", s.Agent.Name).Info("the agent has lost Azure DevOps for a while: it is asked whether the agent was removed")
-				return true
+				return true, nil
 			}
 			if missing && !early {
 				b.Log.WithField("agent", s.Agent.Name).Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
-				return true
+				return true, nil
 			}
 			if running, state := b.Runner.Running(s.Agent.Service); running {
 				down = 0
@@ -99,7 +102,7 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, notBefore tim
 				continue
 			} else if b.report.Live.AgentDown(true); !early {
 				b.Log.WithField("service", state).Warn("the agent is down: it is brought up again")
-				return true
+				return true, nil
 			}
 		}
 	}
@@ -137,22 +140,44 @@ func (b *Boot) follow(ctx context.Context, service string, lost time.Time, said 
 	}
 }
 
-// listeners hear of the VM's end.
-func (b *Boot) listeners(ctx context.Context, heard chan<- notice) {
-	for _, l := range []listener{scheduledEvents{b.imds, b.VM.Name, b.Log}} {
-		l.listen(ctx, heard)
+// awaitReturn tells when the end of a VM that has left is announced no more.
+func (b *Boot) awaitReturn(ctx context.Context, back chan<- struct{}) {
+	quiet := time.Duration(0)
+	for pause(ctx, pollEvents) {
+		if quiet += pollEvents; announced(ctx, b.imds, b.VM.Name) {
+			quiet = 0
+		}
+		if quiet >= vanished {
+			close(back)
+			return
+		}
 	}
 }
 
-// leaveNow departs on a context of its own: whatever ends the daemon must not end this.
-func (b *Boot) leaveNow(n notice) error {
-	ctx := context.Background()
+// abandoned reports whether nobody goes on with a departure: the command that began it was killed.
+func (b *Boot) abandoned() bool {
+	release, err := b.journal.Take()
+	if err != nil {
+		return false
+	}
+	release()
+	b.Log.Warn("a deregistration was cut off: it is gone on with")
+	return true
+}
+
+// leaveNow takes this VM out of Azure DevOps, whatever it was about to do.
+func (b *Boot) leaveNow(ctx context.Context, n notice) error {
 	unlock, err := b.turn(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return b.depart(ctx, n)
+	defer b.drop()
+	if s := b.state(); s.Phase == journal.Removed {
+		return b.acknowledge(ctx, n)
+	}
+	_, err = b.leave(ctx, n)
+	return err
 }
 
 // accepts reads the configuration anew; one that is refused changes nothing.
@@ -170,14 +195,20 @@ func (b *Boot) accepts() bool {
 	return false
 }
 
-// leave ends what must not outlive the daemon. A stop is not a failure.
-func (b *Boot) leave(ctx context.Context) error {
+// stop ends what must not outlive the daemon. A stop is not a failure.
+func (b *Boot) stop(ctx context.Context) error {
 	if b.Once {
 		return context.Cause(ctx)
 	}
-	if b.Config != nil && b.Config.Drain.OnShutdown && b.state().Phase == journal.Ready && shuttingDown() {
-		if err := b.leaveNow(notice{why: "shutdown", goes: true, wait: true}); err != nil {
-			return err
+	s := b.state()
+	leaves := s.Phase == journal.Draining || s.Phase == journal.Ready && b.Config != nil && b.Config.Drain.OnShutdown
+	if leaves && b.Config != nil && shuttingDown() {
+		n := notice{why: "shutdown", by: journal.ByShutdown, goes: true, wait: true}
+		if s.Phase == journal.Draining {
+			n = b.leftOver()
+		}
+		if err := b.leaveNow(context.WithoutCancel(ctx), n); err != nil {
+			b.Log.WithError(err).Error("this VM could not leave Azure DevOps before it goes")
 		}
 	}
 	if b.asProcess() {

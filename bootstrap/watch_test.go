@@ -65,7 +65,7 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()
 				begin := time.Now()
-				if asks := b.watch(ctx, make(chan os.Signal), time.Time{}, nil); asks != c.asks {
+				if asks, _ := b.watch(ctx, make(chan os.Signal), nil, time.Time{}, nil); asks != c.asks {
 					t.Errorf("asked: %v, after %s", asks, time.Since(begin))
 				}
 				if took := time.Since(begin); c.asks && took > time.Minute {

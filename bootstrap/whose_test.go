@@ -86,7 +86,7 @@ func TestARemovalThatNobodyConfirms(t *testing.T) {
 		p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1, hidesDeleted: true}
 		b := joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 		b.Runner = &worker{Runner: b.Runner.(agent.Runner)}
-		n := notice{why: "Terminate", goes: true, wait: true, by: p.begin.Add(10 * time.Minute), acknowledge: func(context.Context) error {
+		n := notice{why: "Terminate", goes: true, wait: true, until: p.begin.Add(10 * time.Minute), acknowledge: func(context.Context) error {
 			t.Error("acknowledged")
 			return nil
 		}}
@@ -146,7 +146,7 @@ func TestDepartHarmsNobody(t *testing.T) {
 					c.spoil(p)
 					before := p.deleted
 					acknowledged := false
-					n := notice{why: "Terminate", goes: !byHand, wait: true, by: p.begin.Add(10 * time.Minute), acknowledge: func(context.Context) error {
+					n := notice{why: "Terminate", goes: !byHand, wait: true, until: p.begin.Add(10 * time.Minute), acknowledge: func(context.Context) error {
 						acknowledged = true
 						return nil
 					}}

@@ -43,13 +43,17 @@ func NewLive() *Live {
 func (l *Live) Set(s journal.State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state.Phase == journal.Ready && s.Phase != journal.Ready {
-		l.asserted, l.since = false, time.Now() // on its way again
+	if was := l.state.Phase; was != s.Phase && s.Phase != journal.Ready && s.Phase != journal.Draining {
+		l.asserted = false
+		if was == journal.Ready {
+			l.since = time.Now() // on its way again
+		}
 	}
 	l.state = s
 }
 
-// Assert says that the VM has been seen to be ready.
+// Assert says that the VM has been seen to be ready, or that its job is waited for: until the VM gets further, it is not to be
+// replaced.
 func (l *Live) Assert() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,10 +109,11 @@ func (l *Live) State() journal.State {
 func (l *Live) Verdict(grace time.Duration) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	over := l.state.Phase == journal.Failed || l.state.Phase == journal.Removed
 	switch {
-	case l.state.Phase == journal.Ready && l.asserted && !l.down:
+	case l.asserted && !l.down && !over:
 		return Healthy
-	case l.asserted || l.state.Phase == journal.Failed || l.state.Phase == journal.Draining || l.state.Phase == journal.Removed || time.Since(l.since) >= grace:
+	case l.asserted || over || l.state.Phase == journal.Draining || time.Since(l.since) >= grace:
 		return Unhealthy
 	}
 	return Initializing

@@ -108,7 +108,11 @@ func (r *Reporter) LeftBehind(s journal.State, f *fault.Error) {
 
 // Removed says that the VM has left.
 func (r *Reporter) Removed(s journal.State) {
-	r.Log.WithField("phase", journal.Removed).Info("this VM has left Azure DevOps; azp-bootstrap run --once joins it again")
+	how := "azp-bootstrap run --once joins it again"
+	if s.ByAzure() {
+		how = "if it is there again, it joins again"
+	}
+	r.Log.WithFields(logrus.Fields{"phase": journal.Removed, "removedBy": s.RemovedBy}).Info("this VM has left Azure DevOps; " + how)
 	r.status("removed: agent %s", s.Agent.Name)
 }
 

@@ -40,10 +40,20 @@ func TestVerdict(t *testing.T) {
 		l.Set(journal.State{Phase: journal.Ready})
 		l.Assert()
 		expect("joined at last", Healthy)
-		for _, p := range []string{journal.Failed, journal.Draining, journal.Removed} {
+		l.Set(journal.State{Phase: journal.Draining})
+		expect("its job is waited for", Healthy)
+		for _, p := range []string{journal.Failed, journal.Removed, journal.Draining} {
 			l.Set(journal.State{Phase: p})
 			expect(p, Unhealthy)
 		}
+		l.Assert()
+		expect("a daemon that was started meanwhile waits for the job", Healthy)
+		l.Set(journal.State{Phase: journal.Register})
+		expect("on its way once more", Unhealthy) // the grace is long over
+		l.Assert()
+		expect("a job is waited for before the agent is registered anew", Healthy)
+		l.Set(journal.State{Phase: journal.Service})
+		expect("the job has ended", Unhealthy)
 	})
 }
 

@@ -36,6 +36,14 @@ const (
 
 const schema = 1
 
+// Who may ask a VM to leave.
+const (
+	ByTerminate = "terminate"
+	ByPreempt   = "preempt"
+	ByShutdown  = "shutdown"
+	ByOperator  = "operator"
+)
+
 // State is state.json: where this VM stands. It never holds a secret. Nobody keeps one across a wait: it is asked for anew.
 type State struct {
 	Schema     int        `json:"schema"`
@@ -57,6 +65,8 @@ type State struct {
 	Package *Package `json:"package,omitempty"`
 	// DrainUntil is until when a running job is waited for, in the phase draining.
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
+	// RemovedBy says who asked the VM to leave, from draining on.
+	RemovedBy string `json:"removedBy,omitempty"`
 }
 
 // Target is what the VM joins: by name as it was configured, and by the IDs under which it is looked up from then on.

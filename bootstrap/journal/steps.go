@@ -24,8 +24,17 @@ func (s *State) Again() {
 	if s.Phase == Removed {
 		s.Agent, s.Target = Agent{}, Target{}
 	}
-	s.ReadyAt, s.Phases = nil, []Phase{}
+	s.ReadyAt, s.DrainUntil, s.RemovedBy, s.Phases = nil, nil, "", []Phase{}
 	s.Phase = Credential
+}
+
+// Leave records who asks the VM to leave, and until when its job is waited for.
+func (s *State) Leave(by string, until time.Time) { s.RemovedBy, s.DrainUntil = by, &until }
+
+// ByAzure reports whether the VM leaves, or has left, because Azure took it away, and not on an operator's word: then the same VM
+// joins again when it is there again.
+func (s State) ByAzure() bool {
+	return s.RemovedBy == ByTerminate || s.RemovedBy == ByPreempt || s.RemovedBy == ByShutdown
 }
 
 // Begin enters a phase.
@@ -53,7 +62,7 @@ func (s *State) End(p Phase) {
 // Joined records that the VM is ready.
 func (s *State) Joined() {
 	at := Now()
-	s.Phase, s.ReadyAt = Ready, &at
+	s.Phase, s.ReadyAt, s.RemovedBy = Ready, &at, ""
 }
 
 // Left records that the VM has left its target.

@@ -16,10 +16,22 @@ type ScheduledEvent struct {
 	Started   time.Time `json:"started,omitzero"` // when the first VM acknowledged it: for all of its resources
 	// AcknowledgedBy are the VMs that did so, whether it concerns them or not.
 	AcknowledgedBy []string `json:"acknowledgedBy,omitempty"`
+
+	done bool // it has left the document
 }
 
 // underWay is how long an event that was acknowledged stays in the document. Azure takes minutes.
 const underWay = 5 * time.Second
+
+// begin starts the events whose time has come: the platform waits no longer for an answer.
+func (s *Sim) begin() {
+	for i := range s.events {
+		if e := &s.events[i]; e.Started.IsZero() && time.Now().After(e.NotBefore) {
+			e.Started = e.NotBefore
+			s.incarnation++
+		}
+	}
+}
 
 // scheduledEvents answers GET with the document and takes acknowledgements by POST. Every VM of a
 // scale set sees the events of all, and what one acknowledges proceeds for all of the event's resources
@@ -27,6 +39,7 @@ const underWay = 5 * time.Second
 func (s *Sim) scheduledEvents(vm VM, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.begin()
 	if r.Method == http.MethodPost {
 		var b struct {
 			StartRequests []struct {
@@ -55,9 +68,14 @@ func (s *Sim) scheduledEvents(vm VM, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	events := []object{}
-	for _, e := range s.events {
-		if !e.Started.IsZero() && time.Since(e.Started) > underWay {
-			continue // done: it leaves the document
+	for i := range s.events {
+		e := &s.events[i]
+		if !e.Started.IsZero() && time.Since(e.Started) > underWay { // done: it leaves the document
+			if !e.done {
+				e.done = true
+				s.incarnation++
+			}
+			continue
 		}
 		status, notBefore := "Scheduled", e.NotBefore.UTC().Format(http.TimeFormat)
 		if !e.Started.IsZero() {
