@@ -6,6 +6,7 @@ import (
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 // bringUp is one attempt, from start to ready, when it is this run's turn. What it fails by is on record when the turn ends.
@@ -42,7 +43,7 @@ func (b *Boot) runOn(ctx context.Context) {
 	if id, err := b.Runner.Registered(); err != nil || id != b.state().Agent.ID {
 		return
 	}
-	if _, err := b.Runner.Start(b.service(), b.network.CAFile); err != nil {
+	if _, err := b.Runner.Start(ctx, b.service(), b.network.CAFile); err != nil {
 		b.Log.WithError(err).Warn("the agent could not be started as it stands")
 	}
 }
@@ -70,7 +71,7 @@ func (b *Boot) apart(do func()) bool {
 }
 
 func (b *Boot) attempt(ctx context.Context) error {
-	limited, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
+	limited, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, retry.ErrDeadline)
 	defer cancel()
 	b.stood = b.state()
 	settled := b.stood.Stands()
@@ -122,7 +123,7 @@ func (b *Boot) attempt(ctx context.Context) error {
 		if b.Config.Drain.Enabled && b.agentRuns() {
 			limit += b.Config.Drain.Timeout
 		}
-		limited, cancel = context.WithTimeoutCause(ctx, limit, errDeadline)
+		limited, cancel = context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)
 		defer cancel()
 	}
 	if err := b.through(limited, phases[1:], false); err != nil {
@@ -162,7 +163,7 @@ func (b *Boot) moveOut(ctx, limited context.Context) error {
 	if err := b.through(limited, phases[1:3], true); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline+b.Config.Drain.Timeout, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline+b.Config.Drain.Timeout, retry.ErrDeadline)
 	defer cancel()
 	return b.through(ctx, []Phase{{journal.Register, move}}, true)
 }
@@ -170,7 +171,7 @@ func (b *Boot) moveOut(ctx, limited context.Context) error {
 // turn waits for this run's turn: one at a time works on a VM.
 func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
 	c := b.Config
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, retry.ErrDeadline)
 	defer cancel()
 	err = b.retry(ctx, journal.Waiting, func() (err error) {
 		unlock, err = b.journal.Take()

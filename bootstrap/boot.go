@@ -35,6 +35,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -57,20 +58,30 @@ type Options struct {
 // An Agent is Microsoft's agent on this VM, as a boot drives it: agent.Runner, which says what each of
 // them does.
 type Agent interface {
+	Registrar
+	Service
+}
+
+// A Registrar registers the agent with Azure DevOps, today by its config.sh, and knows what of that is on disk.
+type Registrar interface {
 	Registered() (id int, err error)
 	LaidFor() (instanceID string)
 	Guarded() error
 	WorkFolder(work string) error
 	Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error)
-	Start(s agent.Service, caFile string) (service string, err error)
-	Running(service string) (running bool, state string)
-	Working(service string) bool
-	Follow(ctx context.Context, service string, since time.Time, heard func(w agent.Word, line string)) error
-	Stop() error
-	Remove(service string) error
 	Wipe() error
 	Verify() (agent.Manifest, error)
 	Warm(ctx context.Context) int64
+}
+
+// A Service keeps the registered agent running. What asks ends soon by itself; what takes long ends with ctx.
+type Service interface {
+	Start(ctx context.Context, s agent.Service, caFile string) (service string, err error)
+	Running(service string) (running bool, state string)
+	Working(service string) bool
+	Follow(ctx context.Context, service string, since time.Time, heard func(w agent.Word, line string)) error
+	Stop(ctx context.Context) error
+	Remove(ctx context.Context, service string) error
 }
 
 // A Phase brings the VM one step nearer to ready. Do may be called again after a crash at any point
@@ -143,10 +154,10 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	here := b.attend()
-	defer here.ended()
+	here := health.Attend(o.StateDir, o.Once, o.Log)
+	defer here.Ended()
 	hears, able := newEar(), (*Boot)(nil)
-	slow, falls := slowly(), brake{backoff: slowly()}
+	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
 	for ; ; b = b.again() {
 		report.PhaseBegun(journal.Waiting)
 		err := b.configure()
@@ -162,7 +173,7 @@ func Run(ctx context.Context, o Options) error {
 			err = b.refused(err)
 		}
 		b.drop()
-		here.settled()
+		here.Settled()
 		if o.Once && n == nil {
 			return err
 		}
@@ -226,7 +237,7 @@ func begin(ctx context.Context, o Options, report *health.Reporter, served *heal
 	if err := protect(o.Log); err != nil {
 		return nil, err
 	}
-	for slow := slowly(); ; {
+	for slow := retry.Slowly(); ; {
 		j, err := journal.Open(o.StateDir, o.Log, report.Live.Set)
 		if err == nil {
 			return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State()}, nil

@@ -110,7 +110,7 @@ func (d danger) meet(t *testing.T, dir, moment string) (word string) {
 	case "deregister":
 		_, err = m.lives(p.ctx, 0, leaving(bootstrap.Leaving{}))
 	case "Terminate":
-		event = p.azure.Schedule([]string{m.name}, "Terminate", 20*time.Minute).ID
+		event = p.azure.Schedule([]string{m.name}, "Terminate", takenIn).ID
 		_, err = m.lives(p.ctx, 0, daemon)
 	}
 	if err := m.sound(); err != nil {

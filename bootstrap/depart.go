@@ -11,6 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 const (
@@ -48,7 +49,7 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 	if err := b.journal.Update(func(s *journal.State) { s.Leave(n.by, until) }); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithDeadlineCause(parent, end, errDeadline)
+	ctx, cancel := context.WithDeadlineCause(parent, end, retry.ErrDeadline)
 	defer cancel()
 	defer b.drop()
 	fields := logrus.Fields{"why": n.why, "waitsUntil": b.drainUntil.UTC().Format(time.RFC3339)}
@@ -63,7 +64,9 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 		if !n.goes && b.stays(parent, before, err) {
 			return err
 		}
-		return b.leftBehind(ctx, err)
+		last, cancel := context.WithDeadline(parent, time.Now().Add(max(time.Until(end), 0)+atLeast))
+		defer cancel()
+		return b.leftBehind(last, err)
 	}
 	b.report.Removed(b.state())
 	return b.acknowledge(ctx, n)
@@ -89,7 +92,7 @@ func (b *Boot) leave(ctx context.Context, n notice) (done bool, err error) {
 	if !n.until.IsZero() {
 		limit = max(time.Until(n.until), atLeast)
 	}
-	within, cancel := context.WithTimeoutCause(ctx, limit, errDeadline)
+	within, cancel := context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)
 	defer cancel()
 	if b.VM.VMID == "" { // a clone must not deregister the VM that it was copied from: discover tells
 		if err := b.through(within, phases[:1], true); err != nil {
@@ -157,7 +160,7 @@ func (b *Boot) leftBehind(ctx context.Context, err error) error {
 		if b.worksOn() {
 			return working(b.state().Agent.Name)
 		}
-		return b.Runner.Remove(b.state().Agent.Service)
+		return b.Runner.Remove(ctx, b.state().Agent.Service)
 	}, func(int) {})
 	if e != nil {
 		b.Log.WithError(e).Error("the agent could not be stopped")
@@ -209,7 +212,7 @@ func (b *Boot) withdraw(ctx context.Context) error {
 		return working(known.Name)
 	}
 	if b.local || known.ID == 0 {
-		return b.Runner.Remove(known.Service)
+		return b.Runner.Remove(ctx, known.Service)
 	}
 	c, place, there, err := b.registered(ctx)
 	if err != nil {
@@ -219,12 +222,12 @@ func (b *Boot) withdraw(ctx context.Context) error {
 		if b.worksOn() {
 			return working(known.Name)
 		}
-		return b.Runner.Remove(known.Service)
+		return b.Runner.Remove(ctx, known.Service)
 	}
 	if err := b.quiet(ctx, c, place, there); err != nil {
 		return err
 	}
-	if err := b.Runner.Remove(known.Service); err != nil {
+	if err := b.Runner.Remove(ctx, known.Service); err != nil {
 		return err
 	}
 	if err := c.Delete(ctx, place, there); err != nil {

@@ -16,6 +16,7 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -237,7 +238,7 @@ type source struct {
 
 func (s *source) Events(ctx context.Context) (int, []azure.Event, error) {
 	s.asked = append(s.asked, time.Since(s.begin))
-	if len(s.asked) == 1 && !pause(ctx, s.slow) {
+	if len(s.asked) == 1 && !retry.Pause(ctx, s.slow) {
 		return 0, nil, ctx.Err()
 	}
 	return s.tell(time.Since(s.begin))

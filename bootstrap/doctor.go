@@ -12,7 +12,9 @@ import (
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
+	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/tree"
 )
 
 // A Check is one line of the doctor's report.
@@ -212,7 +214,7 @@ func (b *Boot) serviceRuns() (string, error) {
 			Hint("Its log: %s. The daemon brings it up again: systemctl restart azp-bootstrap.", b.agentLog())
 	}
 	detail := fmt.Sprintf("the agent %s runs (%s)", known.Name, state)
-	if Daemon(b.Options).Daemon == health.Stopped {
+	if health.Daemon(b.StateDir).Daemon == health.Stopped {
 		detail += "; the daemon does not: nobody watches over this VM (systemctl start azp-bootstrap)"
 	}
 	return detail, nil
@@ -243,4 +245,14 @@ func (b *Boot) diskHasRoom() (string, error) {
 			Hint("Give it at least %s: a larger OS disk, or agent.work on a data disk.", humanize.IBytes(needed))
 	}
 	return fmt.Sprintf("%s free for %s", humanize.IBytes(free), b.Config.Agent.Dir), nil
+}
+
+// serviceIsWell is the doctor's check of the agent's service, and of the daemon that watches over it.
+func (b *Boot) serviceIsWell() (string, error) {
+	detail, err := b.serviceRuns()
+	if err != nil || b.asProcess() {
+		return detail, err
+	}
+	notes, err := image.StartsAtBoot(tree.Tree{})
+	return detail + notes, err
 }

@@ -30,7 +30,7 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	}); err != nil {
 		return nil, err
 	}
-	if err := b.Runner.Remove(b.state().Agent.Service); err != nil {
+	if err := b.Runner.Remove(ctx, b.state().Agent.Service); err != nil {
 		return nil, err
 	}
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {

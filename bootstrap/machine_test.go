@@ -132,7 +132,7 @@ func (m *machine) WorkFolder(string) error         { return nil }
 func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }
 func (m *machine) Warm(context.Context) int64      { return 0 }
 func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
-func (m *machine) Stop() error                     { m.stop(); return nil }
+func (m *machine) Stop(context.Context) error      { m.stop(); return nil }
 func (m *machine) Running(string) (bool, string)   { return m.runs, "in memory" }
 
 func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard func(agent.Word, string)) error {
@@ -149,7 +149,7 @@ func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard f
 	return nil
 }
 
-func (m *machine) Start(agent.Service, string) (string, error) {
+func (m *machine) Start(context.Context, agent.Service, string) (string, error) {
 	m.disk.service = true
 	if m.starts == 0 {
 		m.start()
@@ -159,7 +159,7 @@ func (m *machine) Start(agent.Service, string) (string, error) {
 	return "", nil // and it is online when it is listened to
 }
 
-func (m *machine) Remove(string) error {
+func (m *machine) Remove(context.Context, string) error {
 	m.stop()
 	m.disk.service = false
 	return nil

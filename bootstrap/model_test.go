@@ -131,9 +131,12 @@ func leaving(how bootstrap.Leaving) func(ctx context.Context, o bootstrap.Option
 	}
 }
 
-// daemon watches until the VM has left Azure DevOps, or for an hour.
+// takenIn is when Azure takes a VM away.
+const takenIn = 20 * time.Minute
+
+// daemon watches until the VM has left Azure DevOps, or is about to be gone.
 func daemon(ctx context.Context, o bootstrap.Options) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	ctx, cancel := context.WithTimeout(ctx, takenIn-time.Second)
 	defer cancel()
 	o.Once, o.Set = false, []string{"health.listen="}
 	go func() {
@@ -221,7 +224,7 @@ func (p *play) step(m *mortal) {
 		if other != m {
 			resources = append(resources, other.name)
 		}
-		e := p.azure.Schedule(resources, "Terminate", 20*time.Minute)
+		e := p.azure.Schedule(resources, "Terminate", takenIn)
 		what = "Azure takes it away, together with " + other.name
 		m.off()
 		if m.disk.service {

@@ -69,14 +69,14 @@ func (m *mortal) Configure(ctx context.Context, r agent.Registration, pat secret
 	return id, err
 }
 
-func (m *mortal) Start(s agent.Service, ca string) (name string, err error) {
-	return "", m.to(func() error { _, err := m.machine.Start(s, ca); return err })
+func (m *mortal) Start(ctx context.Context, s agent.Service, ca string) (name string, err error) {
+	return "", m.to(func() error { _, err := m.machine.Start(ctx, s, ca); return err })
 }
 
-func (m *mortal) Remove(service string) error {
+func (m *mortal) Remove(ctx context.Context, service string) error {
 	return m.to(func() error {
 		m.endsJob("its agent's service is removed")
-		return m.machine.Remove(service)
+		return m.machine.Remove(ctx, service)
 	})
 }
 

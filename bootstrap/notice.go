@@ -8,6 +8,7 @@ import (
 
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 // A notice says that this VM is about to go, or that it shall leave Azure DevOps.
@@ -57,7 +58,7 @@ func (s scheduledEvents) itself(ctx context.Context) (name string, ok bool) {
 			return vm.Name, true
 		}
 		s.log.WithError(err).Debug("scheduled events are not listened for yet: IMDS does not tell which VM this is")
-		if !pause(ctx, pollEvents) {
+		if !retry.Pause(ctx, pollEvents) {
 			return "", false
 		}
 	}
@@ -71,7 +72,7 @@ func (s scheduledEvents) listen(ctx context.Context, heard chan<- notice) {
 	}
 	told := map[string]bool{}
 	known := -1
-	for wait := time.Duration(0); pause(ctx, wait); {
+	for wait := time.Duration(0); retry.Pause(ctx, wait); {
 		incarnation, events, err := s.imds.Events(ctx)
 		if err != nil {
 			s.log.WithError(err).Debug("scheduled events could not be asked for")

@@ -15,7 +15,7 @@ import (
 )
 
 // startService makes the agent run.
-func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
+func startService(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	id, err := b.Runner.Registered()
 	if err == nil && id == 0 {
 		err = fault.New(fault.Agent, "the agent is no longer configured").Hint("Run again: it is registered anew.")
@@ -32,7 +32,7 @@ func startService(_ context.Context, b *Boot) (logrus.Fields, error) {
 		b.started = before
 	}
 	b.fresh = false
-	name, err := b.Runner.Start(b.service(), b.network.CAFile)
+	name, err := b.Runner.Start(ctx, b.service(), b.network.CAFile)
 	if errors.Is(err, agent.ErrGutted) && !fresh { // what is registered and cannot start is registered anew
 		return nil, errors.Join(err, b.Runner.Wipe())
 	}

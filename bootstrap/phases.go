@@ -29,7 +29,7 @@ func discover(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	before := b.state().InstanceID
 	if laid := b.Runner.LaidFor(); before != vm.VMID && (before != "" || laid != "" && laid != vm.VMID) {
 		b.Log.WithFields(logrus.Fields{"instance": vm.VMID, "before": before + laid}).Warn("this disk was another VM's: its local registration is wiped, this VM boots as new")
-		if err := b.Runner.Remove(b.state().Agent.Service); err != nil {
+		if err := b.Runner.Remove(ctx, b.state().Agent.Service); err != nil {
 			return nil, err
 		}
 		if err := b.Runner.Guarded(); err != nil { // only what is root's to empty is emptied

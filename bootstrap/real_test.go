@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/sim"
 	"azp-bootstrap/bootstrap/sim/standin"
 )
@@ -138,7 +138,7 @@ func (m *machine) prepare(t *testing.T, behaviour string) {
 	home := agent.Home{Dir: m.real.agent, User: m.real.user()}
 	p, err := packageOf(behaviour)
 	if err == nil {
-		_, err = bootstrap.Prepare(t.Context(), bootstrap.Options{Version: "test"}, bootstrap.Preparation{Home: home, Package: p.file, SHA256: p.sum, Report: func(string, ...any) {}})
+		_, err = image.Prepare(t.Context(), image.Preparation{By: "test", Home: home, Package: p.file, SHA256: p.sum, Report: func(string, ...any) {}})
 	}
 	if err != nil {
 		t.Fatal(err)

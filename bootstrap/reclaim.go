@@ -9,6 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 // reclaim asks for a proof that no job can forge, if the agent of the journal does not show this VM: who registered an agent last
@@ -29,7 +30,7 @@ func (b *Boot) reclaim(ctx context.Context, c *devops.Client, p devops.Place, a 
 	log := b.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID, "instance": a.InstanceID})
 	log.Warn("the agent of this VM shows another one: it was taken over, or a job changed its .env; its key tells, so it is started anew")
 	ran := b.agentRuns()
-	if err := b.Runner.Remove(known.Service); err != nil {
+	if err := b.Runner.Remove(ctx, known.Service); err != nil {
 		return nil, err
 	}
 	service := b.service()
@@ -37,14 +38,14 @@ func (b *Boot) reclaim(ctx context.Context, c *devops.Client, p devops.Place, a 
 	if service.Group = p.PoolName; service.Group == "" {
 		service.Group = p.Name
 	}
-	name, err := b.Runner.Start(service, b.network.CAFile)
+	name, err := b.Runner.Start(ctx, service, b.network.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	if err := b.journal.Update(func(s *journal.State) { s.Agent.Service = name }); err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(speaksUp); b.whose(a) != thisVM && time.Now().Before(end) && pause(ctx, time.Second); {
+	for end := time.Now().Add(speaksUp); b.whose(a) != thisVM && time.Now().Before(end) && retry.Pause(ctx, time.Second); {
 		now, err := c.ByID(ctx, p, a.ID)
 		if err != nil {
 			return nil, err
@@ -55,7 +56,7 @@ func (b *Boot) reclaim(ctx context.Context, c *devops.Client, p devops.Place, a 
 	if b.whose(a) == thisVM {
 		log.Info("it is this VM's: it shows so again")
 	} else if !ran {
-		return a, b.Runner.Remove(name)
+		return a, b.Runner.Remove(ctx, name)
 	}
 	return a, nil
 }

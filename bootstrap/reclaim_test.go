@@ -3,6 +3,7 @@
 package bootstrap
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,7 @@ type keyed struct {
 func (k *keyed) Registered() (int, error) { return 7, nil }
 func (k *keyed) LaidFor() string          { return thisInstance }
 
-func (k *keyed) Start(s agent.Service, _ string) (string, error) {
+func (k *keyed) Start(_ context.Context, s agent.Service, _ string) (string, error) {
 	k.starts++
 	if k.stopped = (time.Time{}); k.ours { // its session brings its marks along
 		k.server.standsOn, k.server.mark = s.Marks.InstanceID, s.Marks.Registered

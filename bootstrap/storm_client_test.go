@@ -113,7 +113,7 @@ func scripted(wait func(tries int) time.Duration) client {
 			_, err := m.Configure(ctx, agent.Registration{Kind: "environment", Project: "Shop", Name: "production", URL: "https://dev.azure.com/contoso", AgentName: m.agentName(),
 				Marks: agent.Marks{InstanceID: m.name}, CAFile: filepath.Join(m.dir, "ca.pem"), Timeout: 10 * time.Minute, Replace: true}, pat, nil, func(string) {})
 			if err == nil {
-				_, _ = m.Start(agent.Service{}, "")
+				_, _ = m.Start(context.Background(), agent.Service{}, "")
 				break
 			}
 			select {

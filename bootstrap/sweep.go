@@ -12,6 +12,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/fleet"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -44,7 +45,7 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) 
 	client, clock := *b.client, &serverClock{next: b.client.Transport}
 	client.Transport, b.client = clock, &client
 	b.access = b.reach()
-	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, retry.ErrDeadline)
 	defer cancel()
 	var all []*devops.Agent
 	err = b.patiently(ctx, func(c *devops.Client) (err error) {

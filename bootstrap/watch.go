@@ -9,6 +9,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 const (
@@ -134,7 +135,7 @@ func (b *Boot) follow(ctx context.Context, service string, lost time.Time, said 
 		if err := b.Runner.Follow(ctx, service, time.Time{}, hear); err != nil && ctx.Err() == nil {
 			b.Log.WithError(err).Debug("the agent's output cannot be followed")
 		}
-		if !pause(ctx, lookService) {
+		if !retry.Pause(ctx, lookService) {
 			return
 		}
 	}
@@ -143,7 +144,7 @@ func (b *Boot) follow(ctx context.Context, service string, lost time.Time, said 
 // awaitReturn tells when the end of a VM that has left is announced no more.
 func (b *Boot) awaitReturn(ctx context.Context, back chan<- struct{}) {
 	quiet := time.Duration(0)
-	for pause(ctx, pollEvents) {
+	for retry.Pause(ctx, pollEvents) {
 		if quiet += pollEvents; announced(ctx, b.imds, b.VM.Name) {
 			quiet = 0
 		}
@@ -212,7 +213,7 @@ func (b *Boot) stop(ctx context.Context) error {
 		}
 	}
 	if b.asProcess() {
-		return b.Runner.Stop()
+		return b.Runner.Stop(context.WithoutCancel(ctx))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 // A talker is an agent that runs, and says something of its connection now and then.
@@ -31,7 +32,7 @@ func (s *talker) Follow(ctx context.Context, _ string, since time.Time, heard fu
 		if w, says := s.says[at]; says {
 			heard(w, string(w))
 		}
-		if !pause(ctx, time.Until(begin.Add(at+time.Second))) {
+		if !retry.Pause(ctx, time.Until(begin.Add(at+time.Second))) {
 			return nil
 		}
 	}

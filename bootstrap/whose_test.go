@@ -108,7 +108,7 @@ func (w *worker) Running(string) (bool, string) {
 	return w.stopped.IsZero(), "in a test"
 }
 
-func (w *worker) Remove(string) error {
+func (w *worker) Remove(context.Context, string) error {
 	if w.stopped.IsZero() {
 		w.stopped = time.Now()
 	}

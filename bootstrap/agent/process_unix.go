@@ -33,8 +33,8 @@ type process struct {
 // never begins.
 const gate = `read -r go || exit 125; exec "$@" </dev/null`
 
-func (p process) start(output *os.File, session bool) (*exec.Cmd, error) {
-	if err := endRecorded(p.Record, syscall.SIGKILL, 10*time.Second); err != nil {
+func (p process) start(ctx context.Context, output *os.File, session bool) (*exec.Cmd, error) {
+	if err := endRecorded(ctx, p.Record, syscall.SIGKILL, 10*time.Second); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("/bin/sh", append([]string{"-c", gate, "sh"}, p.Argv...)...) //nolint:gosec // argv is ours
@@ -76,7 +76,7 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 		return -1, err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	cmd, err := p.start(w, false)
+	cmd, err := p.start(ctx, w, false)
 	_ = w.Close()
 	if err != nil {
 		return -1, err
@@ -135,17 +135,25 @@ func written(record string) (pid int, start string) {
 }
 
 // endRecorded ends the group of a recorded process, if it still runs, and waits until it is gone;
-// after patience it is killed.
-func endRecorded(record string, sig syscall.Signal, patience time.Duration) error {
+// after patience, or shortly before ctx's deadline, it is killed.
+func endRecorded(ctx context.Context, record string, sig syscall.Signal, patience time.Duration) error {
 	pid := recorded(record)
 	if pid == 0 {
 		return nil
+	}
+	if end, limited := ctx.Deadline(); limited {
+		patience = max(0, min(patience, time.Until(end)-killedBefore))
 	}
 	_ = syscall.Kill(-pid, sig)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	begin := time.Now()
-	for range tick.C {
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("process %d of an earlier run has not ended yet: %w", pid, ctx.Err())
+		}
 		// A zombie that nobody waits for still counts as a member of its group; startTime tells it.
 		if syscall.Kill(-pid, 0) == syscall.ESRCH || startTime(pid) == "" {
 			_ = os.Remove(record)
@@ -157,5 +165,7 @@ func endRecorded(record string, sig syscall.Signal, patience time.Duration) erro
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
 		}
 	}
-	return nil
 }
+
+// killedBefore is how long before a deadline what does not end by itself is killed: what comes after needs time as well.
+const killedBefore = 10 * time.Second

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -27,7 +28,7 @@ func (r Runner) configureRecord() string { return filepath.Join(r.State, "config
 
 // Start makes the agent run, if it does not, trusting the certificates of caFile as well; it returns the
 // name of its service, "" for a process.
-func (r Runner) Start(s Service, caFile string) (string, error) {
+func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, error) {
 	script := map[bool]string{false: "runsvc.sh", true: "run.sh"}[r.Process]
 	if _, err := r.read(script); errors.Is(err, fs.ErrNotExist) {
 		return "", fault.New(fault.Agent, "the agent's folder has no %s, which starts it", script).Because(ErrGutted).
@@ -37,7 +38,7 @@ func (r Runner) Start(s Service, caFile string) (string, error) {
 		if err := r.mark(s.Marks); err != nil {
 			return "", err
 		}
-		return r.installService(s)
+		return r.installService(ctx, s)
 	}
 	if recorded(r.record()) != 0 {
 		return "", nil
@@ -58,7 +59,7 @@ func (r Runner) Start(s Service, caFile string) (string, error) {
 	// As a service: else run.sh starts itself anew after the agent's update (update.sh), beside the one that is started here.
 	argv := []string{r.path("run.sh"), "--startuptype", "service"}
 	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile)...), Argv: argv, Record: r.record()}
-	cmd, err := p.start(out, true)
+	cmd, err := p.start(ctx, out, true)
 	if own := (*fault.Error)(nil); errors.As(err, &own) {
 		return "", own
 	}
@@ -82,8 +83,8 @@ func (r Runner) Running(service string) (bool, string) {
 }
 
 // Stop ends the agent: the listener takes SIGINT as the wish to end its session.
-func (r Runner) Stop() error {
-	if err := endRecorded(r.record(), syscall.SIGINT, 20*time.Second); err != nil {
+func (r Runner) Stop(ctx context.Context) error {
+	if err := endRecorded(ctx, r.record(), syscall.SIGINT, 20*time.Second); err != nil {
 		return fault.New(fault.Service, "the agent").Because(err).Hint("End it by hand, then run again.")
 	}
 	return nil
@@ -91,12 +92,12 @@ func (r Runner) Stop() error {
 
 // Remove stops the agent in either form and removes its service. A config.sh that an earlier run
 // left behind is ended as well.
-func (r Runner) Remove(service string) error {
-	if err := endRecorded(r.configureRecord(), syscall.SIGKILL, 0); err != nil {
+func (r Runner) Remove(ctx context.Context, service string) error {
+	if err := endRecorded(ctx, r.configureRecord(), syscall.SIGKILL, 0); err != nil {
 		return fault.New(fault.Agent, "config.sh of an earlier run").Because(err).Hint("End it by hand, then run again.")
 	}
-	if err := r.Stop(); err != nil {
+	if err := r.Stop(ctx); err != nil {
 		return err
 	}
-	return r.uninstallService(service)
+	return r.uninstallService(ctx, service)
 }

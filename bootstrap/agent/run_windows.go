@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 
@@ -31,7 +32,7 @@ func manage(name string) (service.Service, error) {
 }
 
 // Start starts the agent's service and returns its name.
-func (r Runner) Start(s Service, _ string) (string, error) {
+func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
 	if r.Process {
 		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").Hint("Set agent.service: auto.")
 	}
@@ -75,11 +76,11 @@ func (r Runner) Running(name string) (bool, string) {
 }
 
 // Stop ends nothing: the service outlives the daemon.
-func (r Runner) Stop() error { return nil }
+func (r Runner) Stop(context.Context) error { return nil }
 
 // Remove stops and removes the agent's service: the journal's, and what else starts this folder's agent, if the
 // journal was lost.
-func (r Runner) Remove(name string) error {
+func (r Runner) Remove(_ context.Context, name string) error {
 	for _, n := range append(r.services(), name) {
 		if !agentService(n) {
 			continue

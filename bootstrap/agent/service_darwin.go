@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"os"
 
 	"github.com/kardianos/service"
@@ -24,7 +25,7 @@ func (h Home) launchDaemon(name string) (service.Service, error) {
 	return s, nil
 }
 
-func (h Home) installService(s Service) (string, error) {
+func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err := s.Check(); err != nil {
 		return "", err
 	}
@@ -49,7 +50,7 @@ func (h Home) installService(s Service) (string, error) {
 	if st, err := svc.Status(); err == nil && st == service.StatusRunning {
 		return name, nil
 	}
-	if err := h.uninstallService(name); err != nil {
+	if err := h.uninstallService(ctx, name); err != nil {
 		return name, err
 	}
 	if err := svc.Install(); err != nil {
@@ -64,7 +65,7 @@ func (h Home) installService(s Service) (string, error) {
 	return name, nil
 }
 
-func (h Home) uninstallService(name string) error {
+func (h Home) uninstallService(_ context.Context, name string) error {
 	if !agentService(name) || os.Geteuid() != 0 {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -21,7 +22,7 @@ import (
 const servicePattern = "vsts.agent.{0}.{1}.{2}.service"
 
 // installService writes, enables and starts the agent's unit. It returns the unit's name.
-func (h Home) installService(s Service) (string, error) {
+func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err := s.Check(); err != nil {
 		return "", err
 	}
@@ -57,7 +58,7 @@ func (h Home) installService(s Service) (string, error) {
 	if err := h.put(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
 		return name, err
 	}
-	return name, enableAndStart(name, changed && old != nil)
+	return name, enableAndStart(ctx, name, changed && old != nil)
 }
 
 // systemdPatience is how long systemd may take for one thing: longer than an agent that is stopped may (TimeoutStopSec).
@@ -66,8 +67,8 @@ const systemdPatience = 6 * time.Minute
 // enableAndStart starts a unit, at each boot and now. systemd finds a new unit by itself when it is started, and what enabling
 // it changes counts from the next boot on: so nothing waits for systemd to read all units again, as systemctl enable
 // lets it, which takes longer than all else here.
-func enableAndStart(name string, replaced bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), systemdPatience)
+func enableAndStart(ctx context.Context, name string, replaced bool) error {
+	ctx, cancel := context.WithTimeout(ctx, systemdPatience)
 	defer cancel()
 	c, err := dbus.NewWithContext(ctx)
 	if err != nil {
@@ -114,20 +115,20 @@ func job(ctx context.Context, begin func(ctx context.Context, name, mode string,
 
 // uninstallService stops and removes the unit of this folder's agent, whatever the journal calls it: a lost journal
 // knows no name, and the folder's own files say what jobs wish.
-func (h Home) uninstallService(string) error {
+func (h Home) uninstallService(ctx context.Context, _ string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
 	for _, name := range h.units(unitFolder) {
-		if err := uninstallUnit(name); err != nil {
+		if err := uninstallUnit(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func uninstallUnit(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), systemdPatience)
+func uninstallUnit(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, systemdPatience)
 	defer cancel()
 	c, err := dbus.NewWithContext(ctx)
 	if err != nil {
@@ -135,7 +136,11 @@ func uninstallUnit(name string) error {
 	}
 	defer c.Close()
 	// An agent that runs on would take jobs that nobody knows of.
-	if err := job(ctx, c.StopUnitContext, name); err != nil && serviceState(name) == "active" {
+	err = stopUnit(ctx, c, name)
+	if ctx.Err() != nil {
+		return serviceFault(name, "cannot be stopped in time", ctx.Err())
+	}
+	if err != nil && serviceState(name) == "active" {
 		return serviceFault(name, "cannot be stopped", err)
 	}
 	_, _ = c.DisableUnitFilesContext(ctx, []string{name}, false) // what counts is that the file is gone
@@ -146,6 +151,23 @@ func uninstallUnit(name string) error {
 		return serviceFault(name, "cannot be removed", err)
 	}
 	return nil
+}
+
+// stopUnit lets a unit end by itself for as long as ctx leaves time, and then kills what is left of it.
+func stopUnit(ctx context.Context, c *dbus.Conn, name string) error {
+	gently, cancel := ctx, context.CancelFunc(func() {})
+	if end, limited := ctx.Deadline(); limited {
+		gently, cancel = context.WithDeadline(ctx, end.Add(-killedBefore))
+	}
+	defer cancel()
+	err := job(gently, c.StopUnitContext, name)
+	if err == nil || gently.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	if err := c.KillUnitWithTarget(ctx, name, dbus.All, int32(syscall.SIGKILL)); err != nil {
+		return err
+	}
+	return job(ctx, c.StopUnitContext, name)
 }
 
 // serviceState is systemd's word for it: active, activating, failed, inactive; "unknown" if systemd

@@ -9,8 +9,8 @@ import (
 	"github.com/kardianos/service"
 	"github.com/spf13/cobra"
 
-	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/tree"
 )
 
@@ -91,7 +91,7 @@ service up to date. Where a package (.deb, .rpm) brought the service, it only en
 			if unit := packagedUnit(); unit != "" {
 				return enablePackaged(cmd, unit, now)
 			}
-			if bootstrap.HasSystemd(tree.Tree{}) {
+			if image.HasSystemd(tree.Tree{}) {
 				return enableOwn(cmd, now)
 			}
 			s, err := a.ownService(cmd)
@@ -137,7 +137,7 @@ func (a *app) uninstallCommand() *cobra.Command {
 			if unit := packagedUnit(); unit != "" {
 				return disablePackaged(cmd, unit)
 			}
-			if bootstrap.HasSystemd(tree.Tree{}) {
+			if image.HasSystemd(tree.Tree{}) {
 				return removeOwn(cmd)
 			}
 			s, err := a.ownService(cmd)

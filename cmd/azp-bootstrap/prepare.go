@@ -10,15 +10,15 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/line"
 )
 
 func (a *app) prepareCommand() *cobra.Command {
-	p := bootstrap.Preparation{Source: agent.DownloadSource}
+	p := image.Preparation{Source: agent.DownloadSource}
 	var noDependencies bool
 	c := &cobra.Command{
 		Use:   "prepare --lock FILE | --package FILE --sha256 SUM",
@@ -44,10 +44,10 @@ the way out (network), come from the configuration if there is one.`,
 			case p.SHA256 == "" && p.Lock == "":
 				return fault.New(fault.Usage, "neither --lock nor --sha256 says what the package must be").Hint("Give a lock file (--lock FILE), or --package FILE --sha256 SUM: the agent's release page lists the sum for each platform.")
 			}
-			o, err := a.options()
-			if err != nil {
+			if _, err := a.logger(); err != nil { // its flags are checked for every command
 				return err
 			}
+			p.By = version
 			if err := a.home(cmd, &p); err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ the way out (network), come from the configuration if there is one.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), line.Lines(fmt.Sprintf(format, args...)))
 			}
 			p.Progress = a.progress(cmd)
-			m, err := bootstrap.Prepare(cmd.Context(), o, p)
+			m, err := image.Prepare(cmd.Context(), p)
 			if err != nil {
 				return err
 			}
@@ -80,7 +80,7 @@ the way out (network), come from the configuration if there is one.`,
 }
 
 // home completes what flags say by what the configuration says.
-func (a *app) home(cmd *cobra.Command, p *bootstrap.Preparation) error {
+func (a *app) home(cmd *cobra.Command, p *image.Preparation) error {
 	t, err := config.ForImage(a.config, a.set)
 	if err != nil {
 		return err

@@ -8,13 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/line"
 )
 
 func (a *app) sealCommand() *cobra.Command {
-	var s bootstrap.Sealing
+	var s image.Sealing
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "seal",
@@ -33,8 +33,7 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
   azp-bootstrap seal --check --root /mnt/image`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := a.options()
-			if err != nil {
+			if _, err := a.logger(); err != nil { // its flags are checked for every command
 				return err
 			}
 			if s.Check && s.Force {
@@ -46,7 +45,7 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 			s.Say = func(format string, args ...any) {
 				fmt.Fprintln(cmd.ErrOrStderr(), line.Lines(fmt.Sprintf(format, args...)))
 			}
-			found, err := bootstrap.Seal(cmd.Context(), o, s)
+			found, err := image.Seal(cmd.Context(), image.Where{ConfigFile: a.config, StateDir: a.stateDir, Set: a.set}, s)
 			if err != nil {
 				return err
 			}
@@ -55,7 +54,7 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 				e.SetIndent("", "  ")
 				e.SetEscapeHTML(false)
 				if found == nil {
-					found = []bootstrap.Finding{}
+					found = []image.Finding{}
 				}
 				if err := e.Encode(found); err != nil {
 					return err
@@ -66,7 +65,7 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 				return nil
 			}
 			if len(found) > 0 {
-				return bootstrap.Unsealed(found)
+				return image.Unsealed(found)
 			}
 			what := "Sealed: shut down and capture the image."
 			if s.Check {
@@ -86,7 +85,7 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 }
 
 // needRootFor: sealing this machine takes root; an image's folder, whoever may write there.
-func needRootFor(s bootstrap.Sealing) error {
+func needRootFor(s image.Sealing) error {
 	if (s.Root == "" || s.Root == "/") && runtime.GOOS != "windows" && os.Geteuid() != 0 {
 		return fault.New(fault.State, "only root can look at all of this machine").Hint("Run it with sudo.")
 	}

@@ -45,7 +45,7 @@ the agent: what an earlier attempt left is no answer.`,
 			if err != nil {
 				return err
 			}
-			alive := bootstrap.Alive(a.looking(), s)
+			alive := health.Look(a.stateDir, s)
 			if err := show(cmd.OutOrStdout(), s, alive, asJSON); err != nil {
 				return err
 			}
@@ -105,7 +105,7 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State
 	shown := progress{show: terminal(os.Stderr), begun: time.Now()}
 	defer shown.clear()
 	for {
-		alive := bootstrap.Daemon(a.looking()) // first: a state that is read later is of this attempt, too
+		alive := health.Daemon(a.stateDir) // first: a state that is read later is of this attempt, too
 		if s, err = a.readState(); err != nil {
 			return s, nil, err
 		}
@@ -117,7 +117,7 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State
 			return s, fault.New(fault.State, "this VM has left Azure DevOps: there is nothing to wait for").
 				Hint("azp-bootstrap run --once joins it again."), nil
 		case s.Phase == journal.Ready:
-			if alive = bootstrap.Alive(a.looking(), s); alive.Joined(s) {
+			if alive = health.Look(a.stateDir, s); alive.Joined(s) {
 				return s, nil, nil
 			}
 			tick.Reset(time.Second) // the service manager is asked

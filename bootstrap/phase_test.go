@@ -14,6 +14,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -94,7 +95,7 @@ func TestRetryEndsAtLastingFaults(t *testing.T) {
 func TestRetryEndsAtTheDeadlineWithTheLastClass(t *testing.T) {
 	b := boot(t)
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Minute, errDeadline)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Minute, retry.ErrDeadline)
 		defer cancel()
 		begin := time.Now()
 		tries := 0
@@ -130,7 +131,7 @@ func TestRetryEndsWhenTold(t *testing.T) {
 // An agent that falls over and over is brought up ever more slowly; one that stood for long is new to it.
 func TestBrakeSlowsDownAnAgentThatFalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := brake{backoff: slowly()}
+		f := brake{backoff: retry.Slowly()}
 		var waits []time.Duration
 		for _, stood := range []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Hour, time.Second} {
 			f.watched(func(notBefore time.Time) (bool, *notice) {
@@ -167,11 +168,11 @@ func TestThePATIsDroppedWhileWaiting(t *testing.T) {
 				tries, long, last := 0, 0, time.Now()
 				err := b.retry(context.Background(), journal.Preflight, func() error {
 					waited := time.Since(last)
-					if waited >= pollLimit {
+					if waited >= retry.Limit {
 						long++
 					}
 					kept := b.access.Holds()
-					if want := tries > 0 && (waited < pollLimit || f.After > 0); kept != want {
+					if want := tries > 0 && (waited < retry.Limit || f.After > 0); kept != want {
 						t.Errorf("kept after %s: %t", waited, kept)
 					}
 					if err := b.access.Fetch(t.Context()); err != nil {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package bootstrap
+package image
 
 import (
 	"context"
@@ -33,8 +33,8 @@ func TestSealHearsItsContext(t *testing.T) {
 	hangs := make(chan struct{})
 	defer close(hangs)
 	say := func(string, ...any) { cancel(); <-hangs }
-	o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
-	if _, err := Seal(ctx, o, Sealing{Root: img.root, Say: say}); !errors.Is(err, context.Canceled) {
+	w := Where{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
+	if _, err := Seal(ctx, w, Sealing{Root: img.root, Say: say}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

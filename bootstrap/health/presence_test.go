@@ -1,6 +1,6 @@
 //go:build unix
 
-package bootstrap
+package health
 
 import (
 	"io"
@@ -13,7 +13,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/agent"
-	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
 )
 
@@ -46,38 +45,37 @@ func TestRecordOfTwo(t *testing.T) {
 		name        string
 		other       record
 		once, takes bool
-		atItsEnd    health.Life
+		atItsEnd    Life
 	}{
-		{"a daemon beside a daemon", lives, false, false, health.Running},
-		{"run --once beside a daemon", lives, true, false, health.Running},
-		{"run --once beside another", once, true, false, health.Running},
-		{"a daemon beside run --once", once, false, true, health.Stopped},
-		{"after one that has ended", ended, true, true, health.Stopped},
-		{"after one whose number is another's", reused, true, true, health.Stopped},
-		{"after one that was killed", killed, false, true, health.Stopped},
-		{"after what is no record", record{}, true, true, health.Stopped},
+		{"a daemon beside a daemon", lives, false, false, Running},
+		{"run --once beside a daemon", lives, true, false, Running},
+		{"run --once beside another", once, true, false, Running},
+		{"a daemon beside run --once", once, false, true, Stopped},
+		{"after one that has ended", ended, true, true, Stopped},
+		{"after one whose number is another's", reused, true, true, Stopped},
+		{"after one that was killed", killed, false, true, Stopped},
+		{"after what is no record", record{}, true, true, Stopped},
 	} {
 		dir := t.TempDir()
-		b := &Boot{Options: Options{StateDir: dir, Once: c.once, Log: log}}
-		(&presence{c.other, b}).write()
-		p := b.attend()
-		a := Daemon(b.Options)
+		(&Presence{c.other, dir, log}).write()
+		p := Attend(dir, c.once, log)
+		a := Daemon(dir)
 		took := a.DaemonSince != nil && !a.DaemonSince.Equal(before)
-		if took != c.takes || a.Daemon != health.Running {
+		if took != c.takes || a.Daemon != Running {
 			t.Errorf("%s: %+v", c.name, a)
 		}
 		if c.takes && !a.Pending {
 			t.Errorf("%s: its attempt is over before it began", c.name)
 		}
-		p.settled()
-		if a := Daemon(b.Options); c.takes && a.Pending {
+		p.Settled()
+		if a := Daemon(dir); c.takes && a.Pending {
 			t.Errorf("%s: its attempt has ended, which the record does not say", c.name)
 		}
-		p.ended()
-		if a := Daemon(b.Options); a.Daemon != c.atItsEnd {
+		p.Ended()
+		if a := Daemon(dir); a.Daemon != c.atItsEnd {
 			t.Errorf("%s: at its end %+v", c.name, a)
 		}
-		fi, err := os.Stat(filepath.Join(dir, recordName))
+		fi, err := os.Stat(filepath.Join(dir, RecordName))
 		if err != nil || fi.Mode().Perm() != 0o644 {
 			t.Errorf("%s: the record: %v %v", c.name, fi, err)
 		}

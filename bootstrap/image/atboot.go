@@ -1,4 +1,4 @@
-package bootstrap
+package image
 
 import (
 	"path"
@@ -53,19 +53,9 @@ func notEnabled(t tree.Tree) string {
 	return daemonUnit + " is not enabled"
 }
 
-// serviceIsWell is the doctor's check of the agent's service, and of the daemon that watches over it.
-func (b *Boot) serviceIsWell() (string, error) {
-	detail, err := b.serviceRuns()
-	if err != nil || b.asProcess() {
-		return detail, err
-	}
-	notes, err := startsAtBoot(tree.Tree{})
-	return detail + notes, err
-}
-
-// startsAtBoot looks whether systemd starts the daemon at boot, and notes what may end a job there. Where
+// StartsAtBoot looks whether systemd starts the daemon at boot, and notes what may end a job there. Where
 // systemd does not run, somebody else starts it.
-func startsAtBoot(t tree.Tree) (notes string, err error) {
+func StartsAtBoot(t tree.Tree) (notes string, err error) {
 	if _, err := t.Stat(t.Name("/run/systemd/system")); err != nil {
 		return "", nil
 	}

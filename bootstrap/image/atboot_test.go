@@ -1,6 +1,6 @@
 //go:build unix
 
-package bootstrap
+package image
 
 import (
 	"strings"
@@ -18,7 +18,7 @@ func (i anImage) doctor() (string, error) {
 		i.Fatal(err)
 	}
 	defer t.Close() //nolint:errcheck // a test
-	return startsAtBoot(t)
+	return StartsAtBoot(t)
 }
 
 // TestItSaysThatTheDaemonDoesNotStart: every VM of such an image would stay alone.
@@ -124,9 +124,9 @@ func TestDisturbances(t *testing.T) {
 				i.put(file, text)
 			}
 			var said []string
-			o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
+			w := Where{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
 			say := func(_ string, args ...any) { said = append(said, args[0].(string)) }
-			if _, err := Seal(t.Context(), o, Sealing{Root: i.root, Check: true, Say: say}); err != nil {
+			if _, err := Seal(t.Context(), w, Sealing{Root: i.root, Check: true, Say: say}); err != nil {
 				t.Fatal(err)
 			}
 			if all := strings.Join(said, ";"); len(said) > 1 || (c.says == "") != (all == "") || !strings.Contains(all, c.says) {

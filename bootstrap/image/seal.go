@@ -1,4 +1,4 @@
-package bootstrap
+package image
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 	"azp-bootstrap/bootstrap/tree"
@@ -25,6 +26,12 @@ type Sealing struct {
 	Deep  bool   // SSH host keys, the machine's ID and cloud-init's traces, too
 	Force bool   // although the agent is registered
 	Say   func(format string, args ...any)
+}
+
+// Where says where this machine's azp-bootstrap keeps its files.
+type Where struct {
+	ConfigFile, StateDir string
+	Set                  []string // --set KEY=VALUE
 }
 
 // A Finding is something in an image that must not be there.
@@ -51,12 +58,12 @@ type image struct {
 // Seal is the last step of an image build: it removes all that belongs to this host, so that every
 // clone boots as new, and then looks for what must not be in an image. Findings are not an error here. When ctx ends, it
 // is not waited for: a file system of somebody's may answer never.
-func Seal(ctx context.Context, o Options, s Sealing) ([]Finding, error) {
+func Seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
 	var found []Finding
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		found, err = seal(o, s)
+		found, err = seal(ctx, w, s)
 		done <- err
 	}()
 	select {
@@ -67,8 +74,8 @@ func Seal(ctx context.Context, o Options, s Sealing) ([]Finding, error) {
 	}
 }
 
-func seal(o Options, s Sealing) ([]Finding, error) {
-	i := &image{Sealing: s, set: o.Set}
+func seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
+	i := &image{Sealing: s, set: w.Set}
 	if !i.live() {
 		var err error
 		if i.tree, err = tree.Open(s.Root); err != nil {
@@ -77,10 +84,10 @@ func seal(o Options, s Sealing) ([]Finding, error) {
 		}
 		defer i.tree.Close() //nolint:errcheck // nothing pending
 	}
-	i.state, i.config = i.at(o.StateDir), i.at(o.ConfigFile)
-	t, err := config.ForImageIn(i.tree, i.config, o.Set)
+	i.state, i.config = i.at(w.StateDir), i.at(w.ConfigFile)
+	t, err := config.ForImageIn(i.tree, i.config, w.Set)
 	if err != nil { // lint says so; until it is mended, the agent is looked for where it is by default
-		if t, err = config.ForImageIn(i.tree, i.at("/nowhere"), o.Set); err != nil {
+		if t, err = config.ForImageIn(i.tree, i.at("/nowhere"), w.Set); err != nil {
 			return nil, err
 		}
 	}
@@ -93,7 +100,7 @@ func seal(o Options, s Sealing) ([]Finding, error) {
 		if err := i.home.Guarded(); err != nil {
 			return nil, err
 		}
-		if err := i.clean(); err != nil {
+		if err := i.clean(ctx); err != nil {
 			var own *fault.Error
 			if errors.As(err, &own) {
 				return nil, err
@@ -127,13 +134,13 @@ func (i *image) refuse() error {
 
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = []string{
-	"state.json", "state.json.damaged", recordName, "lock", "agent.pid", "configure.pid", "agent.log",
+	"state.json", "state.json.damaged", health.RecordName, "lock", "agent.pid", "configure.pid", "agent.log",
 }
 
-func (i *image) clean() error {
+func (i *image) clean(ctx context.Context) error {
 	if i.live() {
 		s, _, _ := journal.Read(i.state)
-		if err := (agent.Runner{Home: i.home, State: i.state}).Remove(s.Agent.Service); err != nil {
+		if err := (agent.Runner{Home: i.home, State: i.state}).Remove(ctx, s.Agent.Service); err != nil {
 			return err
 		}
 	}

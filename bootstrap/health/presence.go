@@ -1,4 +1,4 @@
-package bootstrap
+package health
 
 import (
 	"encoding/json"
@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
-	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/whole"
+
+	"github.com/sirupsen/logrus"
 )
 
-// recordName is where a daemon tells others that it runs. It is no part of state.json, which a
+// RecordName is the file where a daemon tells others that it runs. It is no part of state.json, which a
 // restart that finds nothing to do leaves as it is.
-const recordName = "daemon.json"
+const RecordName = "daemon.json"
 
 // A record is what a daemon says of itself.
 type record struct {
@@ -33,7 +34,7 @@ type record struct {
 const maxRecord = 4 << 10
 
 func readRecord(dir string) (r record, err error) {
-	name := filepath.Join(dir, recordName)
+	name := filepath.Join(dir, RecordName)
 	fi, err := os.Lstat(name)
 	if err == nil && (!fi.Mode().IsRegular() || fi.Size() > maxRecord) {
 		err = errors.New("it is no record")
@@ -51,37 +52,38 @@ func readRecord(dir string) (r record, err error) {
 	return r, err
 }
 
-func (r record) life() health.Life {
+func (r record) life() Life {
 	if r.EndedAt != nil {
-		return health.Stopped
+		return Stopped
 	}
 	switch start, seen := agent.ProcessStart(r.PID); {
 	case !seen:
-		return health.Unknown
+		return Unknown
 	case start == r.Start:
-		return health.Running
+		return Running
 	}
-	return health.Stopped
+	return Stopped
 }
 
-// A presence keeps the record of this process.
-type presence struct {
+// A Presence keeps the record of this process.
+type Presence struct {
 	record
-	b *Boot
+	dir string
+	log *logrus.Logger
 }
 
-// attend says that this process is there.
-func (b *Boot) attend() *presence {
+// Attend says in the state folder that this process is there; once: as run --once.
+func Attend(dir string, once bool, log *logrus.Logger) *Presence {
 	pid := os.Getpid()
 	start, _ := agent.ProcessStart(pid)
-	p := &presence{record{PID: pid, Start: start, Once: b.Once, Since: journal.Now()}, b}
-	whole.Clear(b.StateDir, recordName)
+	p := &Presence{record{PID: pid, Start: start, Once: once, Since: journal.Now()}, dir, log}
+	whole.Clear(dir, RecordName)
 	p.write()
 	return p
 }
 
-// settled says that an attempt has ended: from now on state.json is of this process.
-func (p *presence) settled() {
+// Settled says that an attempt has ended: from now on state.json is of this process.
+func (p *Presence) Settled() {
 	if p.SettledAt == nil {
 		t := journal.Now()
 		p.SettledAt = &t
@@ -89,7 +91,8 @@ func (p *presence) settled() {
 	}
 }
 
-func (p *presence) ended() {
+// Ended says that this process ends.
+func (p *Presence) Ended() {
 	t := journal.Now()
 	p.EndedAt = &t
 	p.write()
@@ -97,14 +100,14 @@ func (p *presence) ended() {
 
 // write leaves the record to another process that runs, unless that is a run --once and this one the
 // daemon. A record that cannot be written is no reason not to join.
-func (p *presence) write() {
-	other, err := readRecord(p.b.StateDir)
-	another := err == nil && other.PID != p.PID && other.life() == health.Running
+func (p *Presence) write() {
+	other, err := readRecord(p.dir)
+	another := err == nil && other.PID != p.PID && other.life() == Running
 	if another && (p.Once || !other.Once) {
 		return
 	}
 	data, err := json.Marshal(p.record)
-	name := filepath.Join(p.b.StateDir, recordName)
+	name := filepath.Join(p.dir, RecordName)
 	if err == nil {
 		err = whole.Write(name, append(data, '\n'), 0o644)
 	}
@@ -112,47 +115,47 @@ func (p *presence) write() {
 		err = whole.Write(name, append(data, '\n'), 0o644)
 	}
 	if err != nil {
-		p.b.Log.WithError(err).Warn("status cannot tell that the daemon runs: its record cannot be written")
+		p.log.WithError(err).Warn("status cannot tell that the daemon runs: its record cannot be written")
 	}
 }
 
 // Daemon looks whether a daemon runs on this VM.
-func Daemon(o Options) (a health.Alive) {
-	a.Daemon = health.Unknown
-	r, err := readRecord(o.StateDir)
+func Daemon(dir string) (a Alive) {
+	a.Daemon = Unknown
+	r, err := readRecord(dir)
 	if err != nil {
-		a.Unseen = fmt.Sprintf("%s: %s", filepath.Join(o.StateDir, recordName), err)
+		a.Unseen = fmt.Sprintf("%s: %s", filepath.Join(dir, RecordName), err)
 		if errors.Is(err, fs.ErrNotExist) {
-			a.Unseen = "no daemon has left a record in " + o.StateDir
+			a.Unseen = "no daemon has left a record in " + dir
 		}
 		return a
 	}
 	a.Daemon = r.life()
-	a.Pending = r.SettledAt == nil && a.Daemon != health.Stopped
+	a.Pending = r.SettledAt == nil && a.Daemon != Stopped
 	switch a.Daemon {
-	case health.Unknown:
+	case Unknown:
 		a.Unseen = "its process cannot be looked at; ask as root"
-	case health.Running:
+	case Running:
 		a.DaemonSince = &r.Since
-	case health.Stopped:
+	case Stopped:
 		a.DaemonSince = r.EndedAt
 	}
 	return a
 }
 
-// Alive looks what runs on this VM; s is its state.
-func Alive(o Options, s journal.State) health.Alive {
-	a := Daemon(o)
-	a.Agent = health.Stopped
+// Look looks what runs on this VM; s is its state.
+func Look(dir string, s journal.State) Alive {
+	a := Daemon(dir)
+	a.Agent = Stopped
 	if s.Agent.ID == 0 {
 		return a
 	}
-	runs, word, since := agent.Alive(o.StateDir, s.Agent.Service)
+	runs, word, since := agent.Alive(dir, s.Agent.Service)
 	switch {
 	case runs:
-		a.Agent = health.Running
+		a.Agent = Running
 	case word == "unknown":
-		a.Agent = health.Unknown
+		a.Agent = Unknown
 	}
 	a.AgentWord, a.AgentSince = word, since
 	return a

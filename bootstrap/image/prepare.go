@@ -1,15 +1,16 @@
-package bootstrap
+// Package image is image time: it puts the agent's package in place, and seals what every clone of the image shall boot from.
+package image
 
 import (
 	"context"
 	"path/filepath"
+	"time"
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
-	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/retry"
 )
 
 // A Preparation says which agent package is put in place, and how.
@@ -21,13 +22,14 @@ type Preparation struct {
 	Lock         string // file that pins version and sum for each platform
 	Source       string // where packages are downloaded from
 	Dependencies bool   // install the native libraries that the agent needs
+	By           string // the version of azp-bootstrap
 	Report       func(format string, args ...any)
 	Progress     func(done, total int64)
 }
 
 // Prepare is image time: it puts a verified agent package in place, with its service user and its
 // native libraries, so that boot downloads nothing. Asked again, it only verifies.
-func Prepare(ctx context.Context, o Options, p Preparation) (agent.Manifest, error) {
+func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 	if err := p.Guarded(); err != nil {
 		return agent.Manifest{}, err
 	}
@@ -42,7 +44,7 @@ func Prepare(ctx context.Context, o Options, p Preparation) (agent.Manifest, err
 	if m, there := p.InPlace(pin.SHA256); file == "" && there {
 		file, source = m.File, m.Source // not read
 	} else if file == "" {
-		if file, err = download(ctx, o, p, pin); err != nil {
+		if file, err = download(ctx, p, pin); err != nil {
 			return agent.Manifest{}, err
 		}
 		defer p.Discard(file)
@@ -52,7 +54,7 @@ func Prepare(ctx context.Context, o Options, p Preparation) (agent.Manifest, err
 	if err != nil {
 		return m, err
 	}
-	m.Source, m.By = source, o.Version
+	m.Source, m.By = source, p.By
 	if p.Dependencies {
 		if m.Dependencies, err = p.InstallDependencies(ctx, p.Report); err != nil {
 			return m, err
@@ -61,26 +63,8 @@ func Prepare(ctx context.Context, o Options, p Preparation) (agent.Manifest, err
 	return m, p.Record(m)
 }
 
-// prepared is what image time recorded, for status; nil if nothing.
-func prepared(h agent.Home) *journal.Package {
-	m, err := h.Manifest()
-	if err != nil {
-		return nil
-	}
-	return &journal.Package{File: m.File, SHA256: m.SHA256, PreparedAt: m.PreparedAt}
-}
-
-// Status reads where this VM stands, and before its first boot what image time put in place.
-func Status(o Options) (s journal.State, damaged, err error) {
-	s, damaged, err = journal.Read(o.StateDir)
-	if t, e := config.ForImage(o.ConfigFile, o.Set); s.Package == nil && e == nil {
-		s.Package = prepared(agent.Home{Dir: t.Dir, User: t.User})
-	}
-	return s, damaged, err
-}
-
 // download fetches the pinned package, with the one retry loop.
-func download(ctx context.Context, o Options, p Preparation, pin agent.Pin) (file string, err error) {
+func download(ctx context.Context, p Preparation, pin agent.Pin) (file string, err error) {
 	n, err := azure.Network{Proxy: p.Network.Proxy, NoProxy: p.Network.NoProxy, CAFile: p.Network.CAFile}.FromEnvironment()
 	if err != nil {
 		return "", err
@@ -90,15 +74,17 @@ func download(ctx context.Context, o Options, p Preparation, pin agent.Pin) (fil
 		return "", err
 	}
 	p.Report("downloading %s from %s", pin.File(), p.Source)
-	b := &Boot{Options: o, journal: journal.Nowhere(), report: &health.Reporter{Log: o.Log, Live: health.NewLive()}}
-	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, errDeadline)
+	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, retry.ErrDeadline)
 	defer cancel()
-	err = b.retry(ctx, journal.Waiting, func() (err error) {
+	err = retry.Do(ctx, func() (err error) {
 		file, err = p.Download(ctx, client, p.Source, pin, p.Progress)
 		if f := fault.From(err); err != nil && f.Class == fault.Network {
 			f.Hint("Without a way out, give the file: --package FILE. %s", f.Advice)
 		}
 		return err
-	}, func(int) {})
+	}, func(w retry.Wait) { p.Report("%s: asked again in %s", w.Fault, w.Pause.Round(time.Second)) })
 	return file, err
 }
+
+// downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
+const downloadLimit = 10 * time.Minute

@@ -1,6 +1,6 @@
 //go:build unix
 
-package bootstrap
+package image
 
 import (
 	"io/fs"
@@ -58,8 +58,8 @@ func (i anImage) there(name string) bool {
 // seal returns the findings by the file's name in the image.
 func (i anImage) seal(check bool) map[string]Finding {
 	i.Helper()
-	o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
-	found, err := Seal(i.Context(), o, Sealing{Root: i.root, Check: check, Deep: true, Say: func(string, ...any) {}})
+	w := Where{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
+	found, err := Seal(i.Context(), w, Sealing{Root: i.root, Check: check, Deep: true, Say: func(string, ...any) {}})
 	if err != nil {
 		i.Fatal(err)
 	}
@@ -230,10 +230,10 @@ func TestSealLeavesTheHostAlone(t *testing.T) {
 					i.link(to, path)
 				}
 				before := contents(t, i.host)
-				o := Options{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
+				w := Where{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
 				for _, s := range []Sealing{{Check: true, Deep: true}, {Deep: true, Force: true}} {
 					s.Root, s.Say = i.root, func(string, ...any) {}
-					found, _ := Seal(i.Context(), o, s) // it may well refuse
+					found, _ := Seal(i.Context(), w, s) // it may well refuse
 					for _, f := range found {
 						if !strings.HasPrefix(f.File, i.root) {
 							t.Errorf("found outside of the image: %v", f)
