@@ -318,6 +318,7 @@ func TestScheduledEventsAreHeard(t *testing.T) {
 					t.Errorf("%s is told again", again.why)
 				case <-ctx.Done():
 				}
+				synctest.Wait()
 				switch {
 				case n != nil:
 					if n.why != c.why || !n.goes || n.wait != c.wait || c.ack != (n.acknowledge != nil) || took > c.by {

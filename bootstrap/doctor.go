@@ -135,7 +135,7 @@ func (x *examination) azure(ctx context.Context) {
 			return "", err
 		}
 		b.Place = p
-		_, err = b.mayTake(there)
+		err = b.mayTake(there)
 		detail := fmt.Sprintf("%s; the name %s", p, b.Agent)
 		if there != nil && !there.Enabled {
 			detail += ", whose agent is disabled in Azure DevOps: it takes no job until somebody enables it there"

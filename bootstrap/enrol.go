@@ -15,7 +15,7 @@ import (
 )
 
 // enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it begins.
-func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (logrus.Fields, error) {
+func (b *Boot) enrol(ctx context.Context, there *devops.Agent) (logrus.Fields, error) {
 	existing, drained := 0, false
 	if there != nil {
 		existing = there.ID
@@ -36,7 +36,7 @@ func (b *Boot) enrol(ctx context.Context, there *devops.Agent, replace bool) (lo
 	if err := b.Runner.WorkFolder(b.Config.Agent.Work); err != nil {
 		return nil, err
 	}
-	r, err := b.registration(replace)
+	r, err := b.registration(there != nil)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 		}
 		dial := m.dial
 		m.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if m.dead {
+			if !m.powered() {
 				return nil, errDead
 			}
 			return dial(ctx, network, address)

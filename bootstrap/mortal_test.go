@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing/synctest"
 	"time"
 
 	"azp-bootstrap/bootstrap"
@@ -94,11 +95,13 @@ func (m *mortal) Wipe() error { return m.to(m.machine.Wipe) }
 func (m *mortal) lives(ctx context.Context, cutAt int, do func(ctx context.Context, o bootstrap.Options) error) (cut bool, err error) {
 	ctx, m.cancel = context.WithCancel(ctx)
 	defer m.cancel()
-	m.cutAt, m.effects, m.dead = cutAt, 0, false
+	m.power(true)
+	m.cutAt, m.effects = cutAt, 0
 	o := m.options(30 * time.Minute)
 	o.Agent = m
 	err = do(ctx, o)
-	if !m.dead {
+	synctest.Wait() // what the product began beside, and what the servers still do of it
+	if m.powered() {
 		return false, err
 	}
 	m.stop() // with the registration that it runs by, which may be newer than the disk's
@@ -112,8 +115,20 @@ func (m *mortal) lives(ctx context.Context, cutAt int, do func(ctx context.Conte
 			m.t.Fatal(err)
 		}
 	}
-	m.dead = false
+	m.power(true)
 	return true, nil
+}
+
+func (m *mortal) power(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = !on
+}
+
+func (m *mortal) powered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.dead
 }
 
 // clone copies a disk.

@@ -35,7 +35,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.enrolled(there) {
+	if b.situation(there).decide(b.Config.Agent.Replace) == keeps {
 		if err := b.journal.Update(func(s *journal.State) { s.Target = b.joining() }); err != nil {
 			return nil, err
 		}
@@ -51,14 +51,13 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 			return nil, err
 		}
 	}
-	if there == nil {
+	switch b.situation(there).decide(b.Config.Agent.Replace) {
+	case asks:
 		if err := b.mayReturn(ctx, c); err != nil {
 			return nil, err
 		}
-	}
-	replace, err := b.mayTake(there)
-	if err != nil {
-		return nil, err
+	case refuses:
+		return nil, b.taken(there)
 	}
 	var left *devops.Agent
 	if there == nil && b.met {
@@ -79,7 +78,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 			return nil, err
 		}
 	}
-	return b.enrol(ctx, there, replace)
+	return b.enrol(ctx, there)
 }
 
 // move takes the VM out of its former target, if another one is configured and the VM can join that.
@@ -102,7 +101,7 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	}
 	there, err := c.Agent(ctx, b.Place, b.Agent)
 	if err == nil {
-		_, err = b.mayTake(there)
+		err = b.mayTake(there)
 	}
 	if err == nil {
 		err = c.Manages(ctx, b.Place)
@@ -147,31 +146,10 @@ func (b *Boot) settleIntent(ctx context.Context) error {
 	})
 }
 
-// enrolled reports whether the agent that stands under our name is this VM's, by a registration that is whole: there is
-// nothing to do.
-func (b *Boot) enrolled(there *devops.Agent) bool {
-	here, err := b.Runner.Registered()
-	if err != nil {
-		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
-	}
-	s := b.state()
-	known := s.Agent
-	return there != nil && here == there.ID && known.ID == here && known.Name == b.Agent && b.samePlace() &&
-		b.Runner.LaidFor() == b.VM.VMID && s.Registering == nil && b.whose(there) == thisVM
-}
-
 // mayReturn decides whether a VM whose agent the target shows no more may register anew: only if the server says that
 // the agent of the journal is gone, and not if agent.reregister is off.
 func (b *Boot) mayReturn(ctx context.Context, c *devops.Client) error {
-	s := b.state()
-	known := s.Agent
-	if known.ID == 0 || known.Name != b.Agent || !b.samePlace() || s.Registering != nil {
-		return nil
-	}
-	if !known.Confirmed() { // it was never online, so nothing runs here by that registration
-		return nil
-	}
-	a, err := c.ByID(ctx, b.Place, known.ID)
+	a, err := c.ByID(ctx, b.Place, b.state().Agent.ID)
 	if err == nil {
 		a, err = b.reclaim(ctx, c, b.Place, a)
 	}

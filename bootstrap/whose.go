@@ -42,17 +42,12 @@ func (b *Boot) whose(a *devops.Agent) owner {
 	return nobodyKnows
 }
 
-// mayTake decides about an agent that stands under our name: this VM's own is taken over; any other by agent.replace.
-// One whose status the server does not show may be at work, so it counts as online.
-func (b *Boot) mayTake(there *devops.Agent) (replace bool, err error) {
-	if there == nil {
-		return false, nil
+// mayTake is the fault of an agent under our name that may not be taken over; nil if it may, or if there is none.
+func (b *Boot) mayTake(there *devops.Agent) error {
+	if b.situation(there).decide(b.Config.Agent.Replace) == refuses {
+		return b.taken(there)
 	}
-	policy := b.Config.Agent.Replace
-	if b.whose(there) == thisVM || policy == "always" || policy == "offline" && there.Offline {
-		return true, nil
-	}
-	return false, b.taken(there)
+	return nil
 }
 
 // taken is the fault of a name that another VM's agent bears.
@@ -77,7 +72,7 @@ func (b *Boot) leftover(ctx context.Context, c *devops.Client) (*devops.Agent, e
 	if err != nil || left == nil {
 		return nil, err
 	}
-	if _, err := b.mayTake(left); err != nil {
+	if err := b.mayTake(left); err != nil {
 		return nil, b.takenIn("pool behind the "+b.Place.String()+", which does not list it,", left)
 	}
 	return left, nil

@@ -241,7 +241,10 @@ func laid(h Home, instance string) error {
 	if err != nil {
 		return err
 	}
-	return h.hand(m, instance)
+	if _, err := h.hand(m, instance); err != nil {
+		return err
+	}
+	return h.handOver()
 }
 
 func TestPrepare(t *testing.T) {

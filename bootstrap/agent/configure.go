@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -118,17 +117,15 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 	return diskFault(err, h.path(name))
 }
 
-// Configure lays the folder fresh, runs config.sh there as the service user, and reads its result. The PAT is in the environment of that process tree alone. Each line of output goes to said,
-// redacted.
+// Configure lays the folder fresh, runs config.sh there, and reads its result; then the folder is the service user's. The PAT is
+// in the environment of that process tree alone, which, if root asks, runs as a user that no job ever runs as. Each line
+// of output goes to said, redacted.
 func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, said func(string)) (id int, err error) {
 	if err := r.check(); err != nil {
 		return 0, err
 	}
 	if err := h.Guarded(); err != nil {
 		return 0, err
-	}
-	if n := h.endStrangers(); n > 0 {
-		said(fmt.Sprintf("%d processes of %s were ended: what earlier jobs left behind must not see the PAT", n, h.User))
 	}
 	m, err := h.lay()
 	if err != nil {
@@ -145,8 +142,15 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 	defer cancel()
 	argv := append([]string{h.path(Script)}, append(r.Args(), h.serviceArgs()...)...)
 	p := process{Dir: h.Dir, User: h.User, Env: env, Argv: argv, Record: h.configureRecord()}
-	if err := h.hand(m, r.InstanceID); err != nil {
+	if p.Apart, err = h.hand(m, r.InstanceID); err != nil {
 		return 0, err
+	}
+	if p.Apart != 0 { // the service user's home is not its own
+		for i, e := range p.Env {
+			if strings.HasPrefix(e, "HOME=") {
+				p.Env[i] = "HOME=" + h.Dir
+			}
+		}
 	}
 	reader := &outputReader{replacing: r.Replace}
 	begin := time.Now()
@@ -159,6 +163,9 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 		})
 	})
 	if err := h.hunt(pat, begin); err != nil {
+		return 0, err
+	}
+	if err := h.handOver(); err != nil {
 		return 0, err
 	}
 	if verdict := reader.verdict(r, exit, err, ctx); verdict != nil {

@@ -21,8 +21,6 @@ type layout struct {
 	Fresh      bool   `json:"fresh"`
 	SHA256     string `json:"sha256"`
 	InstanceID string `json:"instanceId,omitempty"`
-	// Used stays once an agent was registered here: jobs may have run, and left processes behind.
-	Used bool `json:"used,omitempty"`
 }
 
 // ours refuses a folder that holds something we did not put there: laying out replaces it whole.
@@ -52,8 +50,6 @@ func (h Home) layout() (l layout) {
 }
 
 func (h Home) setLayout(l layout) error {
-	was := h.layout()
-	l.Used = was.Used || was.InstanceID != ""
 	data, err := json.Marshal(l)
 	if err != nil {
 		return err
@@ -69,9 +65,6 @@ func (h Home) fresh(sum string) bool {
 
 // inUse reports whether the folder was handed to the service user on behalf of an instance.
 func (h Home) inUse() bool { return h.layout().InstanceID != "" }
-
-// hadJobs reports whether jobs may ever have run here.
-func (h Home) hadJobs() bool { return h.inUse() || h.layout().Used }
 
 // stage unpacks the verified package beside the folder.
 func (h Home) stage(m Manifest) error {
@@ -151,12 +144,16 @@ func (h Home) lay() (Manifest, error) {
 	return m, h.layFresh(m)
 }
 
-// hand gives a folder that was laid to the service user, to be configured on behalf of an instance.
-func (h Home) hand(m Manifest, instanceID string) error {
+// hand gives a folder that was laid to the one who configures it, on behalf of an instance: a user number apart, or, where that
+// is 0, the service user.
+func (h Home) hand(m Manifest, instanceID string) (apart int, err error) {
 	if err := h.setLayout(layout{SHA256: m.SHA256, InstanceID: instanceID}); err != nil {
-		return err
+		return 0, err
 	}
-	return h.handOver()
+	if apart, err = h.configurer(); err != nil || apart == 0 {
+		return 0, errors.Join(err, h.handOver())
+	}
+	return apart, h.giveTo(apart, apart)
 }
 
 // LaidFor says on behalf of which instance the folder was used last; "" if of none.

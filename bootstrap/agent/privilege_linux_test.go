@@ -1,17 +1,21 @@
 package agent
 
 import (
+	"archive/tar"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // asRoot is a home whose service user is an account that nothing else runs as.
@@ -106,77 +110,77 @@ func TestHandOverTouchesNothingElse(t *testing.T) {
 	})
 }
 
-// A job that stayed behind as the service user must not live while config.sh holds the PAT.
-func TestStrangersEndBeforeARegistration(t *testing.T) {
+// What a job left behind as the service user cannot read the PAT in config.sh's environment: that runs as somebody else, and so
+// does all that it starts. Afterwards the folder is the service user's.
+func TestConfigRunsAsNobodyElse(t *testing.T) {
 	h, uid := asRoot(t)
-	linger := exec.Command("/bin/sh", "-c", "trap '' TERM HUP; while :; do sleep 1; done")
-	linger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setsid: true} //nolint:gosec // an account number
-	if err := linger.Start(); err != nil {
+	dir := filepath.Dir(h.Dir)
+	seen := filepath.Join(dir, "seen")
+	if err := errors.Join(os.Mkdir(seen, 0o755), os.Chown(seen, uid, uid)); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() { _ = linger.Wait(); close(ended) }()
-	if n := h.endStrangers(); n != 0 {
-		t.Errorf("%d processes were ended before any agent was in use here", n)
-	}
-	if err := os.MkdirAll(h.keep(), 0o755); err != nil {
+	// A process of the service user that looks at every process's environment, over and over.
+	spy := exec.Command("/bin/sh", "-c", `while :; do cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -a TOKEN=; done >>`+seen+"/all") //nolint:gosec // a test's own
+	spy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setpgid: true}                    //nolint:gosec // an account number
+	if err := spy.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// The VM registered, and has left since: a job's processes may live on all the same.
-	for _, l := range []layout{{SHA256: "x", InstanceID: "another"}, {SHA256: "x"}, {SHA256: "x", Fresh: true}} {
-		if err := h.setLayout(l); err != nil {
-			t.Fatal(err)
+	defer func() {
+		_ = syscall.Kill(-spy.Process.Pid, syscall.SIGKILL)
+		_ = spy.Wait()
+	}()
+	file, sum := archive(t, entry{name: "./config.sh", kind: tar.TypeReg, text: "#!/bin/sh\nid -u >who\nid -G >groups\n(sleep 1; id -u >child)\n" +
+		`printf '{"agentId": 7}' >.agent` + "\nchmod 600 .agent\n"})
+	if _, err := h.Prepare(file, sum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	pat, err := secret.NewPAT("opaque-token-of-a-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1", Work: "_work",
+		Marks: Marks{InstanceID: "1"}, Timeout: time.Minute}
+	id, err := Runner{Home: h, State: t.TempDir()}.Configure(t.Context(), r, pat, &secret.Redactor{}, func(string) {})
+	if err != nil || id != 7 {
+		t.Fatal(id, err)
+	}
+	for _, name := range []string{"who", "groups", "child"} {
+		text, err := os.ReadFile(h.path(name))
+		is, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || is < 61184 || is > 65519 {
+			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
-	if n := h.endStrangers(); n == 0 {
-		t.Error("nothing was ended")
+	if text, err := os.ReadFile(filepath.Join(seen, "all")); err != nil || len(text) > 0 {
+		t.Errorf("seen: %q, %v", text, err)
 	}
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Error("it lives on")
-		_ = linger.Process.Kill()
-	}
-	if left := processesOf(uid); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
+	_ = filepath.WalkDir(h.Dir, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || ownerOf(t, name) != uid {
+			t.Errorf("%s is not the service user's: %v", name, err)
+		}
+		return nil
+	})
 }
 
-// Processes that fork on and end at once are seen by no look into /proc.
-func TestStrangersThatForkOnEnd(t *testing.T) {
-	h, uid := asRoot(t)
-	if err := os.MkdirAll(h.keep(), 0o755); err != nil {
+// A user number is given to one at a time.
+func TestApartIsNobodys(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	first, err := apart()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.setLayout(layout{SHA256: "x", InstanceID: "another"}); err != nil {
+	sleeps := exec.Command("sleep", "60")
+	sleeps.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(first), Gid: uint32(first)}} //nolint:gosec // a user number
+	if err := sleeps.Start(); err != nil {
 		t.Fatal(err)
 	}
-	sign := filepath.Join(t.TempDir(), "alive")
-	if err := errors.Join(os.WriteFile(sign, nil, 0o666), os.Chmod(filepath.Dir(sign), 0o777), os.Chmod(sign, 0o666), os.Chmod(filepath.Dir(filepath.Dir(sign)), 0o755)); err != nil { //nolint:gosec // for another user
-		t.Fatal(err)
-	}
-	hop := exec.Command("perl", "-e", `open F, ">>", $ARGV[0]; while (1) { syswrite F, "."; exit if fork }`, sign)
-	hop.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setsid: true} //nolint:gosec // an account number
-	if err := hop.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = hop.Wait() }()
-	size := func() int64 {
-		fi, err := os.Stat(sign)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fi.Size()
-	}
-	for end := time.Now().Add(5 * time.Second); size() < 10; <-time.After(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it never began")
-		}
-	}
-	h.endStrangers()
-	was := size()
-	<-time.After(200 * time.Millisecond)
-	if is := size(); is != was {
-		t.Errorf("it lives on: %d generations, then %d", was, is)
+	defer func() {
+		_ = sleeps.Process.Kill()
+		_ = sleeps.Wait()
+	}()
+	if second, err := apart(); err != nil || second == first {
+		t.Errorf("%d, then %d, %v", first, second, err)
 	}
 }

@@ -1,14 +1,12 @@
 package agent
 
 import (
-	"context"
+	"azp-bootstrap/bootstrap/fault"
 	"fmt"
 	"os"
-	"os/exec"
+	"os/user"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // startTime identifies a process beyond its number: field 22 of /proc/PID/stat (proc(5)); "" if
@@ -31,47 +29,20 @@ func stat(pid int) []string {
 	return strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 }
 
-// systemAccounts are below this number (SYS_UID_MAX of login.defs(5) and one more): accounts that are there for one
-// service, not for people.
-const systemAccounts = 1000
-
-// endStrangers ends every process of the service user and returns how many there were. Before a registration
-// that is not the folder's first (whether the VM has left meanwhile or not), jobs have run as that user, and what they left outside the agent's control
-// group (cron, at, a lingering session) could read the PAT in config.sh's environment. An account that
-// people share is left alone.
-func (h Home) endStrangers() int {
-	u, err := account(h.User)
-	if err != nil || os.Geteuid() != 0 {
-		return 0
-	}
-	uid, gid := ids(u)
-	if uid <= 0 || uid >= systemAccounts || !h.hadJobs() {
-		return 0
-	}
-	ended := map[int]bool{}
-	for round := 0; round < 20; round++ {
-		found := processesOf(uid)
-		if len(found) == 0 && round > 0 {
-			break
+// apart finds a user number that no account has and nothing runs as. config.sh runs as such a one: it holds the PAT, and what jobs
+// have left behind (cron, at, a lingering session) runs as the service user, who may read the environment of his own
+// processes. systemd keeps these numbers for the users of a single service (systemd.exec(5), DynamicUser=), and
+// notes those that it has given away.
+func apart() (uid int, err error) {
+	for uid = 65519; uid >= 61184; uid-- {
+		_, known := user.LookupId(strconv.Itoa(uid))
+		_, given := os.Lstat(fmt.Sprintf("/run/systemd/dynamic-uid/%d", uid))
+		if known != nil && given != nil && len(processesOf(uid)) == 0 {
+			return uid, nil
 		}
-		for _, pid := range found {
-			ended[pid] = true
-		}
-		killAllOf(uid, gid)
 	}
-	return len(ended)
-}
-
-// killAllOf ends every process of a user at one blow: the kernel lets none fork while it goes through them (kill(2), pid -1).
-// Processes that live for microseconds and fork on are seen by no look into /proc, and outrun one that ends them by
-// number. The one who asks must be that user.
-func killAllOf(uid, gid int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "kill -s KILL -- -1")
-	cmd.Env, cmd.Dir = []string{}, "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // account numbers
-	_ = cmd.Run()                                                                                               // none is there: that is an error as well
+	return 0, fault.New(fault.Agent, "config.sh needs a user number that nobody has, and all from 61184 to 65519 are taken").
+		Hint("They are systemd's, for DynamicUser=: look who gave them to accounts (getent passwd).")
 }
 
 // processesOf are the processes of a user, but for zombies.

@@ -24,6 +24,7 @@ import (
 type process struct {
 	Dir    string
 	User   string
+	Apart  int // in place of User: a user number that no account has
 	Env    []string
 	Argv   []string
 	Record string // file
@@ -33,18 +34,18 @@ type process struct {
 // never begins.
 const gate = `read -r go || exit 125; exec "$@" </dev/null`
 
-func (p process) start(ctx context.Context, output *os.File, session bool) (*exec.Cmd, error) {
+func (p process) start(ctx context.Context, output *os.File, session bool) (cmd *exec.Cmd, err error) {
 	if err := endRecorded(ctx, p.Record, syscall.SIGKILL, 10*time.Second); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("/bin/sh", append([]string{"-c", gate, "sh"}, p.Argv...)...) //nolint:gosec // argv is ours
+	cmd = exec.Command("/bin/sh", append([]string{"-c", gate, "sh"}, p.Argv...)...) //nolint:gosec // argv is ours
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.Dir, p.Env, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !session, Setsid: session}
-	cred, err := credentialOf(p.User)
-	if err != nil {
+	if p.Apart != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.Apart), Gid: uint32(p.Apart)} //nolint:gosec // a user number
+	} else if cmd.SysProcAttr.Credential, err = credentialOf(p.User); err != nil {
 		return nil, err
 	}
-	cmd.SysProcAttr.Credential = cred
 	open, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ type process struct {
 	Env    []string
 	Argv   []string
 	Record string
+	Apart  int // for Unix
 }
 
 // command runs config.cmd by its name in its own folder, with options alone: there is nothing that cmd.exe would read as

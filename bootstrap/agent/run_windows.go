@@ -62,9 +62,6 @@ func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
 	return name, nil
 }
 
-// endStrangers ends nothing here: a process of another session does not see config.cmd's environment.
-func (h Home) endStrangers() int { return 0 }
-
 // Running reports whether the agent runs, and its state.
 func (r Runner) Running(name string) (bool, string) {
 	svc, err := manage(name)

@@ -82,14 +82,27 @@ func (h Home) baseEnvironment() ([]string, error) {
 	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username, "LANG=C.UTF-8"}, nil
 }
 
-// handOver gives the fresh folder to the service user. What lies deepest goes first: a folder that is still
-// root's cannot be exchanged for a link under our hands. All names are looked up below the folder that was opened
-// at the beginning, whatever takes its place meanwhile.
+// configurer is the user number that config.sh runs as; 0 = the service user's own: who is not root has no other.
+func (h Home) configurer() (uid int, err error) {
+	if os.Geteuid() != 0 {
+		return 0, nil
+	}
+	return apart()
+}
+
+// handOver gives the folder to the service user.
 func (h Home) handOver() error {
 	u, err := account(h.User)
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
+	return h.giveTo(ids(u))
+}
+
+// giveTo gives the folder to a user. What lies deepest goes first: a folder that is still
+// root's cannot be exchanged for a link under our hands. All names are looked up below the folder that was opened
+// at the beginning, whatever takes its place meanwhile.
+func (h Home) giveTo(uid, gid int) error {
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
 		return diskFault(err, h.Dir)
@@ -100,7 +113,6 @@ func (h Home) handOver() error {
 		names = append(names, name)
 		return err
 	})
-	uid, gid := ids(u)
 	for _, name := range slices.Backward(names) {
 		if err == nil {
 			err = root.Lchown(name, uid, gid)

@@ -48,7 +48,11 @@ func (h Home) ensureUser(func(string, ...any)) error {
 
 func (h Home) furnishService() error { return nil }
 func (h Home) handOver() error       { return nil } // config.cmd grants the rights
-func (h Home) own(*os.File) error    { return nil }
+
+// configurer: here config.cmd runs as the daemon does: a process of another session does not see its environment.
+func (h Home) configurer() (uid int, err error) { return 0, nil }
+func (h Home) giveTo(int, int) error            { return nil }
+func (h Home) own(*os.File) error               { return nil }
 
 // WorkFolder makes the work folder where it lies outside the agent's own; config.cmd grants rights
 // on it.
