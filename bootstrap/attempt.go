@@ -34,6 +34,22 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	return b.failed(err)
 }
 
+// resume lets the agent of a VM that stood ready start, once in each boot: its service waits for the word that this VM is the
+// instance that registered. It needs no PAT. A work folder on a disk that came back empty is made anew before.
+func (b *Boot) resume(ctx context.Context, instance string) {
+	known := b.state()
+	if !b.untouched() || instance != known.InstanceID || b.Runner.LaidFor() != instance || b.Runner.Allowed(instance) {
+		return
+	}
+	err := b.Runner.WorkFolder(b.Config.Agent.Work)
+	if err == nil {
+		err = b.Runner.Resume(ctx, known.Agent.Service, instance)
+	}
+	if err != nil {
+		b.Log.WithError(err).Warn("the agent could not be started as it stands")
+	}
+}
+
 // runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended with the daemon before:
 // it needs no PAT, and a service manager would have started it as well, whatever has become of the configuration.
 func (b *Boot) runOn(ctx context.Context) {
@@ -86,9 +102,13 @@ func (b *Boot) attempt(ctx context.Context) error {
 	if !settled {
 		go b.Runner.Warm(limited)
 	}
+	if b.Runner.Firmware(b.stood.InstanceID) { // before IMDS answers, or without it
+		b.resume(ctx, b.stood.InstanceID)
+	}
 	if err := b.through(limited, phases[:1], settled); err != nil {
 		return err
 	}
+	b.resume(ctx, b.VM.VMID)
 	if p := b.state().Phase; p != journal.Draining && (p != journal.Removed || b.Once) { // who leaves may leave
 		if err := b.Runner.Guarded(); err != nil {
 			return err

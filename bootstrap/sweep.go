@@ -42,6 +42,10 @@ func Sweep(ctx context.Context, o Options, s Sweeping) ([]fleet.Verdict, error) 
 		return nil, fault.New(fault.Config, "the target is missing").
 			Hint("Name it: --set target.pool.name=Default, for example. User data and VM tags are not read here.")
 	}
+	b.network.Large = true
+	if b.client, err = b.network.Client(); err != nil {
+		return nil, err
+	}
 	client, clock := *b.client, &serverClock{next: b.client.Transport}
 	client.Transport, b.client = clock, &client
 	b.access = b.reach()

@@ -174,6 +174,11 @@ try() {
         boot "$name" verbs.sh
     fi
     if [ "$end" = shutdown ]; then
+        echo "== $name: a copy of its disk, where IMDS does not answer: the original's agent does not start"
+        { cat "$dir/azure.yaml"; echo 'faults: [{service: imds, status: 500}]'; } >"$dir/noimds.yaml"
+        ip netns exec "$ns" "$build/azp-sim" apply --dir "$dir/azure" "$dir/noimds.yaml"
+        boot "$name" copied.sh
+        ip netns exec "$ns" "$build/azp-sim" apply --dir "$dir/azure" "$dir/azure.yaml"
         echo "== $name: shut down for good, with drain.onShutdown"
         boot "$name" shutdown.sh
         [ "$(count "${url%/}" online)$(count "${url%/}" offline)" = 00 ] || {

@@ -40,7 +40,7 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err != nil {
 		return name, err
 	}
-	text, err := h.unit(plain, name, u.Username)
+	text, err := h.unit(plain, name, u.Username, s.Marks.InstanceID)
 	if err != nil {
 		return name, err
 	}
@@ -56,6 +56,9 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 		}
 	}
 	if err := h.put(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
+		return name, err
+	}
+	if err := allow(s.Marks.InstanceID); err != nil {
 		return name, err
 	}
 	return name, enableAndStart(ctx, name, changed && old != nil)

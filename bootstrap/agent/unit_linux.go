@@ -19,7 +19,8 @@ import (
 )
 
 // unit is the text of the unit that svc.sh would make (bin/vsts.agent.service.template), with these changes: it
-// starts again after a failure, the network is there first, and a stop leaves nothing behind. It comes from code
+// starts again after a failure, the network is there first, a stop leaves nothing behind, and in each boot it starts when the
+// daemon has said that this VM is the one that registered. It comes from code
 // that root owns; runsvc.sh, in the agent's folder, runs as the service user only.
 //
 // KillMode is mixed, not process: SIGTERM still goes to runsvc.sh alone, which lets the listener end
@@ -29,13 +30,14 @@ import (
 // A step that takes too much memory is killed alone: systemd's own policy would stop the unit, and the job with it.
 // The kernel looks for such a step first, since the agent gives its steps a score of 500
 // (ProcessInvoker.cs, WriteProcessOomScoreAdj), and for the listener and its worker last.
-func (h Home) unit(plain, name, user string) (string, error) {
+func (h Home) unit(plain, name, user, instance string) (string, error) {
 	const unitSection, service, install = "Unit", "Service", "Install"
 	lines := []*unit.UnitOption{
 		{Section: unitSection, Name: "Description", Value: "Azure Pipelines Agent (" + strings.TrimSuffix(strings.TrimPrefix(plain, "vsts.agent."), ".service") + ")"},
 		{Section: unitSection, Name: "Wants", Value: "network-online.target"},
 		{Section: unitSection, Name: "After", Value: "network-online.target"},
 		{Section: unitSection, Name: "StartLimitIntervalSec", Value: "0"},
+		{Section: unitSection, Name: "ConditionPathExists", Value: word(instance)},
 		{Section: service, Name: "ExecStart", Value: h.starts()},
 		{Section: service, Name: "User", Value: user},
 		{Section: service, Name: "WorkingDirectory", Value: h.Dir},

@@ -41,7 +41,7 @@ func TestUnitHoldsItsLines(t *testing.T) {
 				name, plain, err = unitOf(c.s)
 			}
 			if err == nil {
-				text, err = c.h.unit(plain, name, "azp")
+				text, err = c.h.unit(plain, name, "azp", "5c7a1b1e")
 			}
 			if err != nil {
 				if f := fault.From(err); f.Advice == "" || line.Wrong(f.Error(), 3<<10) != "" || f.Class == fault.Internal {
@@ -63,7 +63,7 @@ func TestUnitHoldsItsLines(t *testing.T) {
 					names = append(names, o.Name)
 				}
 			}
-			want := []string{"Description", "Wants", "After", "StartLimitIntervalSec", "ExecStart", "User", "WorkingDirectory", "KillMode", "KillSignal", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "OOMScoreAdjust", "WantedBy"}
+			want := []string{"Description", "Wants", "After", "StartLimitIntervalSec", "ConditionPathExists", "ExecStart", "User", "WorkingDirectory", "KillMode", "KillSignal", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "OOMScoreAdjust", "WantedBy"}
 			if !slices.Equal(names, want) || strings.Count(text, "\n[") != 3 || strings.Count(text, "\nExec") != 1 || !utf8.ValidString(text) || strings.Contains(strings.ReplaceAll(text, "%%", ""), "%") {
 				t.Errorf("%s %.40q: the unit is\n%s", what, word, text)
 			}
@@ -113,11 +113,11 @@ func TestUnitNamesFit(t *testing.T) {
 func TestUnitsOfThisFolder(t *testing.T) {
 	h := Home{Dir: "/opt/azp agent%"}
 	dir := t.TempDir()
-	text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp")
+	text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e")
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := Home{Dir: "/opt/other"}.unit("vsts.agent.o.P.b.service", "vsts.agent.o.P.b.service", "azp")
+	other, err := Home{Dir: "/opt/other"}.unit("vsts.agent.o.P.b.service", "vsts.agent.o.P.b.service", "azp", "5c7a1b1e")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestFolderSaysNothingButTheID(t *testing.T) {
 		if id, err := h.Registered(); err != nil || id != 7 {
 			t.Errorf("%.40q: %d, %v", word, id, err)
 		}
-		text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp")
+		text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e")
 		if err != nil || len(word) > 3 && bytes.Contains([]byte(strings.ReplaceAll(text, h.Dir, "")), []byte(word)) {
 			t.Errorf("%.40q: %v\n%s", word, err, text)
 		}

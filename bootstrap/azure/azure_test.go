@@ -206,7 +206,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		res := answer(r, 200, nil, "")
 		res.Body = io.NopCloser(io.LimitReader(zeros{}, 1<<40))
 		return res
-	})}}
+	}), maxBody}}
 	res, err := c.Get("https://x/")
 	if err != nil {
 		t.Fatal(err)

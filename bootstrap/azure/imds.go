@@ -46,7 +46,8 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 			IdleConnTimeout:       idle,
 		}
 	}
-	return &IMDS{client: client(within(15*time.Second), 20*time.Second), patient: client(within(150*time.Second), 155*time.Second)}
+	return &IMDS{client: client(within(15*time.Second), 20*time.Second, maxBody),
+		patient: client(within(150*time.Second), 155*time.Second, maxBody)}
 }
 
 // vmID is a GUID in practice; it goes into files by the line.

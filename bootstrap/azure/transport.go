@@ -24,6 +24,7 @@ type Network struct {
 	NoProxy string // as NO_PROXY
 	CAFile  string // PEM, trusted besides the system's
 	Dial    Dial   // nil = the system's
+	Large   bool   // answers may be large, and take minutes: lists of thousands of agents
 }
 
 // Dial makes a connection, as net.Dialer.DialContext does.
@@ -48,7 +49,11 @@ func (n Network) Client() (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client(t, 60*time.Second), nil
+	if n.Large {
+		t.ResponseHeaderTimeout = 3 * time.Minute
+		return client(t, 5*time.Minute, 1<<30), nil
+	}
+	return client(t, 60*time.Second, maxBody), nil
 }
 
 // Downloader makes a client for large files and no credentials: it follows redirects, to https only.
@@ -137,23 +142,26 @@ func (n Network) transport() (*http.Transport, error) {
 	return t, nil
 }
 
-func client(t http.RoundTripper, whole time.Duration) *http.Client {
+func client(t http.RoundTripper, whole time.Duration, largest int64) *http.Client {
 	return &http.Client{
-		Transport:     bounded{t},
+		Transport:     bounded{t, largest},
 		Timeout:       whole, // headers and body: also ends an answer that drips
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 // bounded cuts answers off that are larger than any honest one.
-type bounded struct{ http.RoundTripper }
+type bounded struct {
+	http.RoundTripper
+	largest int64 // in bytes
+}
 
 const maxBody = 8 << 20
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := b.RoundTripper.RoundTrip(r)
 	if err == nil {
-		res.Body = &limited{ReadCloser: res.Body, left: maxBody}
+		res.Body = &limited{ReadCloser: res.Body, left: b.largest}
 	}
 	return res, err
 }

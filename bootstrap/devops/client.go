@@ -6,9 +6,11 @@
 package devops
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -102,7 +104,10 @@ func (r *refusal) Error() string {
 	return s
 }
 
-// call does one request below base. preview: the resource was never released, in any version. in is
+// A reader reads an answer as it comes, in place of one that is held whole.
+type reader func(io.Reader) error
+
+// call does one request below base. into is where the answer goes: a value, a reader, nil = nowhere. preview: the resource was never released, in any version. in is
 // the body, as JSON; nil = none.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, preview bool, in, into any) error {
 	if query == nil {
@@ -135,9 +140,17 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 	if err != nil {
 		return err
 	}
+	reads, _ := into.(reader)
+	if reads != nil {
+		runtime.SkipBodyDownload(req)
+	}
 	res, err := c.pipeline.Do(req)
 	if err != nil {
 		return fault.Connection(fault.Network, c.name, c.host, err)
+	}
+	if reads != nil && res.StatusCode == http.StatusOK && strings.Contains(res.Header.Get("Content-Type"), "json") {
+		defer res.Body.Close() //nolint:errcheck // only read
+		return c.understood(address, reads(res.Body))
 	}
 	body, err := runtime.Payload(res)
 	if err != nil {
@@ -154,14 +167,13 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 		if html {
 			return &refusal{Status: res.StatusCode, Message: "a web page in place of an answer", Sign: true, Header: res.Header}
 		}
-		if err := json.Unmarshal(body, into); err != nil {
-			if len(body) == 0 || strings.Contains(err.Error(), "unexpected end") {
-				return fault.Connection(fault.Network, c.name, c.host, io.ErrUnexpectedEOF)
-			}
-			return fault.New(fault.Network, "%s: the answer to %s is not what Azure DevOps sends", c.name, path(address)).Because(err).
-				Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
+		if len(body) == 0 {
+			return c.understood(address, io.ErrUnexpectedEOF)
 		}
-		return nil
+		if reads != nil {
+			return c.understood(address, reads(bytes.NewReader(body)))
+		}
+		return c.understood(address, json.Unmarshal(body, into))
 	}
 	r := &refusal{Status: res.StatusCode, Header: res.Header}
 	r.Sign = res.StatusCode == http.StatusNonAuthoritativeInfo || res.StatusCode/100 == 3
@@ -175,6 +187,22 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 		r.Message = "a web page"
 	}
 	return r
+}
+
+// understood is the fault of an answer that could not be read; nil if it could.
+func (c *Client) understood(address string, err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "unexpected end"):
+		return fault.Connection(fault.Network, c.name, c.host, io.ErrUnexpectedEOF)
+	case errors.As(err, &syntax), errors.As(err, &kind), errors.Is(err, errNoList):
+		return fault.New(fault.Network, "%s: the answer to %s is not what Azure DevOps sends", c.name, path(address)).Because(err).
+			Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
+	}
+	return fault.Connection(fault.Network, c.name, c.host, err)
 }
 
 // path is an address without its query, which may hold names but is noise in a message.

@@ -1,8 +1,12 @@
 package devops
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -94,11 +98,14 @@ func (c *Client) Behind(ctx context.Context, p Place, name string) (*Agent, erro
 // comes whole, while the lists of deployment targets and VM resources come in pages.
 func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	path, err := c.inPool(ctx, p, 0)
-	var answer struct {
-		Value []agentBody `json:"value"`
-	}
+	var all []*Agent
 	if err == nil {
-		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, &answer)
+		// There are no pages, and each agent shows some kilobytes: of thousands, one at a time is held.
+		read := func(body io.Reader) error {
+			all = []*Agent{}
+			return eachOf(body, func(b agentBody) { all = append(all, b.agent(0)) })
+		}
+		err = c.call(ctx, http.MethodGet, path, url.Values{"includeCapabilities": {"true"}}, false, nil, reader(read))
 	}
 	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "EnvironmentPoolNotFound") {
 		return nil, nil // the pool behind an environment is made with its first VM; the status may be 404 or 500
@@ -106,11 +113,55 @@ func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	if err != nil {
 		return nil, c.explain(err, "listing the agents of the "+p.String(), c.known(p.Target, "read the agents of"))
 	}
-	all := make([]*Agent, 0, len(answer.Value))
-	for _, b := range answer.Value {
-		all = append(all, b.agent(0))
-	}
 	return all, nil
+}
+
+var errNoList = errors.New("it holds no list")
+
+// eachOf reads the list of an answer, {"count": …, "value": […]}, item by item.
+func eachOf[T any](body io.Reader, hear func(T)) error {
+	d := json.NewDecoder(body)
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return cmp.Or(err, errNoList)
+	}
+	listed := false
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return err
+		}
+		if key != "value" || listed {
+			var skipped json.RawMessage
+			if err := d.Decode(&skipped); err != nil {
+				return err
+			}
+			continue
+		}
+		listed = true
+		switch t, err := d.Token(); {
+		case err != nil:
+			return err
+		case t == nil: // null
+			continue
+		case t != json.Delim('['):
+			return errNoList
+		}
+		for d.More() {
+			var item T
+			if err := d.Decode(&item); err != nil {
+				return err
+			}
+			hear(item)
+		}
+		if _, err := d.Token(); err != nil {
+			return err
+		}
+	}
+	if !listed {
+		return errNoList
+	}
+	_, err := d.Token() // else it was cut short
+	return err
 }
 
 // Pool is the ID of the pool behind a place: where its agents are enabled, disabled and show what they run.

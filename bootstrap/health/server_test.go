@@ -126,8 +126,8 @@ func TestManyAndSlowCallers(t *testing.T) {
 	}
 	all.Wait()
 	close(failed)
-	if err := <-failed; err != nil {
-		t.Errorf("%d of 1000 callers failed, one with: %v", len(failed)+1, err)
+	if n := len(failed); n > 10 { // where more come at once than there is room for, the oldest makes place
+		t.Errorf("%d of 1000 callers failed, one with: %v", n, <-failed)
 	}
 	for range 2 * maxConnections { // each begins anew as soon as it is cut off
 		go func() {

@@ -10,13 +10,13 @@ fail() {
     journalctl --no-pager -b -u azp-bootstrap -u 'vsts.agent.*' | tail -60
     exit 1
 }
-before=$(azp-bootstrap status --json | grep -A2 '"agent"')
+before=$(azp-bootstrap status --json | grep -A2 '"agent": {')
 for _ in $(seq 300); do
     case "$(systemctl show -P StatusText azp-bootstrap)" in *ready*) break ;; esac
     sleep 0.1
 done
 azp-bootstrap status --wait --timeout 60s || fail "status --wait"
-[ "$before" = "$(azp-bootstrap status --json | grep -A2 '"agent"')" ] || fail "the agent changed over the boot"
+[ "$before" = "$(azp-bootstrap status --json | grep -A2 '"agent": {')" ] || fail "the agent changed over the boot"
 journalctl --no-pager -b -u azp-bootstrap | grep -q 'Successfully added' && fail "it was registered again"
 unit=$(cat /opt/azp-agent/.service)
 [ "$(systemctl is-active "$unit")" = active ] || fail "the agent did not start at boot"

@@ -15,6 +15,24 @@ for n in 2 3 4; do
 done
 [ "$(count offline)" = 3 ] || fail "three clones made $(count offline) agents"
 
+say "each of them without IMDS: its own agent starts all the same, by its firmware's word (one of them of the first generation)"
+for n in 3 4; do
+    imdsDown "web_$n"
+    power "web_$n" "$dir/c$n" resumed
+    keep "$dir/c$n" resumed
+    passed "$dir/c$n"
+    imdsUp "web_$n"
+done
+
+say "a copy of an unsealed disk, on another VM without IMDS: the original's agent never starts"
+cp "$dir/c2" "$dir/u0"
+cp "$dir/c2.seed" "$dir/u0.seed"
+imdsDown web_1
+power web_1 "$dir/u0" copied
+imdsUp web_1
+keep "$dir/u0" copied
+passed "$dir/u0"
+
 say "a clone of an unsealed disk, on another VM: it registers itself and leaves the original alone"
 before=$(ids)
 cp "$dir/c2" "$dir/u1"

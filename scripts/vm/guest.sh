@@ -89,6 +89,21 @@ first | again | clone)
         ! journalctl --no-pager -b -u azp-bootstrap | grep -q 'Successfully' || fail "it was registered again"
     fi
     ;;
+copied)
+    unit=$(cat /opt/azp-agent/.service)
+    await 300 "end of the boot" systemctl -q is-active multi-user.target
+    sleep 40
+    [ "$(systemctl is-active "$unit")" = inactive ] || fail "the agent is $(systemctl is-active "$unit")"
+    [ "$(systemctl show -P ConditionResult "$unit")" = no ] || fail "its condition is met"
+    ! journalctl --no-pager -b -u "$unit" | grep -q Started || fail "it was started"
+    ! pgrep -f Agent.Listener || fail "a listener runs"
+    say "the original's agent did not start: $(systemctl show -P StatusText azp-bootstrap)"
+    ;;
+resumed)
+    unit=$(cat /opt/azp-agent/.service)
+    await 300 "agent" systemctl -q is-active "$unit"
+    say "the agent runs $(cut -d' ' -f1 /proc/uptime) s after the kernel's start, IMDS being away: $(systemctl show -P StatusText azp-bootstrap)"
+    ;;
 terminate)
     await 300 "departure" grep -q '"phase": "removed"' /var/lib/azp-bootstrap/state.json
     journalctl --no-pager -b -u azp-bootstrap | grep -q acknowledged || fail "the event was not acknowledged"

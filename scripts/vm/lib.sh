@@ -80,9 +80,16 @@ power() {
         rc=0
     done
 }
+# uuid VM: its SMBIOS UUID, which is its vmId; web_4 is of the first generation, which shows three groups in the other byte order.
+uuid() {
+    case ${1#web_} in
+    4) echo 1e1b7a5c-0400-3a4d-9a00-000000000004 ;;
+    *) echo "5c7a1b1e-000${1#web_}-4d3a-9a00-00000000000${1#web_}" ;;
+    esac
+}
 qemu() { # with power's vm, disk, mode and seed
     # shellcheck disable=SC2086,SC2154 # words; accel is set by the caller from accelerator
-    ip netns exec "azp-$$-$vm" timeout "${limit:-900}" qemu-system-x86_64 $accel -smp 2 -m 1024 -display none -monitor none -no-reboot \
+    ip netns exec "azp-$$-$vm" timeout "${limit:-900}" qemu-system-x86_64 $accel -smp 2 -m 1024 -uuid "$(uuid "$vm")" -display none -monitor none -no-reboot \
         -serial "file:$disk.console" -kernel "$base/vmlinuz" -initrd "$base/initrd" \
         -append "root=/dev/vda rw console=ttyS0 net.ifnames=0 azptest=$mode ${append:-}" \
         -drive "file=$disk,if=virtio,format=qcow2,cache=unsafe" "${seed[@]}" \
