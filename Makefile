@@ -22,12 +22,17 @@ demo: build ## Boot a VM against a simulated Azure: TARGET=environment|deploymen
 .PHONY: test
 test: build ## All tests of the default tier (no root, no network)
 	@echo "Testing: unit tests, fuzz seeds and black-box scenarios against the simulator"
-	@go test -count=1 ./... 2>&1 | scripts/count-tests.sh
+	@go run gotest.tools/gotestsum@v1.13.0 --format standard-quiet --hide-summary output -- -count=1 ./... 2>&1 | scripts/count-tests.sh
+
+.PHONY: check
+check: ## The inner loop: format, vet, and the unit tests that take no time
+	@test -z "$$(gofmt -l bootstrap cmd systemd)" || { gofmt -l bootstrap cmd systemd; exit 1; }
+	@go vet ./... && go test -short ./bootstrap/[a-z]*/...
 
 .PHONY: race
 race: ## Unit tests, and scenarios with the programs built so, under the race detector: SCENARIOS=REGEXP (needs a C compiler)
 	@go test -race -short -count=1 ./bootstrap/...
-	@go test -race -count=1 -timeout 30m ./cmd/azp-bootstrap -run '$(or $(SCENARIOS),TestPositive/(services|passing|moved)$$)'
+	@go test -race -count=1 -timeout 30m ./cmd/azp-bootstrap -run '$(or $(SCENARIOS),TestPositive/(services|moved|health)$$)'
 
 .PHONY: systemd-test
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)

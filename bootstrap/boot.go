@@ -121,7 +121,6 @@ type Boot struct {
 	imds    *azure.IMDS
 	network azure.Network
 	client  *http.Client
-	given   secret.PAT     // by hand, in place of a vault's
 	access  *access.Access // holds the PAT between credential and online; dropped when the boot waits for long
 	begun   time.Time
 	phase   time.Time // when the present one began
@@ -198,7 +197,10 @@ func Run(ctx context.Context, o Options) error {
 			n = pauseOr(ctx, slow.NextBackOff(), reload, hears.heard)
 		}
 		for n != nil && ctx.Err() == nil { // a notice may overtake another
-			n, _ = hears.during(ctx, func(ctx context.Context) error { return able.leaveNow(ctx, *n) })
+			why := n.why
+			if n, err = hears.during(ctx, func(ctx context.Context) error { return able.leaveNow(ctx, *n) }); err != nil && n == nil {
+				o.Log.WithError(err).WithField("event", why).Error("this VM could not leave Azure DevOps yet: it is tried again")
+			}
 		}
 		if ctx.Err() != nil {
 			return b.stop(ctx)
@@ -223,21 +225,9 @@ func newReporter(o Options, live *health.Live) *health.Reporter {
 	return r
 }
 
-// protect keeps the PAT that this process will hold from others, and the environment from deciding where
-// tokens come from.
-func protect(log *logrus.Logger) error {
-	if err := secret.Harden(); err != nil {
-		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).Hint("Please report it, with the kernel's version.")
-	}
-	for _, name := range azure.CleanEnvironment() {
-		log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
-	}
-	return nil
-}
-
 // begin makes what all attempts of a process share. A daemon whose journal cannot be opened shows that, and waits until it can.
 func begin(ctx context.Context, o Options, report *health.Reporter, served *health.Server, reload <-chan os.Signal) (*Boot, error) {
-	if err := protect(o.Log); err != nil {
+	if err := access.Protect(o.Log); err != nil {
 		return nil, err
 	}
 	for slow := retry.Slowly(); ; {
@@ -264,7 +254,7 @@ func begin(ctx context.Context, o Options, report *health.Reporter, served *heal
 // newBoot is a Boot that only looks: it makes no state folder, reports to nobody, and a state that
 // cannot be read is none.
 func newBoot(o Options) (*Boot, error) {
-	if err := protect(o.Log); err != nil {
+	if err := access.Protect(o.Log); err != nil {
 		return nil, err
 	}
 	j, err := journal.Look(o.StateDir)
@@ -285,7 +275,6 @@ func (b *Boot) configure() (err error) {
 	if err != nil {
 		return err
 	}
-	b.loader.PATGiven = b.given.Reveal() != ""
 	if b.Config, err = b.loader.Config(); err != nil {
 		return err
 	}
@@ -302,7 +291,7 @@ func (b *Boot) equip() (err error) {
 		b.Runner = agent.Runner{Home: b.home, Process: b.asProcess(), State: b.StateDir}
 	}
 	b.report.Live.Working(b.Runner.Working)
-	b.network, err = azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: b.Dial}.FromEnvironment()
+	b.network, err = access.Network(c, b.Dial)
 	if err != nil {
 		return err
 	}

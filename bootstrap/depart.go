@@ -298,3 +298,14 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 	defer unlock()
 	return b.leave(ctx, notice{why: "deregister", by: journal.ByOperator, wait: !how.Now, local: how.Local})
 }
+
+// patiently asks Azure DevOps, with the one retry loop.
+func (b *Boot) patiently(ctx context.Context, do func(*devops.Client) error) error {
+	return b.retry(ctx, journal.Waiting, func() error {
+		c, err := b.access.DevOps(ctx)
+		if err != nil {
+			return err
+		}
+		return do(c)
+	}, func(int) {})
+}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
@@ -96,18 +97,22 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer(200, body)
 }
 
-// joined is a VM that is ready, with its agent in the pool.
-func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
-	b := boot(t)
+// reaches lets a VM reach Azure DevOps by way of a transport, with a PAT given by hand.
+func reaches(t *testing.T, b *Boot, by http.RoundTripper) {
+	t.Helper()
 	pat, err := secret.NewPAT("opaque-token")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.given = pat
+	b.access = access.New(access.Way{Server: b.Config.Server, Given: pat, Client: &http.Client{Transport: by}, Redactor: b.Redactor})
+}
+
+// joined is a VM that is ready, with its agent in the pool.
+func joined(t *testing.T, p *pool, drain config.Drain) *Boot {
+	b := boot(t)
 	b.Config = &config.Config{Drain: drain, Agent: config.Agent{Service: "process"}, Deadline: 30 * time.Minute, Target: config.Target{Pool: &config.Pool{Name: "Default"}},
 		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"}}
-	b.client = &http.Client{Transport: p}
-	b.access = b.reach()
+	reaches(t, b, p)
 	b.Runner = agent.Runner{Home: agent.Home{Dir: t.TempDir(), User: "nobody"}, Process: true, State: b.journal.Dir()}
 	b.VM.VMID = thisInstance
 	wrote(t, b, func(s *journal.State) {

@@ -8,8 +8,10 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/image"
@@ -120,7 +122,7 @@ func (x *examination) azure(ctx context.Context) {
 	if !x.say("pat", func() (string, error) { return c.WhoAmI(ctx) }) {
 		return
 	}
-	p, err := c.Find(ctx, b.wanted())
+	p, err := c.Find(ctx, access.Target(b.Config))
 	if f := fault.From(err); err != nil && f.Class == fault.Scope {
 		x.record("scopes", "", err)
 		return
@@ -220,12 +222,8 @@ func (b *Boot) serviceRuns() (string, error) {
 	return detail, nil
 }
 
-// maxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message
-// LocalClockSkewed).
-const maxSkew = 5 * time.Minute
-
 func clockIsRight(behind time.Duration) (string, error) {
-	if behind.Abs() >= maxSkew {
+	if behind.Abs() >= devops.MaxSkew {
 		return "", fault.New(fault.Agent, "the VM's clock differs from the vault's by %s", behind.Abs().Round(time.Second)).
 			Hint("Mend time synchronization: timedatectl, chronyc sources. Azure DevOps refuses agents beyond five minutes.")
 	}

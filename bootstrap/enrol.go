@@ -7,6 +7,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
@@ -104,7 +105,7 @@ func (b *Boot) registration(replace bool) (agent.Registration, error) {
 		AgentName: b.Agent, Work: c.Agent.Work, Replace: replace,
 		Proxy: proxy, NoProxy: b.network.NoProxy, CAFile: b.network.CAFile, SystemCAs: azure.Bundle(),
 		Marks:     b.marks(time.Now().UTC().Format(time.RFC3339Nano)),
-		ScopeHint: b.wanted().ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
+		ScopeHint: access.Target(b.Config).ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {
 		r.URL, r.Collection = c.Server.Root, c.Server.Collection

@@ -72,12 +72,6 @@ func (b *Boot) knows() (err error) {
 	return err
 }
 
-// wanted is the configured target in the words of Azure DevOps.
-func (b *Boot) wanted() devops.Target {
-	t := b.Config.Target
-	return devops.Target{Kind: t.Kind(), Project: t.Project(), Name: t.Name()}
-}
-
 // target is the configured target in the words of state.json.
 func (b *Boot) target() journal.Target {
 	t := b.Config.Target
@@ -103,8 +97,7 @@ func (b *Boot) reach() *access.Access {
 			(known.Attempt <= 1 || time.Since(known.StartedAt) < roleSpread)
 	}
 	return access.New(access.Way{
-		Credential: b.Config.Credential, Server: b.Config.Server, Given: b.given,
-		IMDS: b.imds, Client: b.client, Redactor: b.Redactor, Young: young, Noted: b.noteSecret,
+		Credential: b.Config.Credential, Server: b.Config.Server, IMDS: b.imds, Client: b.client, Redactor: b.Redactor, Young: young, Noted: b.noteSecret,
 	})
 }
 
@@ -172,5 +165,5 @@ func (b *Boot) look(ctx context.Context, c *devops.Client) (devops.Place, error)
 			return p, err
 		}
 	}
-	return c.Find(ctx, b.wanted())
+	return c.Find(ctx, access.Target(b.Config))
 }

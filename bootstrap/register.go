@@ -7,6 +7,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
@@ -43,7 +44,7 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return logrus.Fields{"agent": b.Agent, "id": there.ID}, nil
 	}
 	if b.byID { // config.sh knows names only: what bears the configured one by now is what the VM joins
-		if b.Place, err = c.Find(ctx, b.wanted()); err != nil {
+		if b.Place, err = c.Find(ctx, access.Target(b.Config)); err != nil {
 			return nil, err
 		}
 		b.byID = false

@@ -202,8 +202,7 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 		p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1}
 		b := joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 		b.Runner = &worker{Runner: b.Runner.(agent.Runner), until: p.begin.Add(time.Minute)}
-		b.client = &http.Client{Transport: denies{p, http.MethodDelete}}
-		b.access = b.reach()
+		reaches(t, b, denies{p, http.MethodDelete})
 		b.Runner.(*worker).until = p.begin
 		err := b.depart(t.Context(), notice{why: "deregister", wait: true})
 		if f := fault.From(err); f.Class != fault.Scope {

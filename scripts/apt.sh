@@ -7,5 +7,6 @@ for pair in "$@"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 echo "Installing ${missing[*]} with apt" >&2
+exec 9>/tmp/azp-bootstrap-apt.lock && flock 9 # suites that run side by side install one after the other
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null

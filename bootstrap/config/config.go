@@ -6,117 +6,117 @@ import "time"
 
 // Config is the effective configuration. The keys are those of the file; see docs/configuration.md.
 type Config struct {
-	URL        string        `koanf:"url"`
-	Collection string        `koanf:"collection"`
-	Target     Target        `koanf:"target"`
-	Agent      Agent         `koanf:"agent"`
-	Credential Credential    `koanf:"credential"`
-	Cloud      string        `koanf:"cloud"`
-	Network    Network       `koanf:"network"`
-	IMDS       IMDS          `koanf:"imds"`
-	Deadline   time.Duration `koanf:"deadline"`
-	Health     Health        `koanf:"health"`
-	Drain      Drain         `koanf:"drain"`
-	Sources    Sources       `koanf:"sources"`
+	URL        string        `key:"url"`
+	Collection string        `key:"collection"`
+	Target     Target        `key:"target"`
+	Agent      Agent         `key:"agent"`
+	Credential Credential    `key:"credential"`
+	Cloud      string        `key:"cloud"`
+	Network    Network       `key:"network"`
+	IMDS       IMDS          `key:"imds"`
+	Deadline   time.Duration `key:"deadline"`
+	Health     Health        `key:"health"`
+	Drain      Drain         `key:"drain"`
+	Sources    Sources       `key:"sources"`
 
 	// Server is URL and Collection, understood.
-	Server Server `koanf:"-"`
+	Server Server `key:"-"`
 	// Values are the effective values by key, each with its source.
-	Values map[string]Value `koanf:"-"`
+	Values map[string]Value `key:"-"`
 }
 
 // Target is what the VM joins: exactly one of the three.
 type Target struct {
-	Environment     *Environment     `koanf:"environment"`
-	DeploymentGroup *DeploymentGroup `koanf:"deploymentGroup"`
-	Pool            *Pool            `koanf:"pool"`
+	Environment     *Environment     `key:"environment"`
+	DeploymentGroup *DeploymentGroup `key:"deploymentGroup"`
+	Pool            *Pool            `key:"pool"`
 }
 
 // Environment is an Azure Pipelines environment; the VM becomes a virtual machine resource of it.
 type Environment struct {
-	Project string   `koanf:"project"`
-	Name    string   `koanf:"name"`
-	Tags    []string `koanf:"tags"`
+	Project string   `key:"project"`
+	Name    string   `key:"name"`
+	Tags    []string `key:"tags"`
 }
 
 // DeploymentGroup is a deployment group; the VM becomes a target of it.
 type DeploymentGroup struct {
-	Project string   `koanf:"project"`
-	Name    string   `koanf:"name"`
-	Tags    []string `koanf:"tags"`
+	Project string   `key:"project"`
+	Name    string   `key:"name"`
+	Tags    []string `key:"tags"`
 }
 
 // Pool is an agent pool; the VM becomes an agent of it.
 type Pool struct {
-	Name string `koanf:"name"`
+	Name string `key:"name"`
 }
 
 // Agent says how the Azure Pipelines agent is set up on this VM.
 type Agent struct {
-	Name             string        `koanf:"name"`
-	Dir              string        `koanf:"dir"`
-	Work             string        `koanf:"work"`
-	User             string        `koanf:"user"`
-	Service          string        `koanf:"service"`
-	Replace          string        `koanf:"replace"`
-	Reregister       bool          `koanf:"reregister"`
-	ConfigureTimeout time.Duration `koanf:"configureTimeout"`
+	Name             string        `key:"name"`
+	Dir              string        `key:"dir"`
+	Work             string        `key:"work"`
+	User             string        `key:"user"`
+	Service          string        `key:"service"`
+	Replace          string        `key:"replace"`
+	Reregister       bool          `key:"reregister"`
+	ConfigureTimeout time.Duration `key:"configureTimeout"`
 }
 
 // Credential says where the PAT is and which managed identity may read it; with Entra there is no PAT.
 type Credential struct {
 	// Entra: the managed identity's own Microsoft Entra token stands in for a PAT.
-	Entra    bool     `koanf:"entra"`
-	KeyVault KeyVault `koanf:"keyVault"`
-	Identity Identity `koanf:"identity"`
+	Entra    bool     `key:"entra"`
+	KeyVault KeyVault `key:"keyVault"`
+	Identity Identity `key:"identity"`
 	// WarnBefore is how long before the secret's end it is warned of.
-	WarnBefore time.Duration `koanf:"warnBefore"`
+	WarnBefore time.Duration `key:"warnBefore"`
 }
 
 // KeyVault names a secret; an empty version is the latest.
 type KeyVault struct {
-	URL     string `koanf:"url"`
-	Secret  string `koanf:"secret"`
-	Version string `koanf:"version"`
+	URL     string `key:"url"`
+	Secret  string `key:"secret"`
+	Version string `key:"version"`
 }
 
 // Identity picks the managed identity: none set is the system-assigned one.
 type Identity struct {
-	ClientID   string `koanf:"clientId"`
-	ObjectID   string `koanf:"objectId"`
-	ResourceID string `koanf:"resourceId"`
+	ClientID   string `key:"clientId"`
+	ObjectID   string `key:"objectId"`
+	ResourceID string `key:"resourceId"`
 }
 
 // Network is the way out, besides HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE.
 type Network struct {
-	Proxy   string `koanf:"proxy"`
-	NoProxy string `koanf:"noProxy"`
-	CAFile  string `koanf:"caFile"`
+	Proxy   string `key:"proxy"`
+	NoProxy string `key:"noProxy"`
+	CAFile  string `key:"caFile"`
 }
 
 // IMDS is where the Instance Metadata Service answers.
 type IMDS struct {
-	Endpoint string `koanf:"endpoint"`
+	Endpoint string `key:"endpoint"`
 }
 
 // Health is where health, status and metrics are served; "" = nowhere.
 type Health struct {
-	Listen string        `koanf:"listen"`
-	Grace  time.Duration `koanf:"grace"`
+	Listen string        `key:"listen"`
+	Grace  time.Duration `key:"grace"`
 }
 
 // Drain says how a running job is waited for before the VM goes.
 type Drain struct {
-	Enabled    bool          `koanf:"enabled"`
-	Timeout    time.Duration `koanf:"timeout"`
-	OnShutdown bool          `koanf:"onShutdown"`
+	Enabled    bool          `key:"enabled"`
+	Timeout    time.Duration `key:"timeout"`
+	OnShutdown bool          `key:"onShutdown"`
 }
 
 // Sources switches the remote sources on.
 type Sources struct {
-	UserData    bool `koanf:"userData"`
-	Tags        bool `koanf:"tags"`
-	TrustRemote bool `koanf:"trustRemote"`
+	UserData    bool `key:"userData"`
+	Tags        bool `key:"tags"`
+	TrustRemote bool `key:"trustRemote"`
 }
 
 // defaults are the weakest source, by key.

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
-	"github.com/knadh/koanf/providers/confmap"
-	"github.com/knadh/koanf/v2"
 	"go.yaml.in/yaml/v3"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -88,34 +87,27 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 
 // Config merges the sources and checks the result. remote may be empty.
 func (l *Loader) Config(remote ...Layer) (*Config, error) {
-	k := koanf.New(".")
 	values := map[string]Value{}
 	layers := append(append(append([]Layer{}, l.local...), remote...), l.top...)
 	for _, layer := range layers {
 		if err := onlyOne(layer); err != nil {
 			return nil, err
 		}
-		flat := map[string]any{}
 		for key, v := range layer.Values {
 			for _, g := range exclusive {
 				if g.has(key) { // a stronger source's target or identity replaces the weaker one's whole
-					for other := range values {
-						if g.rivals(key, other) {
-							delete(values, other)
-							k.Delete(other)
-						}
-					}
+					maps.DeleteFunc(values, func(other string, _ Value) bool { return g.rivals(key, other) })
 				}
 			}
-			flat[key] = v.Any
 			values[key] = v
-		}
-		if err := k.Load(confmap.Provider(flat, "."), nil); err != nil {
-			return nil, fault.New(fault.Config, "%s", layer.Name).Because(err)
 		}
 	}
 	c := &Config{Values: values}
-	if err := k.UnmarshalWithConf("", c, koanf.UnmarshalConf{Tag: "koanf", DecoderConfig: &mapstructure.DecoderConfig{Result: c, TagName: "koanf", ErrorUnused: true}}); err != nil {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: c, TagName: "key", ErrorUnused: true})
+	if err == nil {
+		err = d.Decode(nested(values))
+	}
+	if err != nil {
 		return nil, fault.New(fault.Config, "the configuration does not fit together").Because(err)
 	}
 	// The target may still come from user data or tags, once IMDS answers.
@@ -124,6 +116,25 @@ func (l *Loader) Config(remote ...Layer) (*Config, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// nested is values by key as the levels of the file.
+func nested(values map[string]Value) map[string]any {
+	tree := map[string]any{}
+	for key, v := range values {
+		levels := strings.Split(key, ".")
+		at := tree
+		for _, level := range levels[:len(levels)-1] {
+			below, _ := at[level].(map[string]any)
+			if below == nil {
+				below = map[string]any{}
+				at[level] = below
+			}
+			at = below
+		}
+		at[levels[len(levels)-1]] = v.Any
+	}
+	return tree
 }
 
 // exclusive groups of keys: of each, one member may be set.

@@ -31,7 +31,7 @@ var schema = func() map[string]reflect.Type {
 	var walk func(t reflect.Type, prefix string)
 	walk = func(t reflect.Type, prefix string) {
 		for f := range t.Fields() {
-			name := f.Tag.Get("koanf")
+			name := f.Tag.Get("key")
 			if name == "-" {
 				continue
 			}
@@ -111,8 +111,8 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// fromYAML reads a document into a layer. koanf's own YAML parser would lose the line numbers and
-// the distinction between types that a strict reading needs; merging is left to koanf.
+// fromYAML reads a document into a layer, by hand: what decodes into a struct loses the line numbers and the distinction
+// between types that a strict reading needs.
 func fromYAML(name string, data []byte) (Layer, Problems) {
 	l := Layer{Name: name, Values: map[string]Value{}}
 	var doc yaml.Node

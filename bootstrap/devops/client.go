@@ -57,6 +57,9 @@ type Client struct {
 	until    time.Time   // Azure DevOps wants to be left alone
 }
 
+// MaxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message LocalClockSkewed).
+const MaxSkew = 5 * time.Minute
+
 // versions of the REST API, newest first: Services and Server 2022.1, Server 2020, Server 2019,
 // TFS 2018 (learn.microsoft.com/rest/api/azure/devops, "API and TFS version mapping").
 var versions = []string{"7.1", "6.0", "5.1", "4.1"}

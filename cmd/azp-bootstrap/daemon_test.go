@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -36,6 +37,9 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 	cmd.Stdout, cmd.Stderr = log, log
 	ts.Check(cmd.Start())
 	w.daemons = append(w.daemons, cmd)
+	if len(buildFlags) > 0 { // the race detector looks on
+		go ask(address, cmd)
+	}
 	await(ts, "health endpoint", func() bool {
 		res, err := http.Get("http://" + address + "/healthz")
 		if err == nil {
@@ -43,6 +47,20 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return err == nil
 	})
+}
+
+// ask asks a daemon for all that it shows, over and over, for as long as it lives.
+func ask(address string, of *exec.Cmd) {
+	c := http.Client{Timeout: 5 * time.Second}
+	for syscall.Kill(of.Process.Pid, 0) == nil {
+		for _, path := range []string{"/status", "/metrics", "/healthz"} {
+			if res, err := c.Get("http://" + address + path); err == nil {
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // stop-daemon [SIGNAL]: the daemons end (SIGTERM) or hear HUP.

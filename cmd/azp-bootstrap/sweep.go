@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/fleet"
 	"azp-bootstrap/bootstrap/line"
@@ -21,7 +20,7 @@ import (
 )
 
 func (a *app) sweepCommand() *cobra.Command {
-	var s bootstrap.Sweeping
+	var s fleet.Sweeping
 	var existing string
 	var olderThan time.Duration
 	var fromStdin, asJSON bool
@@ -51,10 +50,11 @@ It says what it would do; with --yes it does it. It runs anywhere, with a config
   azp-bootstrap sweep --pat-stdin --set url=https://dev.azure.com/contoso --set target.pool.name=Default <pat`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := a.options()
+			log, err := a.logger()
 			if err != nil {
 				return err
 			}
+			s.ConfigFile, s.Set, s.Log, s.Redactor = a.config, a.set, log, &a.redactor
 			if cmd.Flags().Changed("older-than") {
 				s.Policy.OlderThan = &olderThan
 			}
@@ -78,7 +78,7 @@ It says what it would do; with --yes it does it. It runs anywhere, with a config
 				defer s.PAT.Drop()
 			}
 			s.Progress = sweepProgress(cmd.ErrOrStderr())
-			report, err := bootstrap.Sweep(cmd.Context(), o, s)
+			report, err := fleet.Sweep(cmd.Context(), s)
 			if report != nil {
 				if e := showSweep(cmd.OutOrStdout(), report, s.Yes, asJSON); e != nil {
 					return e
