@@ -90,6 +90,7 @@ func (b *Boot) attempt(ctx context.Context) error {
 	limited, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, retry.ErrDeadline)
 	defer cancel()
 	b.stood = b.state()
+	b.report.Live.Working(b.Runner.Working)
 	settled := b.stood.Stands()
 	if err := b.journal.Update(func(s *journal.State) {
 		s.Package = prepared(b.home)
@@ -108,6 +109,7 @@ func (b *Boot) attempt(ctx context.Context) error {
 	if err := b.through(limited, phases[:1], settled); err != nil {
 		return err
 	}
+	b.report.Live.Working(b.Runner.Working) // IMDS may have named another folder or account
 	b.resume(ctx, b.VM.VMID)
 	if p := b.state().Phase; p != journal.Draining && (p != journal.Removed || b.Once) { // who leaves may leave
 		if err := b.Runner.Guarded(); err != nil {

@@ -1,12 +1,13 @@
 package agent
 
 import (
-	"azp-bootstrap/bootstrap/fault"
 	"fmt"
 	"os"
 	"os/user"
 	"strconv"
 	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
 )
 
 // startTime identifies a process beyond its number: field 22 of /proc/PID/stat (proc(5)); "" if

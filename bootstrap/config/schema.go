@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"azp-bootstrap/bootstrap/secret"
-
 	"go.yaml.in/yaml/v3"
+
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // A Value is one configured value and the place it was read from.

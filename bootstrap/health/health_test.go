@@ -1,12 +1,13 @@
 package health
 
 import (
-	"azp-bootstrap/bootstrap/journal"
 	"os"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
+
+	"azp-bootstrap/bootstrap/journal"
 )
 
 func sample() journal.State {

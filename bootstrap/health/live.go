@@ -1,9 +1,10 @@
 package health
 
 import (
-	"azp-bootstrap/bootstrap/journal"
 	"sync"
 	"time"
+
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // Verdict is a VM's health in the words of the Application Health extension's rich states

@@ -1,10 +1,11 @@
 package health
 
 import (
-	"azp-bootstrap/bootstrap/journal"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // metrics reads Live whenever it is scraped, so that nothing is counted twice and nothing runs in

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/whole"
-
-	"github.com/sirupsen/logrus"
 )
 
 // RecordName is the file where a daemon tells others that it runs. It is no part of state.json, which a

@@ -1,7 +1,6 @@
 package health
 
 import (
-	"azp-bootstrap/bootstrap/journal"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"azp-bootstrap/bootstrap/journal"
 )
 
 func TestVerdict(t *testing.T) {
