@@ -114,6 +114,7 @@ type Boot struct {
 	report  *health.Reporter
 	home    agent.Home
 	loader  *config.Loader
+	shows   string // the configuration, before IMDS completes it
 	imds    *azure.IMDS
 	network azure.Network
 	client  *http.Client
@@ -163,6 +164,7 @@ func (b *Boot) configure() (err error) {
 		return err
 	}
 	c := b.Config
+	b.shows = c.Show()
 	b.imds = azure.NewIMDS(c.IMDS.Endpoint, b.Dial)
 	return b.equip()
 }

@@ -45,21 +45,22 @@ func Run(ctx context.Context, o Options) error {
 			b.serveHealth(ctx, served)
 		}
 		var n *notice
+		anew := false
 		if err == nil {
 			able = b
 			b.listenBy(ctx, hears)
-			n, err = hears.during(ctx, b.bringUp)
+			n, anew, err = hears.during(ctx, reload, b.changed, b.bringUp)
 		} else {
 			err = b.refused(err)
 		}
 		b.drop()
 		here.Settled()
-		if o.Once && n == nil {
+		if o.Once && n == nil && !anew {
 			return err
 		}
 		ready := b.state().Phase == journal.Ready && b.imds != nil // then its agent runs on, and is watched over
 		switch {
-		case n != nil || ctx.Err() != nil:
+		case n != nil || anew || ctx.Err() != nil:
 		case err == nil:
 			slow.Reset()
 			n = falls.watched(func(notBefore time.Time) (fell bool, n *notice) {
@@ -76,7 +77,8 @@ func Run(ctx context.Context, o Options) error {
 		}
 		for n != nil && ctx.Err() == nil { // a notice may overtake another
 			why := n.why
-			if n, err = hears.during(ctx, func(ctx context.Context) error { return able.leaveNow(ctx, *n) }); err != nil && n == nil {
+			leaves := func(ctx context.Context) error { return able.leaveNow(ctx, *n) }
+			if n, _, err = hears.during(ctx, nil, nil, leaves); err != nil && n == nil {
 				o.Log.WithError(err).WithField("event", why).Error("this VM could not leave Azure DevOps yet: it is tried again")
 			}
 		}

@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -156,21 +157,39 @@ func (e *ear) to(ctx context.Context, endpoint string, listeners ...listener) {
 	}
 }
 
-// during does something that a notice cuts off, and returns that notice, nil if none came.
-func (e *ear) during(ctx context.Context, do func(context.Context) error) (*notice, error) {
+// during does something that a notice cuts off; n is that notice, nil if none came. A reload cuts it off as well, if the
+// configuration has changed; otherwise it is put back, for whoever asks for it next.
+func (e *ear) during(ctx context.Context, reload chan os.Signal, changed func() bool, do func(context.Context) error) (n *notice, anew bool, err error) {
 	cut, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	over, came := make(chan struct{}), make(chan *notice, 1)
+	over, ended := make(chan struct{}), make(chan struct{})
+	var again os.Signal
 	go func() {
-		select {
-		case n := <-e.heard:
-			cancel(errNotice)
-			came <- &n
-		case <-over:
-			came <- nil
+		defer close(ended)
+		for {
+			select {
+			case heard := <-e.heard:
+				n = &heard
+				cancel(errNotice)
+				return
+			case s := <-reload:
+				if anew = changed(); anew {
+					cancel(errReload)
+					return
+				}
+				again = s
+			case <-over:
+				return
+			}
 		}
 	}()
-	err := do(cut)
+	err = do(cut)
 	close(over)
-	return <-came, err
+	if <-ended; again != nil && !anew {
+		select {
+		case reload <- again:
+		default: // another one came meanwhile
+		}
+	}
+	return n, anew, err
 }

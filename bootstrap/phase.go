@@ -12,7 +12,10 @@ import (
 	"azp-bootstrap/bootstrap/retry"
 )
 
-var errNotice = errors.New("this VM is about to go")
+var (
+	errNotice = errors.New("this VM is about to go")
+	errReload = errors.New("the configuration has changed")
+)
 
 // through takes the VM through phases, journalling each. Nothing is recorded of phases that only
 // verify: there may be nothing to do.

@@ -181,6 +181,21 @@ func (b *Boot) leaveNow(ctx context.Context, n notice) error {
 	return err
 }
 
+// changed reports whether the configuration is another by now; one that is refused is said, and changes nothing.
+func (b *Boot) changed() bool {
+	next := b.again()
+	if err := next.configure(); err != nil {
+		f := fault.From(err)
+		b.Log.WithField("hint", f.Advice).Error("the new configuration is refused, the old one goes on: " + f.Error())
+		return false
+	}
+	if next.shows == b.shows {
+		return false
+	}
+	b.Log.Info("the configuration has changed: what is under way begins anew with it")
+	return true
+}
+
 // accepts reads the configuration anew; one that is refused changes nothing.
 func (b *Boot) accepts() bool {
 	err := b.again().configure()
