@@ -66,6 +66,10 @@ peer-test: build ## Let azure-cli and azure-devops-node-api use the simulator (r
 fuzz: ## Fuzz every parser of foreign bytes: FUZZTIME=1m each
 	@scripts/fuzz.sh $(or $(FUZZTIME),1m)
 
+.PHONY: mutants
+mutants: ## Change a package in small ways, and see which of them its tests let through: PKG=bootstrap/journal (a minute or so)
+	@go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --timeout-coefficient 5 ./$(or $(PKG),bootstrap/journal) | grep -vE 'KILLED|^$$'
+
 .PHONY: fault-matrix
 fault-matrix: ## Run every cell of the fault matrix and write docs/fault-matrix.md
 	@go test -count=1 -v ./bootstrap -run 'TestNetworkFaults|TestLocalFaults|TestFaultMatrixPage' -update | grep -E '^(---|ok|FAIL|PASS)|    --- FAIL'

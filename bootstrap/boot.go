@@ -130,10 +130,8 @@ type Boot struct {
 	stood journal.State // when this attempt began
 	lost  bool          // another VM has taken this VM's agent over
 
-	drainUntil time.Time // until then a running job is waited for
-	disabled   bool      // the agent takes no new job: nothing is asked of the server while one runs here
-	local      bool      // nothing is asked of the server at all
-	found      *found    // what registered found, for as long as the PAT is held
+	drain drain  // of the agent that is about to leave, or to be registered anew
+	found *found // what registered found, for as long as the PAT is held
 }
 
 // newBoot is a Boot that only looks: it makes no state folder, reports to nobody, and a state that

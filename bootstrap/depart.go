@@ -21,6 +21,13 @@ const (
 	afterEnd = 2 * time.Minute // for deregistering when nobody sets a time
 )
 
+// A drain is how far a departure is.
+type drain struct {
+	until    time.Time // until then a running job is waited for
+	disabled bool      // the agent takes no new job: nothing is asked of the server while one runs here
+	local    bool      // nothing is asked of the server at all
+}
+
 // leaving is the end of a VM's life in Azure DevOps, as a phase like those of its beginning: it can be
 // cut off at any instant and asked again.
 var leaving = []Phase{{journal.Draining, drainAndRemove}}
@@ -31,27 +38,27 @@ func (b *Boot) depart(parent context.Context, n notice) error {
 	d := b.Config.Drain
 	now := time.Now()
 	end := now.Add(d.Timeout + afterEnd)
-	b.drainUntil, b.disabled, b.local = now, false, n.local
+	b.drain = drain{until: now, local: n.local}
 	if n.wait && d.Enabled {
-		b.drainUntil = now.Add(d.Timeout)
+		b.drain.until = now.Add(d.Timeout)
 	}
 	if !n.until.IsZero() {
-		if latest := n.until.Add(-margin); latest.Before(b.drainUntil) {
-			b.drainUntil = latest
+		if latest := n.until.Add(-margin); latest.Before(b.drain.until) {
+			b.drain.until = latest
 		}
 		if end = n.until; end.Before(now.Add(atLeast)) {
 			end = now.Add(atLeast)
 		}
 	}
 	before := b.state()
-	until := b.drainUntil
+	until := b.drain.until
 	if err := b.journal.Update(func(s *journal.State) { s.Leave(n.by, until) }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithDeadlineCause(parent, end, retry.ErrDeadline)
 	defer cancel()
 	defer b.drop()
-	fields := logrus.Fields{"why": n.why, "waitsUntil": b.drainUntil.UTC().Format(time.RFC3339)}
+	fields := logrus.Fields{"why": n.why, "waitsUntil": b.drain.until.UTC().Format(time.RFC3339)}
 	if !n.until.IsZero() {
 		fields["by"] = n.until.UTC().Format(time.RFC3339)
 	}
@@ -137,7 +144,7 @@ func (b *Boot) leftBehind(ctx context.Context, err error) error {
 
 // worksOn reports whether a job runs on this VM that is waited for.
 func (b *Boot) worksOn() bool {
-	return time.Now().Before(b.drainUntil) && b.Runner.Working(b.state().Agent.Service)
+	return time.Now().Before(b.drain.until) && b.Runner.Working(b.state().Agent.Service)
 }
 
 // ofJob is the subject of faults that are no more than a job that runs.
@@ -153,7 +160,7 @@ func working(agent string) *fault.Error {
 func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 	known := b.state()
 	fields := logrus.Fields{"agent": known.Agent.Name, "id": known.Agent.ID, "target": known.Target.Name}
-	if b.state().Registering != nil && !b.local { // cut off in config.sh: what it made is to leave
+	if b.state().Registering != nil && !b.drain.local { // cut off in config.sh: what it made is to leave
 		if err := b.settleIntent(ctx); err != nil {
 			return nil, err
 		}
@@ -168,17 +175,17 @@ func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 }
 
 // withdraw takes the agent that the journal names out of its target: it gets no new job, a running one
-// is waited for until b.drainUntil, then its service goes and the server removes it. A job is waited for whatever
+// is waited for until b.drain.until, then its service goes and the server removes it. A job is waited for whatever
 // the server says, and the server removes this VM's own agent only.
 func (b *Boot) withdraw(ctx context.Context) error {
 	known := b.state().Agent
 	if err := b.waitsHere(); err != nil {
 		return err
 	}
-	if (b.local || known.ID == 0) && b.worksOn() {
+	if (b.drain.local || known.ID == 0) && b.worksOn() {
 		return working(known.Name)
 	}
-	if b.local || known.ID == 0 {
+	if b.drain.local || known.ID == 0 {
 		return b.Runner.Remove(ctx, known.Service)
 	}
 	c, place, there, err := b.registered(ctx)
@@ -210,7 +217,7 @@ func (b *Boot) withdraw(ctx context.Context) error {
 	return nil
 }
 
-// quiet lets this VM's agent take no new job, and waits for the running one until b.drainUntil.
+// quiet lets this VM's agent take no new job, and waits for the running one until b.drain.until.
 func (b *Boot) quiet(ctx context.Context, c *devops.Client, place devops.Place, there *devops.Agent) error {
 	if there.Enabled {
 		// On disk before: who is cut off here enables it when it joins.
@@ -223,8 +230,8 @@ func (b *Boot) quiet(ctx context.Context, c *devops.Client, place devops.Place, 
 		there.Enabled = false
 		b.Log.WithField("agent", there.Name).Info("the agent takes no new jobs")
 	}
-	b.disabled = true
-	if !time.Now().Before(b.drainUntil) {
+	b.drain.disabled = true
+	if !time.Now().Before(b.drain.until) {
 		return nil
 	}
 	now, err := c.ByID(ctx, place, there.ID)

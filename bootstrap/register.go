@@ -184,14 +184,14 @@ func (b *Boot) leaveFormer(ctx context.Context) error {
 
 // beginDrain sets until when a job is waited for, once an attempt.
 func (b *Boot) beginDrain() {
-	if b.drainUntil.IsZero() && b.Config.Drain.Enabled {
-		b.drainUntil = time.Now().Add(b.Config.Drain.Timeout)
+	if b.drain.until.IsZero() && b.Config.Drain.Enabled {
+		b.drain.until = time.Now().Add(b.Config.Drain.Timeout)
 	}
 }
 
 // waitsHere: the agent takes no new job, and one runs on this VM. Until it ends nobody is asked, and nothing is held.
 func (b *Boot) waitsHere() error {
-	if !b.disabled || !b.worksOn() {
+	if !b.drain.disabled || !b.worksOn() {
 		return nil
 	}
 	b.drop()
