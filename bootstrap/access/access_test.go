@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -149,5 +150,53 @@ func TestWhatIsGivenByHandComesFirst(t *testing.T) {
 	a.Drop()
 	if err := a.Fetch(t.Context()); err != nil || !a.Holds() {
 		t.Errorf("after a drop: %v", err)
+	}
+}
+
+// Who wants to know hears of each secret that the vault gave; an error of theirs is the fetch's.
+func TestSecretsAreNoted(t *testing.T) {
+	w := &world{}
+	a := w.access(t, false)
+	var noted []string
+	a.way.Noted = func(s azure.Secret) error {
+		noted = append(noted, s.Version)
+		return nil
+	}
+	for range 2 {
+		if err := a.Fetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(noted) != 1 || noted[0] != "1" {
+		t.Errorf("noted: %v", noted)
+	}
+	a.Drop()
+	full := errors.New("no space left on device")
+	a.way.Noted = func(azure.Secret) error { return full }
+	if err := a.Fetch(t.Context()); !errors.Is(err, full) {
+		t.Errorf("it could not be noted: %v", err)
+	}
+}
+
+// The configured organization has one client, which learns; another one has a client of its own.
+func TestAt(t *testing.T) {
+	w := &world{}
+	a := w.access(t, false)
+	c, err := a.DevOps(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for base, same := range map[string]bool{"https://dev.azure.com/contoso": true, "https://dev.azure.com/former": false} {
+		if at, err := a.At(t.Context(), base); err != nil || (at == c) != same {
+			t.Errorf("%s: the same %v, %v", base, at == c, err)
+		}
+	}
+	w.refuses.Store(true)
+	a.Drop()
+	if at, err := a.At(t.Context(), "https://dev.azure.com/former"); at != nil || fault.From(err).Class != fault.Vault {
+		t.Errorf("%v, %v", at, err)
+	}
+	if host := a.Vault(); host != "contoso.vault.azure.net" {
+		t.Errorf("the vault is %s", host)
 	}
 }

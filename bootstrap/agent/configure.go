@@ -217,6 +217,11 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 		Because(ErrKeptPAT).Hint("Upgrade the server to TFS 2018 Update 2 or newer: this one cannot be joined without leaving the PAT where jobs can read it.")
 }
 
+// registration are the files that make a folder that of a registered agent.
+var registration = []string{
+	".credentials", ".credentials_rsaparams", ".credentials_migrated", ".agent", ".agent_migrated", ".service", ".proxycredentials", ".env",
+}
+
 // Wipe removes the local registration: the folder is no longer configured, and the next Lay makes it
 // anew. The server is not told.
 func (h Home) Wipe() error {
@@ -228,9 +233,14 @@ func (h Home) Wipe() error {
 		return diskFault(err, h.Dir)
 	}
 	defer root.Close() //nolint:errcheck // nothing pending
-	for _, n := range []string{".credentials", ".credentials_rsaparams", ".credentials_migrated", ".agent", ".agent_migrated", ".service", ".proxycredentials", ".env"} {
-		if err := root.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return diskFault(err, h.path(n))
+	for _, n := range registration {
+		if e := root.RemoveAll(n); e != nil && !errors.Is(e, fs.ErrNotExist) { // a job may have made it a folder
+			err = e
+		}
+	}
+	if err != nil { // or mounted something there: then the folder goes whole
+		if e := h.layAside(); e != nil {
+			return diskFault(errors.Join(err, e), h.Dir)
 		}
 	}
 	if _, err := os.Stat(h.keep()); errors.Is(err, fs.ErrNotExist) {

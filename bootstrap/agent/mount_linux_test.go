@@ -57,3 +57,47 @@ func TestAMountInTheFolderHoldsNothingUp(t *testing.T) {
 		t.Errorf("%v is still there: %v", left(), err)
 	}
 }
+
+// Whatever a job has made of the files of a registration, folders or mounts, the VM can leave.
+func TestWipeTakesWhatAJobMadeOfIt(t *testing.T) {
+	for _, mounted := range []bool{false, true} {
+		h, _ := asNews(t)
+		file, sum := archive(t, honest...)
+		if _, err := h.Prepare(file, sum, quiet); err != nil {
+			t.Fatal(err)
+		}
+		if err := laid(h, "5c7a1b1e"); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range registration {
+			if err := os.MkdirAll(h.path(n+"/deep"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if inside := h.path(".env/deep"); mounted {
+			if err := unix.Mount("tmpfs", inside, "tmpfs", 0, "size=64k"); err != nil {
+				t.Skipf("no mount here: %v", err)
+			}
+			t.Cleanup(func() {
+				all, _ := filepath.Glob(filepath.Join(h.keep(), asideName+"*", ".env/deep"))
+				for _, name := range append(all, inside) {
+					_ = unix.Unmount(name, unix.MNT_DETACH)
+				}
+			})
+		}
+		if err := h.Wipe(); err != nil {
+			t.Fatalf("mounted %v: %v", mounted, err)
+		}
+		for _, n := range registration {
+			if _, err := os.Lstat(h.path(n)); err == nil {
+				t.Errorf("mounted %v: %s is still there", mounted, n)
+			}
+		}
+		if id, err := h.Registered(); id != 0 || err != nil || h.LaidFor() != "" {
+			t.Errorf("mounted %v: registered as %d for %q, %v", mounted, id, h.LaidFor(), err)
+		}
+		if err := laid(h, "another"); err != nil {
+			t.Errorf("mounted %v: it cannot be laid again: %v", mounted, err)
+		}
+	}
+}

@@ -29,7 +29,13 @@ func (s *State) Again() {
 }
 
 // Leave records who asks the VM to leave, and until when its job is waited for.
-func (s *State) Leave(by string, until time.Time) { s.RemovedBy, s.DrainUntil = by, &until }
+// An operator's word, once given, is not taken back by Azure's.
+func (s *State) Leave(by string, until time.Time) {
+	s.DrainUntil = &until
+	if s.Phase != Draining || s.RemovedBy != ByOperator {
+		s.RemovedBy = by
+	}
+}
 
 // ByAzure reports whether the VM leaves, or has left, because Azure took it away, and not on an operator's word: then the same VM
 // joins again when it is there again.

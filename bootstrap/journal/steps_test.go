@@ -66,6 +66,15 @@ func TestPhasesOfABoot(t *testing.T) {
 	if s.Phase != Ready || !s.ByAzure() || !s.DrainUntil.Equal(begun) {
 		t.Errorf("%+v", s)
 	}
+	operator := State{Phase: Draining, RemovedBy: ByOperator}
+	operator.Leave(ByPreempt, begun)
+	if operator.RemovedBy != ByOperator || !operator.DrainUntil.Equal(begun) {
+		t.Errorf("an operator's word was taken back: %+v", operator)
+	}
+	operator.Phase = Ready // long ago
+	if operator.Leave(ByPreempt, begun); operator.RemovedBy != ByPreempt {
+		t.Errorf("%+v", operator)
+	}
 	s.Registering = &Registering{}
 	s.Left()
 	if s.Phase != Removed || s.ReadyAt != nil || s.Registering != nil || s.DrainUntil != nil || s.RemovedBy != ByTerminate {
