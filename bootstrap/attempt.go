@@ -2,8 +2,12 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/retry"
@@ -34,26 +38,42 @@ func (b *Boot) bringUp(ctx context.Context) error {
 	return b.failed(err)
 }
 
-// resume lets the agent of a VM that stood ready start, once in each boot: its service waits for the word that this VM is the
-// instance that registered. It needs no PAT. A work folder on a disk that came back empty is made anew before.
-func (b *Boot) resume(ctx context.Context, instance string) {
-	known := b.state()
-	if !b.untouched() || instance != known.InstanceID || b.Runner.LaidFor() != instance || b.Runner.Allowed(instance) {
+// wake lets agents start whose VM this is, once in each boot: their services wait for the word that it is. It needs no PAT, and
+// counts whatever has become of configuration and state. A work folder on a disk that came back empty is made anew before.
+func (b *Boot) wake(ctx context.Context, here func(agent.Sleeper) bool) {
+	if b.Options.Agent != nil { // a simulated one, which no service keeps
 		return
 	}
-	err := b.Runner.WorkFolder(b.Config.Agent.Work)
-	if err == nil {
-		err = b.Runner.Resume(ctx, known.Agent.Service, instance)
+	for _, s := range agent.Sleepers() {
+		if !here(s) {
+			continue
+		}
+		var err error
+		if b.Runner != nil {
+			err = b.Runner.WorkFolder(b.Config.Agent.Work)
+		}
+		if err = errors.Join(err, s.Wake(ctx)); err != nil {
+			b.Log.WithError(err).WithField("service", s.Unit).Warn("the agent could not be started as it stands")
+		}
 	}
-	if err != nil {
-		b.Log.WithError(err).Warn("the agent could not be started as it stands")
+}
+
+// wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
+func (b *Boot) wakeAnyway(ctx context.Context) {
+	if b.Options.Agent != nil || len(agent.Sleepers()) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if vm, err := azure.NewIMDS(config.DefaultIMDS(), b.Dial).Instance(ctx); err == nil {
+		b.wake(ctx, func(s agent.Sleeper) bool { return s.Instance == vm.VMID })
 	}
 }
 
 // runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended with the daemon before:
 // it needs no PAT, and a service manager would have started it as well, whatever has become of the configuration.
 func (b *Boot) runOn(ctx context.Context) {
-	if ctx.Err() != nil || !b.asProcess() || b.agentRuns() || !b.untouched() || b.Runner.LaidFor() != b.VM.VMID {
+	if ctx.Err() != nil || b.VM.VMID == "" || !b.asProcess() || b.agentRuns() || !b.untouched() || b.Runner.LaidFor() != b.VM.VMID {
 		return
 	}
 	if id, err := b.Runner.Registered(); err != nil || id != b.state().Agent.ID {
@@ -103,14 +123,11 @@ func (b *Boot) attempt(ctx context.Context) error {
 	if !settled {
 		go b.Runner.Warm(limited)
 	}
-	if b.Runner.Firmware(b.stood.InstanceID) { // before IMDS answers, or without it
-		b.resume(ctx, b.stood.InstanceID)
-	}
 	if err := b.through(limited, phases[:1], settled); err != nil {
 		return err
 	}
 	b.report.Live.Working(b.Runner.Working) // IMDS may have named another folder or account
-	b.resume(ctx, b.VM.VMID)
+	b.wake(ctx, func(s agent.Sleeper) bool { return s.Instance == b.VM.VMID })
 	if p := b.state().Phase; p != journal.Draining && (p != journal.Removed || b.Once) { // who leaves may leave
 		if err := b.Runner.Guarded(); err != nil {
 			return err
@@ -140,9 +157,10 @@ func (b *Boot) attempt(ctx context.Context) error {
 			return err
 		}
 	}
-	if settled { // what it took to leave is no part of it, nor is a job that is waited for
+	works := b.agentRuns() || b.Runner.Working(b.state().Agent.Service) // also one of which a lost state told
+	if settled || works {                                               // what it took to leave is no part of it, nor is a job that is waited for
 		limit := b.Config.Deadline
-		if b.Config.Drain.Enabled && b.agentRuns() {
+		if b.Config.Drain.Enabled && works {
 			limit += b.Config.Drain.Timeout
 		}
 		limited, cancel = context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)

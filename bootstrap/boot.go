@@ -73,9 +73,6 @@ type Registrar interface {
 // A Service keeps the registered agent running. What asks ends soon by itself; what takes long ends with ctx.
 type Service interface {
 	Start(ctx context.Context, s agent.Service, caFile string) (service string, err error)
-	Allowed(instance string) bool
-	Firmware(instance string) bool
-	Resume(ctx context.Context, service, instance string) error
 	Running(service string) (running bool, state string)
 	Working(service string) bool
 	Follow(ctx context.Context, service string, since time.Time, heard func(w agent.Word, line string)) error

@@ -10,6 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/access"
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
@@ -36,6 +37,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
+	b.wake(ctx, agent.Sleeper.Firmware) // before IMDS answers, or without it
 	hears, able := newEar(), (*Boot)(nil)
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
 	for ; ; b = b.again() {
@@ -51,6 +53,7 @@ func Run(ctx context.Context, o Options) error {
 			b.listenBy(ctx, hears)
 			n, anew, err = hears.during(ctx, reload, b.changed, b.bringUp)
 		} else {
+			b.wakeAnyway(ctx)
 			err = b.refused(err)
 		}
 		b.drop()
@@ -75,15 +78,33 @@ func Run(ctx context.Context, o Options) error {
 		default:
 			n = pauseOr(ctx, slow.NextBackOff(), reload, hears.heard)
 		}
-		for n != nil && ctx.Err() == nil { // a notice may overtake another
-			why := n.why
-			leaves := func(ctx context.Context) error { return able.leaveNow(ctx, *n) }
-			if n, _, err = hears.during(ctx, nil, nil, leaves); err != nil && n == nil {
-				o.Log.WithError(err).WithField("event", why).Error("this VM could not leave Azure DevOps yet: it is tried again")
-			}
+		if n != nil {
+			able.leaves(ctx, hears, *n)
 		}
 		if ctx.Err() != nil {
-			return b.stop(ctx)
+			return b.stop(ctx, here.Mine())
+		}
+	}
+}
+
+// leaves takes the VM out of Azure DevOps for a notice, which another may overtake. As long as nothing could be begun, it is tried
+// again until the VM goes.
+func (b *Boot) leaves(ctx context.Context, hears *ear, n notice) {
+	for ctx.Err() == nil {
+		over, _, err := hears.during(ctx, nil, nil, func(ctx context.Context) error { return b.leaveNow(ctx, n) })
+		switch phase := b.state().Phase; {
+		case over != nil:
+			n = n.with(*over)
+			continue
+		case err == nil || phase == journal.Draining || phase == journal.Removed || ctx.Err() != nil:
+			return
+		case n.until.IsZero() || time.Now().After(n.until):
+			b.report.LeftBehind(b.state(), fault.From(err))
+			return
+		}
+		b.Log.WithError(err).WithField("event", n.why).Error("this VM could not leave Azure DevOps yet: it is tried again")
+		if over := pauseOr(ctx, pollEvents, nil, hears.heard); over != nil {
+			n = n.with(*over)
 		}
 	}
 }

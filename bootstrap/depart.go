@@ -1,12 +1,14 @@
 package bootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
@@ -151,7 +153,7 @@ func (b *Boot) worksOn() bool {
 const ofJob = "job"
 
 func working(agent string) *fault.Error {
-	return fault.New(fault.Service, "the agent %s runs a job", agent).Passing().Retry(time.Second).
+	return fault.New(fault.Service, "the agent %s runs a job", cmp.Or(agent, "of this VM")).Passing().Retry(time.Second).
 		About(ofJob).Hint("It is waited for up to drain.timeout.")
 }
 
@@ -165,6 +167,9 @@ func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 			return nil, err
 		}
 	}
+	if err := b.adopt(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.withdraw(ctx); err != nil {
 		return nil, err
 	}
@@ -172,6 +177,39 @@ func drainAndRemove(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		return nil, err
 	}
 	return fields, b.journal.Update((*journal.State).Left)
+}
+
+// adopt finds the agent that is registered on this VM although the journal knows none, because its state was lost: in the configured
+// target, by the configured name. If it is not this VM's there, nobody knows where it is, and nothing counts as left.
+func (b *Boot) adopt(ctx context.Context) error {
+	if b.drain.local || b.state().Agent.ID != 0 {
+		return nil
+	}
+	if id, err := b.Runner.Registered(); err == nil && id == 0 || b.Runner.LaidFor() != b.VM.VMID {
+		return nil
+	}
+	if b.worksOn() {
+		return working(b.Agent)
+	}
+	c, err := b.access.DevOps(ctx)
+	if err != nil {
+		return err
+	}
+	if b.Place, err = c.Find(ctx, access.Target(b.Config)); err != nil {
+		return err
+	}
+	a, err := c.Agent(ctx, b.Place, b.Agent)
+	switch {
+	case err != nil:
+		return err
+	case a == nil || b.whose(a) != thisVM:
+		return fault.New(fault.Target, "this VM's state was lost, and the %s shows no agent %s of this VM", b.Place, b.Agent).
+			Hint("Look for it in Azure DevOps by hand; azp-bootstrap deregister --local forgets the registration on this VM.")
+	}
+	return b.journal.Update(func(s *journal.State) {
+		s.Agent = journal.Agent{Name: a.Name, ID: a.ID, ResourceID: a.ResourceID}
+		s.Target = b.joining()
+	})
 }
 
 // withdraw takes the agent that the journal names out of its target: it gets no new job, a running one

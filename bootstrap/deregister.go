@@ -65,7 +65,22 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 		return false, err
 	}
 	defer unlock()
-	return b.leave(ctx, notice{why: "deregister", by: journal.ByOperator, wait: !how.Now, local: how.Local})
+	n := notice{why: "deregister", by: journal.ByOperator, wait: !how.Now, local: how.Local}
+	hears := newEar()
+	defer hears.stop()
+	if b.Config.Drain.Enabled { // Azure may take the VM away meanwhile
+		hears.to(ctx, b.Config.IMDS.Endpoint, scheduledEvents{b.imds, b.Log})
+	}
+	for {
+		over, _, err := hears.during(ctx, nil, nil, func(ctx context.Context) (err error) {
+			done, err = b.leave(ctx, n)
+			return err
+		})
+		if over == nil {
+			return done, err
+		}
+		n = n.with(*over)
+	}
 }
 
 // patiently asks Azure DevOps, with the one retry loop.

@@ -129,10 +129,6 @@ func (m *machine) Registered() (int, error) { return m.disk.id, nil }
 func (m *machine) LaidFor() string          { return m.disk.laidFor }
 func (m *machine) Guarded() error           { return nil }
 func (m *machine) WorkFolder(string) error  { return nil }
-func (m *machine) Allowed(string) bool      { return true }
-func (m *machine) Firmware(string) bool     { return false }
-
-func (m *machine) Resume(context.Context, string, string) error { return nil }
 
 func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }
 func (m *machine) Warm(context.Context) int64      { return 0 }

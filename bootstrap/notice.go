@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -21,6 +22,24 @@ type notice struct {
 	local       bool      // Azure DevOps is not asked
 	until       time.Time // when the VM goes whatever we do; zero = not known
 	acknowledge func(context.Context) error
+}
+
+// with is what two notices come to: the earlier end counts, a job is waited for only if both let it, and both are answered.
+func (n notice) with(later notice) notice {
+	both := later
+	if !n.until.IsZero() && (later.until.IsZero() || n.until.Before(later.until)) {
+		both.until = n.until
+	}
+	both.wait, both.local = n.wait && later.wait, n.local || later.local
+	if n.by == journal.ByOperator {
+		both.by = n.by
+	}
+	if first, second := n.acknowledge, later.acknowledge; first != nil && second != nil {
+		both.acknowledge = func(ctx context.Context) error { return errors.Join(first(ctx), second(ctx)) }
+	} else if second == nil {
+		both.acknowledge = first
+	}
+	return both
 }
 
 // A listener hears of a VM's end from one source, until ctx ends.

@@ -66,6 +66,9 @@ func register(ctx context.Context, b *Boot) (logrus.Fields, error) {
 			return nil, err
 		}
 	}
+	if err := b.mayBeLaid(); err != nil {
+		return nil, err
+	}
 	if err := b.leaveFormer(ctx); err != nil {
 		return nil, err
 	}
@@ -111,6 +114,9 @@ func move(ctx context.Context, b *Boot) (logrus.Fields, error) {
 		var left *devops.Agent
 		left, err = b.leftover(ctx, c)
 		b.met = left != nil
+	}
+	if err == nil {
+		err = b.mayBeLaid()
 	}
 	if err == nil {
 		err = b.leaveFormer(ctx)
@@ -180,6 +186,15 @@ func (b *Boot) leaveFormer(ctx context.Context) error {
 		return err
 	}
 	return b.journal.Update(func(s *journal.State) { s.Agent, s.Target = journal.Agent{}, journal.Target{} })
+}
+
+// mayBeLaid looks whether the agent's package is in place before an agent that runs is stopped for it.
+func (b *Boot) mayBeLaid() error {
+	if !b.agentRuns() {
+		return nil
+	}
+	_, err := b.Runner.Verify()
+	return err
 }
 
 // beginDrain sets until when a job is waited for, once an attempt.

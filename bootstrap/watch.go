@@ -76,6 +76,9 @@ func (b *Boot) watch(ctx context.Context, reload <-chan os.Signal, heard <-chan 
 			if s.Phase == journal.Draining && b.abandoned() {
 				return false, nil
 			}
+			if !s.Stands() && b.nobodyWorks() { // it was lost or damaged: the VM finds out anew where it stands
+				return false, nil
+			}
 			if s.Phase != journal.Ready {
 				continue
 			}
@@ -157,13 +160,20 @@ func (b *Boot) awaitReturn(ctx context.Context, back chan<- struct{}) {
 
 // abandoned reports whether nobody goes on with a departure: the command that began it was killed.
 func (b *Boot) abandoned() bool {
-	release, err := b.journal.Take()
-	if err != nil {
+	if !b.nobodyWorks() {
 		return false
 	}
-	release()
 	b.Log.Warn("a deregistration was cut off: it is gone on with")
 	return true
+}
+
+// nobodyWorks reports whether no other run is at work on this VM.
+func (b *Boot) nobodyWorks() bool {
+	release, err := b.journal.Take()
+	if err == nil {
+		release()
+	}
+	return err == nil
 }
 
 // leaveNow takes this VM out of Azure DevOps, whatever it was about to do.
@@ -212,7 +222,7 @@ func (b *Boot) accepts() bool {
 }
 
 // stop ends what must not outlive the daemon. A stop is not a failure.
-func (b *Boot) stop(ctx context.Context) error {
+func (b *Boot) stop(ctx context.Context, alone bool) error {
 	if b.Once {
 		return context.Cause(ctx)
 	}
@@ -227,7 +237,7 @@ func (b *Boot) stop(ctx context.Context) error {
 			b.Log.WithError(err).Error("this VM could not leave Azure DevOps before it goes")
 		}
 	}
-	if b.asProcess() {
+	if b.asProcess() && alone { // else it is another daemon's
 		return b.Runner.Stop(context.WithoutCancel(ctx))
 	}
 	return nil

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/dbus"
+	"github.com/coreos/go-systemd/v22/unit"
 
 	"azp-bootstrap/bootstrap/fault"
 )
@@ -34,32 +36,57 @@ func allow(instance string) error {
 	return nil
 }
 
-// Allowed reports whether the agent of an instance may start in this boot. A process of the daemon's always may.
-func (r Runner) Allowed(instance string) bool {
-	if r.Process {
-		return true
+// A Sleeper is an agent's unit that waits for the daemon's word in this boot. Which instance it waits for stands in the unit, which
+// is root's; neither the configuration nor the state is needed to know.
+type Sleeper struct{ Unit, Instance string }
+
+// Sleepers are the units that wait.
+func Sleepers() (all []Sleeper) {
+	entries, _ := os.ReadDir(unitFolder)
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !agentService(e.Name()) {
+			continue
+		}
+		text, err := readUnit(unitFile(e.Name()))
+		if err != nil {
+			continue
+		}
+		instance := instanceOf(text)
+		if _, err := os.Lstat(word(instance)); instance != "" && err != nil {
+			all = append(all, Sleeper{e.Name(), instance})
+		}
 	}
-	_, err := os.Lstat(word(instance))
-	return err == nil
+	return all
 }
 
-// Resume lets the agent of an instance, whose service is installed, start in this boot, as systemd would have done.
-func (r Runner) Resume(ctx context.Context, service, instance string) error {
-	if r.Process || !agentService(service) {
-		return nil
+// instanceOf is the instance that a unit of ours waits for; "" if none.
+func instanceOf(text []byte) string {
+	options, err := unit.DeserializeOptions(bytes.NewReader(text))
+	if err != nil {
+		return ""
 	}
-	if err := allow(instance); err != nil {
+	for _, o := range options {
+		if instance, ours := strings.CutPrefix(o.Value, word("")); ours && o.Name == "ConditionPathExists" {
+			return instance
+		}
+	}
+	return ""
+}
+
+// Wake gives the daemon's word, and starts the unit as systemd would have done.
+func (s Sleeper) Wake(ctx context.Context) error {
+	if err := allow(s.Instance); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, systemdPatience)
 	defer cancel()
 	c, err := dbus.NewWithContext(ctx)
 	if err != nil {
-		return serviceFault(service, "cannot be managed", err)
+		return serviceFault(s.Unit, "cannot be managed", err)
 	}
 	defer c.Close()
-	if err := job(ctx, c.StartUnitContext, service); err != nil {
-		return serviceFault(service, "does not start", err)
+	if err := job(ctx, c.StartUnitContext, s.Unit); err != nil {
+		return serviceFault(s.Unit, "does not start", err)
 	}
 	return nil
 }
@@ -69,9 +96,9 @@ const firmware = "/sys/class/dmi/id/product_uuid"
 
 // Firmware reports whether the machine's firmware says that this VM is the instance: Azure's vmId is its SMBIOS UUID. VMs of
 // the first generation show the first three groups in the other byte order (Azure/azure-init, vm_id handling).
-func (r Runner) Firmware(instance string) bool {
+func (s Sleeper) Firmware() bool {
 	number, err := os.ReadFile(firmware)
-	return err == nil && sameMachine(string(number), instance)
+	return err == nil && sameMachine(string(number), s.Instance)
 }
 
 func sameMachine(number, instance string) bool {

@@ -37,3 +37,19 @@ func TestAllowRefusesPaths(t *testing.T) {
 		}
 	}
 }
+
+// Which instance a unit waits for stands in it; units of others wait for none.
+func TestInstanceOf(t *testing.T) {
+	text, err := Home{Dir: "/opt/azp-agent"}.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e-0001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := instanceOf([]byte(text)); got != "5c7a1b1e-0001" {
+		t.Errorf("%q", got)
+	}
+	for _, other := range []string{"", "[Unit]\nConditionPathExists=/run/other/vm-1\n", "[Unit]\nDescription=/run/azp-bootstrap/vm-1\n", "\x00"} {
+		if got := instanceOf([]byte(other)); got != "" {
+			t.Errorf("%q waits for %q", other, got)
+		}
+	}
+}

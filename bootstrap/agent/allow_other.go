@@ -4,11 +4,14 @@ package agent
 
 import "context"
 
-// Allowed: here the agent's service starts by itself.
-func (r Runner) Allowed(string) bool { return true }
+// A Sleeper is an agent's service that waits for the daemon's word: here they start by themselves.
+type Sleeper struct{ Unit, Instance string }
 
-// Resume does nothing here.
-func (r Runner) Resume(context.Context, string, string) error { return nil }
+// Sleepers: there are none here.
+func Sleepers() []Sleeper { return nil }
 
 // Firmware is not asked here.
-func (r Runner) Firmware(string) bool { return false }
+func (s Sleeper) Firmware() bool { return false }
+
+// Wake does nothing here.
+func (s Sleeper) Wake(context.Context) error { return nil }

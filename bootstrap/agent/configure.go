@@ -234,11 +234,11 @@ func (h Home) Wipe() error {
 	}
 	defer root.Close() //nolint:errcheck // nothing pending
 	for _, n := range registration {
-		if e := root.RemoveAll(n); e != nil && !errors.Is(e, fs.ErrNotExist) { // a job may have made it a folder
+		if e := root.Remove(n); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = e
 		}
 	}
-	if err != nil { // or mounted something there: then the folder goes whole
+	if err != nil { // a job has made a folder of it, or mounted something there: the folder goes whole
 		if e := h.layAside(); e != nil {
 			return diskFault(errors.Join(err, e), h.Dir)
 		}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -149,11 +150,32 @@ func (h Home) keepOnly(m Manifest) error {
 // clear removes what runs that were killed left behind.
 func (h Home) clear() {
 	_ = h.Tree.RemoveAll(h.staged())
-	old, _ := h.Tree.Glob(filepath.Join(h.keep(), asideName+"*"))
-	for _, name := range old {
-		_ = h.Tree.RemoveAll(name)
-	}
+	h.clearAside()
 	whole.Clear(h.keep(), filepath.Base(h.manifestFile()), filepath.Base(h.layoutFile()))
+}
+
+// aside is held while old folders are removed.
+var aside sync.Mutex
+
+// clearAside removes folders that were replaced. What a job has left there may be huge, and a process of its that still stands in it
+// may make more of it than can be removed: nothing waits for that for long.
+func (h Home) clearAside() {
+	old, _ := h.Tree.Glob(filepath.Join(h.keep(), asideName+"*"))
+	if len(old) == 0 || !aside.TryLock() {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer aside.Unlock()
+		defer close(done)
+		for _, name := range old {
+			_ = h.Tree.RemoveAll(name)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+	}
 }
 
 func isSum(s string) bool {

@@ -156,6 +156,12 @@ func DefaultHealth() Health {
 	return Health{listen, grace}
 }
 
+// DefaultIMDS is where IMDS answers when the configuration cannot be read.
+func DefaultIMDS() string {
+	endpoint, _ := defaults["imds.endpoint"].(string)
+	return endpoint
+}
+
 // The kinds of target, as in the configuration and in state.json.
 const (
 	KindEnvironment     = "environment"

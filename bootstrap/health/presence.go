@@ -91,6 +91,12 @@ func (p *Presence) Settled() {
 	}
 }
 
+// Mine reports whether the record in the state folder is this process's: no other daemon runs beside it.
+func (p *Presence) Mine() bool {
+	r, err := readRecord(p.dir)
+	return err == nil && r.PID == p.PID && r.Start == p.Start
+}
+
 // Ended says that this process ends.
 func (p *Presence) Ended() {
 	t := journal.Now()
