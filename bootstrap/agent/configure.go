@@ -90,8 +90,18 @@ func (h Home) furnish(r Registration) error {
 }
 
 // put writes a file of the agent's folder, replacing what stands there; without content there is none afterwards. It
-// follows no link: the folder may be the service user's.
+// follows no link: the folder may be the service user's. The file is root's: what a job left behind must get no handle of a
+// file that config.sh will read.
 func (h Home) put(name, content string, mode fs.FileMode) error {
+	return h.write(name, content, mode, func(*os.File) error { return nil })
+}
+
+// putOwn is put for a folder that is the service user's: so is the file.
+func (h Home) putOwn(name, content string, mode fs.FileMode) error {
+	return h.write(name, content, mode, h.own)
+}
+
+func (h Home) write(name, content string, mode fs.FileMode, own func(*os.File) error) error {
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
 		return diskFault(err, h.Dir)
@@ -108,7 +118,7 @@ func (h Home) put(name, content string, mode fs.FileMode) error {
 		return diskFault(err, h.path(name))
 	}
 	_, err = f.WriteString(content)
-	if e := h.own(f); err == nil {
+	if e := own(f); err == nil {
 		err = e
 	}
 	if e := f.Close(); err == nil {

@@ -46,5 +46,5 @@ func (h Home) mark(m Marks) error {
 	if after == string(before) {
 		return nil
 	}
-	return h.put(".env", after, 0o644)
+	return h.putOwn(".env", after, 0o644)
 }

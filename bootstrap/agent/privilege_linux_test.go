@@ -184,3 +184,41 @@ func TestApartIsNobodys(t *testing.T) {
 		t.Errorf("%d, then %d, %v", first, second, err)
 	}
 }
+
+// While root furnishes the folder nothing in it is the service user's, not for a moment: a process that a job left behind would get a
+// handle by which it changes what config.sh reads.
+func TestTheFolderIsRootsUntilItIsGiven(t *testing.T) {
+	h, uid := asRoot(t)
+	file, sum := archive(t, honest...)
+	if _, err := h.Prepare(file, sum, quiet); err != nil {
+		t.Fatal(err)
+	}
+	sign := filepath.Join(filepath.Dir(h.Dir), "opened")
+	spy := exec.Command("/bin/sh", "-c", `cd "$0" && while :; do for f in .env .proxybypass runsvc.sh config.sh .agent; do [ ! -w "$f" ] || echo "$f"; done; done >>"$1"`, h.Dir, sign)
+	if err := errors.Join(os.WriteFile(sign, nil, 0o666), os.Chmod(sign, 0o666)); err != nil { //nolint:gosec // for another user
+		t.Fatal(err)
+	}
+	spy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setpgid: true} //nolint:gosec // an account number
+	if err := spy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = syscall.Kill(-spy.Process.Pid, syscall.SIGKILL)
+		_ = spy.Wait()
+	}()
+	r := Registration{Marks: Marks{InstanceID: "1", Registered: "x"}}
+	for range 50 {
+		if err := h.furnish(r); err != nil {
+			t.Fatal(err)
+		}
+		_ = filepath.WalkDir(h.Dir, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || ownerOf(t, name) != 0 {
+				t.Errorf("%s is not root's: %v", name, err)
+			}
+			return nil
+		})
+	}
+	if text, err := os.ReadFile(sign); err != nil || len(text) > 0 {
+		t.Errorf("the service user could write to: %.200q, %v", text, err)
+	}
+}

@@ -56,7 +56,7 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err := svc.Install(); err != nil {
 		return name, serviceFault(name, "cannot be installed", err)
 	}
-	if err := h.put(".service", name+"\n", 0o644); err != nil {
+	if err := h.putOwn(".service", name+"\n", 0o644); err != nil {
 		return name, err
 	}
 	if err := svc.Start(); err != nil {

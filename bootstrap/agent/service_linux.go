@@ -55,7 +55,7 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 			return name, serviceFault(name, "cannot be installed", err)
 		}
 	}
-	if err := h.put(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
+	if err := h.putOwn(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
 		return name, err
 	}
 	if err := allow(s.Marks.InstanceID); err != nil {

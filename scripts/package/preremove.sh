@@ -11,7 +11,7 @@ if [ -f $state ] && ! grep -q '"phase": *"removed"' $state; then
     agent=$(tr -d '\n' <$state | sed -n 's/.*"agent": *{ *"name": *"\([^"]*\)", *"id": *[1-9].*/\1/p')
     if [ -n "$agent" ]; then
         cat >&2 <<END
-azp-bootstrap: the agent $agent of this VM stays registered in Azure DevOps and takes jobs; nobody watches over it.
+azp-bootstrap: the agent $agent of this VM stays registered in Azure DevOps and takes jobs until the next boot; nobody watches over it.
   Next: to take this VM out, azp-bootstrap deregister comes first; install the package again for that.
 END
     fi
