@@ -2,257 +2,210 @@ package bootstrap
 
 import (
 	"context"
-	"errors"
-	"time"
 
 	"azp-bootstrap/bootstrap/agent"
-	"azp-bootstrap/bootstrap/azure"
-	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/join"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/leave"
+	"azp-bootstrap/bootstrap/member"
+	"azp-bootstrap/bootstrap/phase"
 	"azp-bootstrap/bootstrap/retry"
+	"azp-bootstrap/bootstrap/vm"
 )
 
+// An attempt is one way through the phases by one configuration. It knows nothing of the attempt before but the journal.
+type attempt struct {
+	*process
+	sources *vm.Sources
+	member  member.Member // by the sources alone, until IMDS has answered
+}
+
+// prepare reads the configuration and makes what follows from it. If only that cannot be made, there is an attempt
+// beside the error.
+func (p *process) prepare() (*attempt, error) {
+	s, err := p.Sources()
+	if err != nil {
+		return nil, err
+	}
+	m, err := p.Member(s.Unknown(), p.journal, s.IMDS)
+	return &attempt{p, s, m}, err
+}
+
+// runner runs this attempt's phases.
+func (a *attempt) runner() phase.Runner {
+	return a.phases(func() { a.member.Access.Drop() }) // of the member as it is by then: discover makes another
+}
+
 // bringUp is one attempt, from start to ready, when it is this run's turn. What it fails by is on record when the turn ends.
-func (b *Boot) bringUp(ctx context.Context) error {
-	unlock, err := b.turn(ctx)
+func (a *attempt) bringUp(ctx context.Context) error {
+	release, err := a.turn(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		return b.refused(err)
+		return a.refused(err)
 	}
-	defer unlock()
-	err = b.attempt(ctx)
+	defer release()
+	stood := a.journal.State()
+	t := &join.Try{}
+	err = a.up(ctx, stood, t)
 	if err == nil {
 		return nil
 	}
-	b.runOn(ctx)
-	if context.Cause(ctx) != errNotice && b.stillReady() { // else it leaves in a moment
-		b.letWork(ctx)
+	a.runOn(ctx, stood)
+	lost := t.Drain.Lost
+	if context.Cause(ctx) != leave.ErrNotice && a.stillReady(stood, lost) { // else it leaves in a moment
+		leave.LetWork(ctx, a.member)
 	}
-	b.drop()
+	a.member.Access.Drop()
 	if ctx.Err() != nil { // told to end: no failure
 		return err
 	}
-	return b.failed(err)
+	return a.failed(err, stood, lost)
 }
 
-// wake lets agents start whose VM this is, once in each boot: their services wait for the word that it is. It needs no PAT, and
-// counts whatever has become of configuration and state. A work folder on a disk that came back empty is made anew before.
-func (b *Boot) wake(ctx context.Context, here func(agent.Sleeper) bool) {
-	if b.Options.Agent != nil { // a simulated one, which no service keeps
-		return
-	}
-	for _, s := range agent.Sleepers() {
-		if !here(s) {
-			continue
-		}
-		var err error
-		if b.Runner != nil {
-			err = b.Runner.WorkFolder(b.Config.Agent.Work)
-		}
-		if err = errors.Join(err, s.Wake(ctx)); err != nil {
-			b.Log.WithError(err).WithField("service", s.Unit).Warn("the agent could not be started as it stands")
-		}
-	}
-}
-
-// wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
-func (b *Boot) wakeAnyway(ctx context.Context) {
-	if b.Options.Agent != nil || len(agent.Sleepers()) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// turn waits for this run's turn: one at a time works on a VM.
+func (a *attempt) turn(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.sources.Config.Deadline, retry.ErrDeadline)
 	defer cancel()
-	if vm, err := azure.NewIMDS(config.DefaultIMDS(), b.Dial).Instance(ctx); err == nil {
-		b.wake(ctx, func(s agent.Sleeper) bool { return s.Instance == vm.VMID })
-	}
+	err = a.runner().Retry(ctx, journal.Waiting, func() (err error) {
+		release, err = a.journal.Take()
+		return err
+	}, func(int) { a.member.Access.Drop() })
+	return release, err
 }
 
-// runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended with the daemon before:
-// it needs no PAT, and a service manager would have started it as well, whatever has become of the configuration.
-func (b *Boot) runOn(ctx context.Context) {
-	if ctx.Err() != nil || b.VM.VMID == "" || !b.asProcess() || b.agentRuns() || !b.untouched() || b.Runner.LaidFor() != b.VM.VMID {
-		return
+// discover finds out which VM this is. A clone's disk is wiped of its original's registration.
+func (a *attempt) discover(ctx context.Context) (phase.Fields, error) {
+	m, fields, err := join.Discover(ctx, a.Means, a.journal, a.sources)
+	if m.Agent != nil { // even if it could not be done as a whole: what IMDS has said counts
+		a.member = m
 	}
-	if id, err := b.Runner.Registered(); err != nil || id != b.state().Agent.ID {
-		return
-	}
-	if _, err := b.Runner.Start(ctx, b.service(), b.network.CAFile); err != nil {
-		b.Log.WithError(err).Warn("the agent could not be started as it stands")
-	}
+	return fields, err
 }
 
-// refused records that an attempt could not even begin: its configuration is refused, or another run has its turn.
-func (b *Boot) refused(err error) error {
-	f := fault.From(err)
-	if !b.apart(func() { _ = b.failed(err) }) {
-		b.report.Failed(b.state().At(), f)
-	}
-	return f
-}
-
-// apart does what is to be done between attempts, with the state as it is by now: another run may have changed it. It reports
-// whether it could: while another run works, the state is that run's to write.
-func (b *Boot) apart(do func()) bool {
-	release, err := b.journal.Take()
-	if err != nil {
-		return false
-	}
-	defer release()
-	b.stood = b.state()
-	do()
-	return true
-}
-
-func (b *Boot) attempt(ctx context.Context) error {
-	limited, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline, retry.ErrDeadline)
+// up takes the VM from where it stood to ready, or on its way out.
+func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) error {
+	deadline := a.sources.Config.Deadline
+	limited, cancel := context.WithTimeoutCause(ctx, deadline, retry.ErrDeadline)
 	defer cancel()
-	b.stood = b.state()
-	b.report.Live.Working(b.Runner.Working)
-	settled := b.stood.Stands()
-	if err := b.journal.Update(func(s *journal.State) {
-		s.Package = prepared(b.home)
+	a.report.Live.Working(a.member.Agent.Working)
+	settled := stood.Stands()
+	if err := a.journal.Update(func(s *journal.State) {
+		s.Package = prepared(a.sources.Config.Agent.Dir, a.sources.Config.Agent.User)
 		if !settled {
 			s.Attempt++
 		}
 	}); err != nil {
 		return err
 	}
+	run := a.runner().Verify
 	if !settled {
-		go b.Runner.Warm(limited)
+		go a.member.Agent.Warm(limited)
+		run = a.runner().Run
 	}
-	if err := b.through(limited, phases[:1], settled); err != nil {
+	if err := run(limited, journal.Discover, a.discover); err != nil {
 		return err
 	}
-	b.report.Live.Working(b.Runner.Working) // IMDS may have named another folder or account
-	b.wake(ctx, func(s agent.Sleeper) bool { return s.Instance == b.VM.VMID })
-	if p := b.state().Phase; p != journal.Draining && (p != journal.Removed || b.Once) { // who leaves may leave
-		if err := b.Runner.Guarded(); err != nil {
-			return err
-		}
-	}
-	switch stood := b.state().Phase; { // another instance's standing is none: discover sees to that
-	case stood == journal.Ready && b.joined(limited):
-		b.report.Ready(b.state(), true)
-		return nil
-	case stood == journal.Draining && !b.returns(limited): // cut off, or what was to be removed was left behind
-		if err := b.depart(ctx, b.leftOver()); err != nil || !b.Once {
-			return err
-		}
-	case stood == journal.Removed && !b.Once && !b.returns(limited):
-		b.report.Removed(b.state())
-		return nil
-	case stood == journal.Ready && b.agentRuns():
-		if err := b.moveOut(ctx, limited); err != nil {
-			return err
-		}
-	}
-	if err := ctx.Err(); err != nil {
+	a.report.Live.Working(a.member.Agent.Working) // IMDS may have named another folder or account
+	a.wake(ctx, &a.member, func(s agent.Sleeper) bool { return s.Instance == a.member.VM.Instance.VMID })
+	if ended, err := a.stands(ctx, limited, t); ended || err != nil {
 		return err
 	}
 	if settled {
-		if err := b.journal.Update((*journal.State).Again); err != nil {
+		if err := a.journal.Update((*journal.State).Again); err != nil {
 			return err
 		}
 	}
-	works := b.agentRuns() || b.Runner.Working(b.state().Agent.Service) // also one of which a lost state told
-	if settled || works {                                               // what it took to leave is no part of it, nor is a job that is waited for
-		limit := b.Config.Deadline
-		if b.Config.Drain.Enabled && works {
-			limit += b.Config.Drain.Timeout
+	works := a.member.Runs() || a.member.Works() // also one of which a lost state told
+	if settled || works {                        // what it took to leave is no part of it, nor is a job that is waited for
+		limit := a.member.VM.Config.Deadline
+		if drain := a.member.VM.Config.Drain; drain.Enabled && works {
+			limit += drain.Timeout
 		}
 		limited, cancel = context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)
 		defer cancel()
 	}
-	if err := b.through(limited, phases[1:], false); err != nil {
+	if err := join.Up(limited, a.runner(), a.member, t); err != nil {
 		return err
 	}
-	if err := b.journal.Update((*journal.State).Joined); err != nil {
+	if err := a.journal.Update((*journal.State).Joined); err != nil {
 		return err
 	}
-	b.report.Ready(b.state(), false)
+	a.report.Ready(a.journal.State(), false)
 	return nil
 }
 
+// stands looks where the VM stands by its journal. ended is true if there is nothing to do; else the VM joins, if there is no
+// error. limited is ctx with the deadline of joining.
+func (a *attempt) stands(ctx, limited context.Context, t *join.Try) (ended bool, err error) {
+	at := a.journal.State().Phase // another instance's standing is none: discover sees to that
+	leaves := at == journal.Draining || at == journal.Removed && !a.Once
+	if !leaves { // who leaves may leave
+		if err := a.member.Agent.Guarded(); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case at == journal.Ready && join.Verify(limited, a.runner(), a.member, t):
+		a.report.Ready(a.journal.State(), true)
+		return true, nil
+	case at == journal.Draining && !a.returns(limited): // cut off, or what was to be removed was left behind
+		_, err := leave.Leave(ctx, a.runner(), a.member, leave.CutOff(a.journal.State()))
+		if err != nil || !a.Once {
+			return true, err
+		}
+	case at == journal.Removed && !a.Once && !a.returns(limited):
+		a.report.Removed(a.journal.State())
+		return true, nil
+	case at == journal.Ready && a.member.Runs():
+		if err := join.Move(ctx, limited, a.runner(), a.member, t); err != nil {
+			return false, err
+		}
+	}
+	return false, ctx.Err()
+}
+
 // returns reports whether a VM that Azure took away is to join again: it is there, and its end is announced no more.
-func (b *Boot) returns(ctx context.Context) bool {
-	s := b.state()
-	back := s.RemovedBy == journal.ByShutdown || s.ByAzure() && !announced(ctx, b.imds, b.VM.Name)
+func (a *attempt) returns(ctx context.Context) bool {
+	s := a.journal.State()
+	announced := func() bool { return leave.Announced(ctx, a.sources.IMDS, a.member.VM.Instance.Name) }
+	back := s.RemovedBy == journal.ByShutdown || s.ByAzure() && !announced()
 	if back {
-		b.Log.WithField("removedBy", s.RemovedBy).Info("this VM, which Azure had taken away, is there again: it joins again")
+		a.Log.WithField("removedBy", s.RemovedBy).Info("this VM, which Azure had taken away, is there again: it joins again")
 	}
 	return back
 }
 
-// leftOver is the notice of a departure that was cut off.
-func (b *Boot) leftOver() notice {
-	s := b.state()
-	n := notice{why: "left behind", by: s.RemovedBy, goes: true}
-	if s.DrainUntil != nil && time.Now().Before(*s.DrainUntil) { // the daemon was restarted meanwhile
-		n.wait, n.until = true, s.DrainUntil.Add(margin)
+// changed reports whether the configuration is another by now; one that is refused is said, and changes nothing.
+func (a *attempt) changed() bool {
+	next, err := a.prepare()
+	if err != nil {
+		a.refuses(err)
+		return false
 	}
-	return n
-}
-
-// moveOut takes a VM whose agent runs out of its former target, if another is configured. Nothing is touched before it is
-// known that the VM can join the new one, and until then the VM stands where it stood. How long its job is waited
-// for, drain.timeout says: it is no part of the deadline.
-func (b *Boot) moveOut(ctx, limited context.Context) error {
-	if err := b.through(limited, phases[1:3], true); err != nil {
-		return err
+	if next.sources.Same(a.sources) {
+		return false
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, b.Config.Deadline+b.Config.Drain.Timeout, retry.ErrDeadline)
-	defer cancel()
-	return b.through(ctx, []Phase{{journal.Register, move}}, true)
+	a.Log.Info("the configuration has changed: what is under way begins anew with it")
+	return true
 }
 
-// turn waits for this run's turn: one at a time works on a VM.
-func (b *Boot) turn(ctx context.Context) (unlock func(), err error) {
-	c := b.Config
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Deadline, retry.ErrDeadline)
-	defer cancel()
-	err = b.retry(ctx, journal.Waiting, func() (err error) {
-		unlock, err = b.journal.Take()
-		return err
-	}, func(int) { b.drop() })
-	return unlock, err
+// accepts reads the configuration anew; one that is refused changes nothing.
+func (a *attempt) accepts() bool {
+	_, err := a.prepare()
+	if err == nil {
+		a.Log.Info("the configuration is read again")
+		return true
+	}
+	f := a.refuses(err)
+	a.apart(func(journal.State) { a.runner().Record(f, phase.Beside) })
+	return false
 }
 
-// failed records why an attempt failed. A VM that was ready, and whose agent runs as it did, stays ready with an error
-// beside. A VM that leaves or has left is not made to join by a failure.
-func (b *Boot) failed(err error) error {
+func (p *process) refuses(err error) *fault.Error {
 	f := fault.From(err)
-	b.report.Failed(b.state().At(), f)
-	ready := b.stillReady()
-	b.record(f, func(s *journal.State, why *journal.Failure) {
-		switch {
-		case ready:
-			drained := s.Agent.Drained
-			*s = b.stood
-			s.Agent.Drained, s.LastError = drained, why
-		case s.Phase == journal.Draining, s.Phase == journal.Removed:
-			s.LastError = why
-		default:
-			s.Fail(why)
-		}
-	})
-	if ready {
-		b.report.StaysReady(b.state(), f)
-	}
+	p.Log.WithField("hint", f.Advice).Error("the new configuration is refused, the old one goes on: " + f.Error())
 	return f
-}
-
-// record keeps a fault in the journal.
-func (b *Boot) record(f *fault.Error, how func(*journal.State, *journal.Failure)) {
-	why := journal.Why(f, b.Redactor.Redact)
-	if err := b.journal.Update(func(s *journal.State) { how(s, why) }); err != nil {
-		b.Log.WithError(err).Error("the failure could not be recorded")
-	}
-}
-
-// besides is an error that does not change where the VM stands.
-func besides(s *journal.State, why *journal.Failure) {
-	s.LastError = why
 }

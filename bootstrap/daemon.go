@@ -1,3 +1,15 @@
+// Package bootstrap brings a VM from its first boot to an agent that is online in Azure DevOps, and stays until the VM goes.
+//
+// A VM's stay is a journey of phases, each of which can be cut off at any instant and asked again:
+//
+//	waiting     one run at a time; the configuration is read
+//	discover … online   the way up: package join
+//	ready       watched over: health, reload, an agent that is down
+//	draining    the way out: package leave
+//	removed
+//
+// A journal on disk (state.json) says how far the VM is. This package is the loop over what can happen meanwhile: an attempt
+// ended, a notice of the VM's end was heard, the configuration changed, the agent is down.
 package bootstrap
 
 import (
@@ -15,8 +27,29 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/leave"
+	"azp-bootstrap/bootstrap/member"
+	"azp-bootstrap/bootstrap/phase"
 	"azp-bootstrap/bootstrap/retry"
+	"azp-bootstrap/bootstrap/vm"
 )
+
+// Options say what to run with.
+type Options struct {
+	member.Means
+	Once    bool // end when ready or failed, rather than watch
+	Console bool // say what happens on the VM's serial console, too
+	Version string
+}
+
+// A process is what a run of the program keeps from its first second to its last.
+type process struct {
+	Options
+	journal *journal.Journal
+	report  *health.Reporter
+	reload  chan os.Signal
+	hears   *leave.Ear
+}
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
 // give up: it shows what failed and tries again slowly, so that mending the cause in Azure mends
@@ -25,97 +58,60 @@ func Run(ctx context.Context, o Options) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
-	live := health.NewLive()
-	served := &health.Server{Live: live, Version: o.Version}
-	report := newReporter(o, live)
+	served := &health.Server{Live: health.NewLive(), Version: o.Version}
+	report := newReporter(o, served.Live)
 	defer report.Console.Close()
 	report.Begun()
 	defer report.Stopping()
-	b, err := begin(ctx, o, report, served, reload)
+	p, err := open(ctx, o, report, served, reload)
 	if err != nil {
 		return err
 	}
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
-	b.wake(ctx, agent.Sleeper.Firmware) // before IMDS answers, or without it
-	hears, able := newEar(), (*Boot)(nil)
+	p.wake(ctx, nil, agent.Sleeper.Firmware) // before IMDS answers, or without it
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
-	for ; ; b = b.again() {
+	var able *attempt // the last one whose configuration was accepted
+	for {
 		report.PhaseBegun(journal.Waiting)
-		err := b.configure()
+		a, err := p.prepare()
 		if !o.Once { // a daemon shows its health even if its configuration is refused
-			b.serveHealth(ctx, served)
+			p.serveHealth(ctx, served, a)
 		}
-		var n *notice
+		var n *leave.Notice
 		anew := false
 		if err == nil {
-			able = b
-			b.listenBy(ctx, hears)
-			n, anew, err = hears.during(ctx, reload, b.changed, b.bringUp)
+			able = a
+			p.listen(ctx, a.sources)
+			n, anew, err = p.hears.During(ctx, reload, a.changed, a.bringUp)
+			a.member.Access.Drop()
 		} else {
-			b.wakeAnyway(ctx)
-			err = b.refused(err)
+			p.wakeAnyway(ctx)
+			err = p.refused(err)
 		}
-		b.drop()
 		here.Settled()
 		if o.Once && n == nil && !anew {
 			return err
 		}
-		ready := b.state().Phase == journal.Ready && b.imds != nil // then its agent runs on, and is watched over
 		switch {
 		case n != nil || anew || ctx.Err() != nil:
 		case err == nil:
 			slow.Reset()
-			n = falls.watched(func(notBefore time.Time) (fell bool, n *notice) {
-				return b.watch(ctx, reload, hears.heard, notBefore, nil)
-			})
-		case ready:
+			n = falls.watched(func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, nil) })
+		case a != nil && p.journal.State().Phase == journal.Ready: // its agent runs on, and is watched over
 			due := time.NewTimer(slow.NextBackOff())
-			n = falls.watched(func(notBefore time.Time) (fell bool, n *notice) {
-				return b.watch(ctx, reload, hears.heard, notBefore, due.C)
-			})
+			n = falls.watched(func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, due.C) })
 			due.Stop()
 		default:
-			n = pauseOr(ctx, slow.NextBackOff(), reload, hears.heard)
+			n = pauseOr(ctx, slow.NextBackOff(), reload, p.hears.Heard)
 		}
 		if n != nil {
-			able.leaves(ctx, hears, *n)
+			able.leaves(ctx, *n)
 		}
 		if ctx.Err() != nil {
-			return b.stop(ctx, here.Mine())
+			return p.stop(ctx, a, here.Mine())
 		}
 	}
-}
-
-// leaves takes the VM out of Azure DevOps for a notice, which another may overtake. As long as nothing could be begun, it is tried
-// again until the VM goes.
-func (b *Boot) leaves(ctx context.Context, hears *ear, n notice) {
-	for ctx.Err() == nil {
-		over, _, err := hears.during(ctx, nil, nil, func(ctx context.Context) error { return b.leaveNow(ctx, n) })
-		switch phase := b.state().Phase; {
-		case over != nil:
-			n = n.with(*over)
-			continue
-		case err == nil || phase == journal.Draining || phase == journal.Removed || ctx.Err() != nil:
-			return
-		case n.until.IsZero() || time.Now().After(n.until):
-			b.report.LeftBehind(b.state(), fault.From(err))
-			return
-		}
-		b.Log.WithError(err).WithField("event", n.why).Error("this VM could not leave Azure DevOps yet: it is tried again")
-		if over := pauseOr(ctx, pollEvents, nil, hears.heard); over != nil {
-			n = n.with(*over)
-		}
-	}
-}
-
-// listenBy lets the ear listen as it is configured. run --once is told by its caller when to end.
-func (b *Boot) listenBy(ctx context.Context, e *ear) {
-	if b.Once || !b.Config.Drain.Enabled {
-		e.to(ctx, "")
-		return
-	}
-	e.to(ctx, b.Config.IMDS.Endpoint, scheduledEvents{b.imds, b.Log})
 }
 
 func newReporter(o Options, live *health.Live) *health.Reporter {
@@ -126,15 +122,15 @@ func newReporter(o Options, live *health.Live) *health.Reporter {
 	return r
 }
 
-// begin makes what all attempts of a process share. A daemon whose journal cannot be opened shows that, and waits until it can.
-func begin(ctx context.Context, o Options, report *health.Reporter, served *health.Server, reload <-chan os.Signal) (*Boot, error) {
+// open makes a process. A daemon whose journal cannot be opened shows that, and waits until it can.
+func open(ctx context.Context, o Options, report *health.Reporter, served *health.Server, reload chan os.Signal) (*process, error) {
 	if err := access.Protect(o.Log); err != nil {
 		return nil, err
 	}
 	for slow := retry.Slowly(); ; {
 		j, err := journal.Open(o.StateDir, o.Log, report.Live.Set)
 		if err == nil {
-			return &Boot{Options: o, journal: j, report: report, begun: time.Now(), stood: j.State()}, nil
+			return &process{Options: o, journal: j, report: report, reload: reload, hears: leave.NewEar()}, nil
 		}
 		f := fault.From(err)
 		report.Failed(journal.Waiting, f)
@@ -144,7 +140,9 @@ func begin(ctx context.Context, o Options, report *health.Reporter, served *heal
 		shown := journal.New()
 		shown.Fail(journal.Why(f, o.Redactor.Redact))
 		report.Live.Set(shown)
-		(&Boot{Options: o}).serveHealth(ctx, served)
+		p := &process{Options: o}
+		a, _ := p.prepare()
+		p.serveHealth(ctx, served, a)
 		pauseOr(ctx, slow.NextBackOff(), reload, nil)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -152,17 +150,99 @@ func begin(ctx context.Context, o Options, report *health.Reporter, served *heal
 	}
 }
 
-func (b *Boot) serveHealth(ctx context.Context, s *health.Server) {
+// serveHealth serves health where the configuration says; a is nil if that cannot be read.
+func (p *process) serveHealth(ctx context.Context, s *health.Server, a *attempt) {
 	h := config.DefaultHealth()
-	if b.Config != nil {
-		h = b.Config.Health
-	} else if l, err := config.Load(b.ConfigFile, os.Environ(), b.Set); err == nil {
-		if c, err := l.Config(); err == nil {
-			h = c.Health
-		}
+	if a != nil {
+		h = a.sources.Config.Health
 	}
 	if err := s.Serve(ctx, h.Listen, h.Grace); err != nil {
 		f := fault.From(err)
-		b.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
+		p.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
 	}
+}
+
+// listen lets the ear listen as it is configured. run --once is told by its caller when to end.
+func (p *process) listen(ctx context.Context, s *vm.Sources) {
+	if p.Once || !s.Config.Drain.Enabled {
+		p.hears.To(ctx, "")
+		return
+	}
+	p.hears.To(ctx, s.Config.IMDS.Endpoint, leave.ScheduledEvents{IMDS: s.IMDS, Log: p.Log})
+}
+
+// refused records that an attempt could not even begin: its configuration is refused, or another run has its turn.
+func (p *process) refused(err error) error {
+	f := fault.From(err)
+	if !p.apart(func(stood journal.State) { _ = p.failed(err, stood, false) }) {
+		p.report.Failed(p.journal.State().At(), f)
+	}
+	return f
+}
+
+// apart does what is to be done between attempts, with the state as it is by now: another run may have changed it. It reports
+// whether it could: while another run works, the state is that run's to write.
+func (p *process) apart(do func(stood journal.State)) bool {
+	release, err := p.journal.Take()
+	if err != nil {
+		return false
+	}
+	defer release()
+	do(p.journal.State())
+	return true
+}
+
+// failed records why an attempt failed. A VM that was ready when it began, and whose agent runs as it did, stays ready with an
+// error beside. A VM that leaves or has left is not made to join by a failure. lost says that another VM has its agent.
+func (p *process) failed(err error, stood journal.State, lost bool) error {
+	f := fault.From(err)
+	p.report.Failed(p.journal.State().At(), f)
+	ready := p.stillReady(stood, lost)
+	p.phases(nil).Record(f, func(s *journal.State, why *journal.Failure) {
+		switch {
+		case ready:
+			drained := s.Agent.Drained
+			*s = stood
+			s.Agent.Drained, s.LastError = drained, why
+		case s.Phase == journal.Draining, s.Phase == journal.Removed:
+			s.LastError = why
+		default:
+			s.Fail(why)
+		}
+	})
+	if ready {
+		p.report.StaysReady(p.journal.State(), f)
+	}
+	return f
+}
+
+// phases runs phases; drop forgets what is not held through a long wait.
+func (p *process) phases(drop func()) phase.Runner {
+	if drop == nil {
+		drop = func() {}
+	}
+	return phase.Runner{Journal: p.journal, Report: p.report, Log: p.Log, Redact: p.Redactor.Redact, Drop: drop, Runs: p.agentRuns}
+}
+
+// agentRuns reports whether the agent of the journal runs, whatever has become of the configuration.
+func (p *process) agentRuns() bool {
+	service := p.journal.State().Agent.Service
+	a := p.Agent
+	if a == nil {
+		a = agent.Runner{Process: service == "", State: p.StateDir}
+	}
+	running, _ := a.Running(service)
+	return running
+}
+
+// stillReady reports whether a VM that was ready when an attempt began is so all the same: the attempt has touched
+// nothing, and its agent runs. What failed then is news, and no reason to replace a VM that works.
+func (p *process) stillReady(stood journal.State, lost bool) bool {
+	return !lost && untouched(stood, p.journal.State()) && p.agentRuns()
+}
+
+// untouched reports whether a VM that was ready stands where it stood.
+func untouched(was, is journal.State) bool {
+	same := was.InstanceID == is.InstanceID && was.Agent.ID == is.Agent.ID && was.Target.Named(is.Target)
+	return was.Phase == journal.Ready && is.Registering == nil && same
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/sim"
 )
 
@@ -178,6 +179,6 @@ func (m *machine) sound() error {
 			return err
 		}
 	}
-	_, damaged, err := bootstrap.Status(bootstrap.Options{ConfigFile: filepath.Join(m.dir, "config-"+m.name+".yaml"), StateDir: m.state})
+	_, damaged, err := bootstrap.Status(member.Means{ConfigFile: filepath.Join(m.dir, "config-"+m.name+".yaml"), StateDir: m.state})
 	return errors.Join(damaged, err)
 }

@@ -23,6 +23,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -101,7 +102,9 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 		log.SetLevel(logrus.ErrorLevel)
 	}
 	log.AddHook(secret.Hook{Redactor: redactor})
-	o := bootstrap.Options{ConfigFile: file, StateDir: m.state, Once: true, Version: "test", Log: log, Redactor: redactor, Dial: m.dial}
+	o := bootstrap.Options{Once: true, Version: "test", Means: member.Means{
+		ConfigFile: file, StateDir: m.state, Log: log, Redactor: redactor, Dial: m.dial,
+	}}
 	if m.real == nil {
 		o.Agent = m
 	}

@@ -4,11 +4,12 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member"
 )
 
-// prepared is what image time recorded, for status; nil if nothing.
-func prepared(h agent.Home) *journal.Package {
-	m, err := h.Manifest()
+// prepared is what image time recorded in the agent's folder, for status; nil if nothing.
+func prepared(dir, user string) *journal.Package {
+	m, err := agent.Home{Dir: dir, User: user}.Manifest()
 	if err != nil {
 		return nil
 	}
@@ -16,10 +17,10 @@ func prepared(h agent.Home) *journal.Package {
 }
 
 // Status reads where this VM stands, and before its first boot what image time put in place.
-func Status(o Options) (s journal.State, damaged, err error) {
-	s, damaged, err = journal.Read(o.StateDir)
-	if t, e := config.ForImage(o.ConfigFile, o.Set); s.Package == nil && e == nil {
-		s.Package = prepared(agent.Home{Dir: t.Dir, User: t.User})
+func Status(w member.Means) (s journal.State, damaged, err error) {
+	s, damaged, err = journal.Read(w.StateDir)
+	if t, e := config.ForImage(w.ConfigFile, w.Set); s.Package == nil && e == nil {
+		s.Package = prepared(t.Dir, t.User)
 	}
 	return s, damaged, err
 }

@@ -9,12 +9,18 @@ import (
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/leave"
+	"azp-bootstrap/bootstrap/member"
+	"azp-bootstrap/bootstrap/member/membertest"
+	"azp-bootstrap/bootstrap/phase"
 	"azp-bootstrap/bootstrap/retry"
 )
 
 // A talker is an agent that runs, and says something of its connection now and then.
 type talker struct {
-	worker
+	membertest.Worker
 	says      map[time.Duration]agent.Word
 	meanwhile agent.Word // since it was lost, and before anybody listens
 }
@@ -56,23 +62,48 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &pool{begin: time.Now(), enabled: true, deleted: -1, disabled: -1}
-				b := joined(t, p, config.Drain{})
-				b.StateDir = b.journal.Dir()
-				b.Runner = &talker{worker{Runner: b.Runner.(agent.Runner)}, c.says, c.meanwhile}
+				p := membertest.NewPool()
+				m, r := membertest.Joined(t, p, config.Drain{})
+				m.Agent = &talker{membertest.Worker{Runner: membertest.Runner(t, m)}, c.says, c.meanwhile}
+				a := watching(m, r)
 				if c.lost {
-					b.report.Lost(b.state(), "before")
+					a.report.Lost(m.State(), "before")
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()
 				begin := time.Now()
-				if asks, _ := b.watch(ctx, make(chan os.Signal), nil, time.Time{}, nil); asks != c.asks {
+				if asks, _ := a.watch(ctx, time.Time{}, nil); asks != c.asks {
 					t.Errorf("asked: %v, after %s", asks, time.Since(begin))
 				}
 				if took := time.Since(begin); c.asks && took > time.Minute {
 					t.Errorf("asked after %s", took)
 				}
 			})
+		})
+	}
+}
+
+// watching is a daemon that has brought m up.
+func watching(m member.Member, r phase.Runner) *attempt {
+	means := member.Means{StateDir: m.Journal.Dir(), Log: m.Log, Redactor: m.Redactor, Agent: m.Agent}
+	p := &process{Options: Options{Means: means}, journal: m.Journal, report: r.Report, hears: leave.NewEar(), reload: make(chan os.Signal, 1)}
+	return &attempt{process: p, member: m}
+}
+
+func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {
+	for name, trouble := range map[string]func(time.Duration) int{"Azure DevOps answers": nil, "it does not": func(time.Duration) int { return 503 }} {
+		t.Run(name, func(t *testing.T) {
+			p := &membertest.Pool{Begin: time.Now(), Deleted: -1, Disabled: -1, Trouble: trouble}
+			m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
+			m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
+			a := watching(m, r)
+			stood := m.State()
+			membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Agent.Drained = true })
+			leave.LetWork(t.Context(), m)
+			_ = a.failed(fault.New(fault.Network, "the other target cannot be left alone").Hint("Wait."), stood, false)
+			if answers := trouble == nil; p.Enabled != answers || m.State().Agent.Drained == answers || m.State().Phase != journal.Ready {
+				t.Errorf("enabled %v, drained %v, phase %s", p.Enabled, m.State().Agent.Drained, m.State().Phase)
+			}
 		})
 	}
 }

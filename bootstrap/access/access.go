@@ -35,6 +35,7 @@ type Access struct {
 	pat    secret.PAT
 	vault  *azure.Vault   // with the identity's token, until it gave the PAT
 	server *devops.Client // with the PAT, and what it has learnt of the server's version
+	drops  int
 }
 
 // New is access that holds nothing yet.
@@ -90,7 +91,11 @@ func (a *Access) PAT() secret.PAT { return a.pat }
 func (a *Access) Drop() {
 	a.pat.Drop()
 	a.vault, a.server = nil, nil
+	a.drops++
 }
+
+// Drops counts how often what was held was dropped: what was learnt before is asked again.
+func (a *Access) Drops() int { return a.drops }
 
 // DevOps is the client of the configured organization or collection; it fetches what it shows there.
 func (a *Access) DevOps(ctx context.Context) (*devops.Client, error) {

@@ -58,6 +58,9 @@ type Error struct {
 	Subject string // where one class covers several things: which; else empty
 }
 
+// OfJob is the subject of faults that are no more than a job that runs on this VM.
+const OfJob = "job"
+
 // New begins an error of class c. It is lasting until Passing says otherwise.
 func New(c Class, format string, args ...any) *Error {
 	return &Error{Class: c, Message: fmt.Sprintf(format, args...)}

@@ -51,5 +51,5 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joi
 // options are those of every command that works on the VM.
 func (a *app) options() (bootstrap.Options, error) {
 	log, err := a.logger()
-	return bootstrap.Options{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Version: version, Console: true, Log: log, Redactor: &a.redactor}, err
+	return bootstrap.Options{Means: a.means(log), Version: version, Console: true}, err
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/doctor"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/line"
 )
@@ -27,7 +27,7 @@ first check that failed; what failed after it may follow from it.`,
 			if err != nil {
 				return err
 			}
-			report, err := bootstrap.Examine(cmd.Context(), o)
+			report, err := doctor.Examine(cmd.Context(), o.Means)
 			if err != nil {
 				return err
 			}
@@ -41,7 +41,7 @@ first check that failed; what failed after it may follow from it.`,
 				showChecks(out, report, out == os.Stdout && colour(os.Stdout))
 			}
 			for _, c := range report {
-				if err == nil && c.Outcome == bootstrap.Bad {
+				if err == nil && c.Outcome == doctor.Bad {
 					err = &alreadyShown{fault.ByCode(c.Class).Exit}
 				}
 			}
@@ -52,8 +52,8 @@ first check that failed; what failed after it may follow from it.`,
 	return c
 }
 
-func showChecks(out io.Writer, report []bootstrap.Check, color bool) {
-	marks := map[string][2]string{bootstrap.OK: {"✓", "32"}, bootstrap.Bad: {"✗", "31"}, bootstrap.Skipped: {"–", "2"}}
+func showChecks(out io.Writer, report []doctor.Check, color bool) {
+	marks := map[string][2]string{doctor.OK: {"✓", "32"}, doctor.Bad: {"✗", "31"}, doctor.Skipped: {"–", "2"}}
 	for _, c := range report {
 		m := marks[c.Outcome]
 		if color {

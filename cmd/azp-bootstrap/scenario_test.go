@@ -416,7 +416,7 @@ func crash(ts *testscript.TestScript, _ bool, args []string) {
 const patience = 90 * time.Second
 
 func await(ts *testscript.TestScript, what string, ok func() bool) {
-	for end := time.Now().Add(patience); !ok(); <-time.After(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); <-time.After(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			ts.Fatalf("no %s", what)
 		}
@@ -438,7 +438,9 @@ func sampled(ts *testscript.TestScript, _ bool, args []string) {
 			default:
 			}
 			if data, err := os.ReadFile(filepath.Join(ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"), "configure.pid")); err == nil {
-				groups[strings.Fields(string(data))[0]] = true
+				if f := strings.Fields(string(data)); len(f) > 0 { // else it is being written
+					groups[f[0]] = true
+				}
 			}
 			procs, _ := filepath.Glob("/proc/[0-9]*")
 			for _, p := range procs {

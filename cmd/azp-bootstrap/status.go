@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"azp-bootstrap/bootstrap"
@@ -15,6 +16,7 @@ import (
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/line"
+	"azp-bootstrap/bootstrap/member"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -81,13 +83,13 @@ func show(out io.Writer, s journal.State, alive health.Alive, asJSON bool) error
 	return nil
 }
 
-// looking are the options of a command that only looks at the state folder.
-func (a *app) looking() bootstrap.Options {
-	return bootstrap.Options{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir}
+// means are what every command that looks at the VM brings along; log may be nil where nothing is said.
+func (a *app) means(log *logrus.Logger) member.Means {
+	return member.Means{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Log: log, Redactor: &a.redactor}
 }
 
 func (a *app) readState() (journal.State, error) {
-	s, damaged, err := bootstrap.Status(a.looking())
+	s, damaged, err := bootstrap.Status(a.means(nil))
 	if damaged != nil {
 		return s, fault.New(fault.State, "%s is damaged", journal.File(a.stateDir)).Because(damaged).
 			Hint("The next run sets it aside and finds out anew where the VM stands: systemctl restart azp-bootstrap.")

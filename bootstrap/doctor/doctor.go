@@ -1,4 +1,5 @@
-package bootstrap
+// Package doctor checks everything that this VM needs to join, and changes nothing.
+package doctor
 
 import (
 	"context"
@@ -15,8 +16,11 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/image"
+	"azp-bootstrap/bootstrap/join"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/tree"
+	"azp-bootstrap/bootstrap/vm"
 )
 
 // A Check is one line of the doctor's report.
@@ -45,40 +49,58 @@ const checkTimeout = 60 * time.Second
 
 // An examination collects what the doctor's errands find.
 type examination struct {
-	mu    sync.Mutex
-	found map[string]Check
-	boot  *Boot
+	mu      sync.Mutex
+	found   map[string]Check
+	means   member.Means
+	journal *journal.Journal
 }
 
-// Examine checks everything that this VM needs to join, in parallel where one thing does not need the
-// other. It changes nothing. The report has one line for every check, in the same order.
-func Examine(ctx context.Context, o Options) ([]Check, error) {
-	b, err := newBoot(o)
+// Examine checks everything that this VM needs to join, in parallel where one thing does not need the other. The report has
+// one line for every check, in the same order.
+func Examine(ctx context.Context, w member.Means) ([]Check, error) {
+	if err := access.Protect(w.Log); err != nil {
+		return nil, err
+	}
+	j, err := journal.Look(w.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	x := &examination{found: map[string]Check{}, boot: b}
-	if x.say("config", func() (string, error) { return b.ConfigFile, b.configure() }) {
+	x := &examination{found: map[string]Check{}, means: w, journal: j}
+	sources, m, err := x.configured()
+	x.record("config", w.ConfigFile, err)
+	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		var all sync.WaitGroup
-		all.Go(func() { x.azure(ctx) })
-		all.Go(func() { x.say("agent package", b.packageInPlace) })
-		all.Go(func() { x.say("service", b.serviceIsWell) })
-		all.Go(func() { x.say("disk", b.diskHasRoom) })
+		all.Go(func() { x.azure(ctx, sources) })
+		all.Go(func() { x.say("agent package", func() (string, error) { return packageInPlace(m) }) })
+		all.Go(func() { x.say("service", func() (string, error) { return serviceIsWell(m) }) })
+		all.Go(func() { x.say("disk", func() (string, error) { return diskHasRoom(m.VM.Config.Agent.Dir) }) })
 		all.Wait()
 	}
-	b.drop()
+	return x.report(), nil
+}
+
+func (x *examination) configured() (*vm.Sources, member.Member, error) {
+	s, err := x.means.Sources()
+	if err != nil {
+		return nil, member.Member{}, err
+	}
+	m, err := x.means.Member(s.Unknown(), x.journal, s.IMDS)
+	return s, m, err
+}
+
+func (x *examination) report() []Check {
 	report := make([]Check, 0, len(checks))
 	for _, name := range checks {
 		c, done := x.found[name]
 		if !done {
 			c = Check{Name: name, Outcome: Skipped, Detail: "not checked: something before it failed"}
 		}
-		c.Detail, c.Hint = o.Redactor.Redact(c.Detail), o.Redactor.Redact(c.Hint)
+		c.Detail, c.Hint = x.means.Redactor.Redact(c.Detail), x.means.Redactor.Redact(c.Hint)
 		report = append(report, c)
 	}
-	return report, nil
+	return report
 }
 
 // say records what a check found.
@@ -106,15 +128,22 @@ func (x *examination) record(name, detail string, err error) {
 }
 
 // azure follows the way from IMDS to the target, as a boot would.
-func (x *examination) azure(ctx context.Context) {
-	b := x.boot
-	if !x.say("imds", func() (string, error) { return b.knowsItself(ctx) }) {
+func (x *examination) azure(ctx context.Context, sources *vm.Sources) {
+	var m member.Member
+	if !x.say("imds", func() (string, error) {
+		v, err := sources.Identify(ctx)
+		if err == nil {
+			m, err = x.means.Member(v, x.journal, sources.IMDS)
+		}
+		return fmt.Sprintf("%s in %s, instance %s", v.Instance.Name, v.Instance.Location, v.Instance.VMID), err
+	}) {
 		return
 	}
-	if !x.credential(ctx) {
+	defer m.Access.Drop()
+	if !x.credential(ctx, m) {
 		return
 	}
-	c, err := b.access.DevOps(ctx)
+	c, err := m.Access.DevOps(ctx)
 	if err != nil {
 		x.record("pat", "", err)
 		return
@@ -122,7 +151,7 @@ func (x *examination) azure(ctx context.Context) {
 	if !x.say("pat", func() (string, error) { return c.WhoAmI(ctx) }) {
 		return
 	}
-	p, err := c.Find(ctx, access.Target(b.Config))
+	p, err := c.Find(ctx, access.Target(m.VM.Config))
 	if f := fault.From(err); err != nil && f.Class == fault.Scope {
 		x.record("scopes", "", err)
 		return
@@ -132,33 +161,30 @@ func (x *examination) azure(ctx context.Context) {
 	}
 	x.record("scopes", "what can be asked for before registering is allowed", nil)
 	x.say("target", func() (string, error) {
-		there, err := c.Agent(ctx, p, b.Agent)
+		there, err := c.Agent(ctx, p, m.VM.AgentName)
 		if err != nil {
 			return "", err
 		}
-		b.Place = p
-		err = b.mayTake(there)
-		detail := fmt.Sprintf("%s; the name %s", p, b.Agent)
+		detail := fmt.Sprintf("%s; the name %s", p, m.VM.AgentName)
 		if there != nil && !there.Enabled {
 			detail += ", whose agent is disabled in Azure DevOps: it takes no job until somebody enables it there"
 		}
-		return detail, err
+		return detail, join.MayTake(m, p, there)
 	})
 }
 
 // credential fetches the PAT from the vault, or the identity's own token.
-func (x *examination) credential(ctx context.Context) bool {
-	b := x.boot
-	if b.Config.Credential.Entra {
+func (x *examination) credential(ctx context.Context, m member.Member) bool {
+	if m.VM.Config.Credential.Entra {
 		x.skip("vault", "not needed: credential.entra is on")
 		x.skip("secret", "not needed: credential.entra is on")
 		x.skip("clock", "not checked: the vault's would be compared")
 		return x.say("identity", func() (string, error) {
-			return b.access.Identity().String() + ", its own token for Azure DevOps", b.access.Fetch(ctx)
+			return m.Access.Identity().String() + ", its own token for Azure DevOps", m.Access.Fetch(ctx)
 		})
 	}
-	kv := b.Config.Credential.KeyVault
-	s, err := b.access.Secret(ctx)
+	kv := m.VM.Config.Credential.KeyVault
+	s, err := m.Access.Secret(ctx)
 	if f := fault.From(err); err != nil && f.Class == fault.Identity {
 		x.record("identity", "", err)
 		return false
@@ -166,8 +192,8 @@ func (x *examination) credential(ctx context.Context) bool {
 		x.record("vault", "", err)
 		return false
 	}
-	x.record("identity", b.access.Identity().String(), nil)
-	x.record("vault", b.access.Vault(), nil)
+	x.record("identity", m.Access.Identity().String(), nil)
+	x.record("vault", m.Access.Vault(), nil)
 	expires := "without an end"
 	if !s.Expires.IsZero() {
 		expires = "expires " + s.Expires.UTC().Format(time.RFC3339)
@@ -180,43 +206,39 @@ func (x *examination) credential(ctx context.Context) bool {
 	return true
 }
 
-// knowsItself asks IMDS and fills the configuration in, as discover does, but touches nothing.
-func (b *Boot) knowsItself(ctx context.Context) (string, error) {
-	vm, err := b.imds.Instance(ctx)
-	if err != nil {
+func packageInPlace(m member.Member) (string, error) {
+	if err := m.Agent.Guarded(); err != nil {
 		return "", err
 	}
-	b.VM = vm
-	if err := b.knows(); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s in %s, instance %s", vm.Name, vm.Location, vm.VMID), nil
+	p, err := m.Agent.Verify()
+	return fmt.Sprintf("%s, SHA-256 verified", p.File), err
 }
 
-func (b *Boot) packageInPlace() (string, error) {
-	if err := b.Runner.Guarded(); err != nil {
-		return "", err
+// serviceIsWell looks at the agent's service, and at the daemon that watches over it.
+func serviceIsWell(m member.Member) (string, error) {
+	detail, err := serviceRuns(m)
+	if err != nil || m.VM.AsProcess() {
+		return detail, err
 	}
-	m, err := b.Runner.Verify()
-	return fmt.Sprintf("%s, SHA-256 verified", m.File), err
+	notes, err := image.StartsAtBoot(tree.Tree{})
+	return detail + notes, err
 }
 
-func (b *Boot) serviceRuns() (string, error) {
-	s := b.state()
-	known := s.Agent
+func serviceRuns(m member.Member) (string, error) {
+	s := m.State()
 	switch {
-	case known.ID == 0:
+	case s.Agent.ID == 0:
 		return "not registered yet", nil
 	case s.Phase == journal.Removed:
 		return "this VM has left Azure DevOps", nil
 	}
-	running, state := b.Runner.Running(known.Service)
+	running, state := m.Agent.Running(s.Agent.Service)
 	if !running {
-		return "", fault.New(fault.Service, "the agent %s does not run (%s)", known.Name, state).
-			Hint("Its log: %s. The daemon brings it up again: systemctl restart azp-bootstrap.", b.agentLog())
+		return "", fault.New(fault.Service, "the agent %s does not run (%s)", s.Agent.Name, state).
+			Hint("Its log: %s. The daemon brings it up again: systemctl restart azp-bootstrap.", m.AgentLog())
 	}
-	detail := fmt.Sprintf("the agent %s runs (%s)", known.Name, state)
-	if health.Daemon(b.StateDir).Daemon == health.Stopped {
+	detail := fmt.Sprintf("the agent %s runs (%s)", s.Agent.Name, state)
+	if health.Daemon(m.Journal.Dir()).Daemon == health.Stopped {
 		detail += "; the daemon does not: nobody watches over this VM (systemctl start azp-bootstrap)"
 	}
 	return detail, nil
@@ -233,24 +255,14 @@ func clockIsRight(behind time.Duration) (string, error) {
 // needed is what an agent's folder wants besides the package itself, for a first job.
 const needed = 1 << 30
 
-func (b *Boot) diskHasRoom() (string, error) {
-	free, err := agent.FreeSpace(b.Config.Agent.Dir)
+func diskHasRoom(dir string) (string, error) {
+	free, err := agent.FreeSpace(dir)
 	if err != nil {
-		return "", fault.New(fault.Agent, "free space of %s", b.Config.Agent.Dir).Because(err).Hint("Run as root.")
+		return "", fault.New(fault.Agent, "free space of %s", dir).Because(err).Hint("Run as root.")
 	}
 	if free < needed {
-		return "", fault.New(fault.Agent, "%s has %s free", b.Config.Agent.Dir, humanize.IBytes(free)).
+		return "", fault.New(fault.Agent, "%s has %s free", dir, humanize.IBytes(free)).
 			Hint("Give it at least %s: a larger OS disk, or agent.work on a data disk.", humanize.IBytes(needed))
 	}
-	return fmt.Sprintf("%s free for %s", humanize.IBytes(free), b.Config.Agent.Dir), nil
-}
-
-// serviceIsWell is the doctor's check of the agent's service, and of the daemon that watches over it.
-func (b *Boot) serviceIsWell() (string, error) {
-	detail, err := b.serviceRuns()
-	if err != nil || b.asProcess() {
-		return detail, err
-	}
-	notes, err := image.StartsAtBoot(tree.Tree{})
-	return detail + notes, err
+	return fmt.Sprintf("%s free for %s", humanize.IBytes(free), dir), nil
 }

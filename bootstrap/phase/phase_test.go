@@ -1,48 +1,26 @@
-package bootstrap
+package phase_test
 
 import (
 	"context"
 	"errors"
-	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member/membertest"
 	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/secret"
 )
 
-func boot(t *testing.T) *Boot {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	live := health.NewLive()
-	j, err := journal.Open(t.TempDir(), log, live.Set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &Boot{Options: Options{Log: log, Redactor: &secret.Redactor{}}, journal: j, report: &health.Reporter{Log: log, Live: live}}
-}
-
-// wrote changes what the journal says.
-func wrote(t *testing.T, b *Boot, change func(*journal.State)) {
-	t.Helper()
-	if err := b.journal.Update(change); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestRetryWaitsOutPassingFaults(t *testing.T) {
-	b := boot(t)
+	m, r := membertest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		tries, counted := 0, 0
 		begin := time.Now()
-		err := b.retry(context.Background(), journal.Credential, func() error {
+		err := r.Retry(context.Background(), journal.Credential, func() error {
 			if tries++; tries < 4 {
 				return fault.New(fault.Vault, "busy").Passing().Retry(7 * time.Second)
 			}
@@ -55,7 +33,7 @@ func TestRetryWaitsOutPassingFaults(t *testing.T) {
 			t.Errorf("Retry-After of 7 s three times took %s", took)
 		}
 	})
-	if b.state().LastError == nil || b.state().LastError.Code != "vault" {
+	if m.State().LastError == nil || m.State().LastError.Code != "vault" {
 		t.Error("the journal does not show what was waited for")
 	}
 }
@@ -63,17 +41,17 @@ func TestRetryWaitsOutPassingFaults(t *testing.T) {
 func TestAPollThatGoesOnIsTold(t *testing.T) {
 	for phase, told := range map[string]bool{journal.Online: true, journal.Draining: false} { // a job is no failure
 		for after, told := range map[time.Duration]bool{20 * time.Second: false, 40 * time.Second: told} {
-			b := boot(t)
+			m, r := membertest.New(t)
 			synctest.Test(t, func(*testing.T) {
 				begin := time.Now()
-				_ = b.retry(context.Background(), phase, func() error {
+				_ = r.Retry(context.Background(), phase, func() error {
 					if time.Since(begin) > after {
 						return nil
 					}
 					return fault.New(fault.Service, "not yet").Passing().Retry(time.Second)
 				}, func(int) {})
 			})
-			if e := b.state().LastError; (e != nil) != told {
+			if e := m.State().LastError; (e != nil) != told {
 				t.Errorf("%s, polled for %s: the journal shows %v", phase, after, e)
 			}
 		}
@@ -81,9 +59,9 @@ func TestAPollThatGoesOnIsTold(t *testing.T) {
 }
 
 func TestRetryEndsAtLastingFaults(t *testing.T) {
-	b := boot(t)
+	_, r := membertest.New(t)
 	tries := 0
-	err := b.retry(context.Background(), journal.Preflight, func() error {
+	err := r.Retry(context.Background(), journal.Preflight, func() error {
 		tries++
 		return fault.New(fault.PAT, "rejected")
 	}, func(int) {})
@@ -93,13 +71,13 @@ func TestRetryEndsAtLastingFaults(t *testing.T) {
 }
 
 func TestRetryEndsAtTheDeadlineWithTheLastClass(t *testing.T) {
-	b := boot(t)
+	_, r := membertest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Minute, retry.ErrDeadline)
 		defer cancel()
 		begin := time.Now()
 		tries := 0
-		err := b.retry(ctx, journal.Discover, func() error {
+		err := r.Retry(ctx, journal.Discover, func() error {
 			tries++
 			return fault.New(fault.IMDS, "silent").Passing()
 		}, func(int) {})
@@ -117,9 +95,9 @@ func TestRetryEndsAtTheDeadlineWithTheLastClass(t *testing.T) {
 }
 
 func TestRetryEndsWhenTold(t *testing.T) {
-	b := boot(t)
+	_, r := membertest.New(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	err := b.retry(ctx, journal.Discover, func() error {
+	err := r.Retry(ctx, journal.Discover, func() error {
 		cancel()
 		return fault.New(fault.IMDS, "silent").Passing()
 	}, func(int) {})
@@ -128,54 +106,31 @@ func TestRetryEndsWhenTold(t *testing.T) {
 	}
 }
 
-// An agent that falls over and over is brought up ever more slowly; one that stood for long is new to it.
-func TestBrakeSlowsDownAnAgentThatFalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := brake{backoff: retry.Slowly()}
-		var waits []time.Duration
-		for _, stood := range []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Hour, time.Second} {
-			f.watched(func(notBefore time.Time) (bool, *notice) {
-				begin := time.Now()
-				time.Sleep(max(stood, time.Until(notBefore)))
-				waits = append(waits, time.Since(begin))
-				return true, nil
-			})
-		}
-		if waits[0] != time.Second || waits[1] < 40*time.Second || waits[3] < waits[1] || waits[5] > 90*time.Second {
-			t.Errorf("brought up after %v", waits)
-		}
-		before := f.notBefore
-		f.watched(func(time.Time) (bool, *notice) { return false, nil })
-		if f.notBefore != before {
-			t.Error("a reload counts as a fall")
-		}
-	})
-}
-
 func TestThePATIsDroppedWhileWaiting(t *testing.T) {
 	for name, f := range map[string]*fault.Error{
 		"Azure DevOps is down":      fault.New(fault.Network, "down").Passing(),
 		"Azure DevOps asks to wait": fault.New(fault.Network, "busy").Passing().Retry(7 * time.Second),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := boot(t)
+			m, r := membertest.New(t)
 			pat, err := secret.NewPAT("opaque-token")
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.access = access.New(access.Way{Given: pat, Redactor: b.Redactor})
+			m.Access = access.New(access.Way{Given: pat, Redactor: m.Redactor})
+			r.Drop = m.Access.Drop
 			synctest.Test(t, func(t *testing.T) {
 				tries, long, last := 0, 0, time.Now()
-				err := b.retry(context.Background(), journal.Preflight, func() error {
+				err := r.Retry(context.Background(), journal.Preflight, func() error {
 					waited := time.Since(last)
 					if waited >= retry.Limit {
 						long++
 					}
-					kept := b.access.Holds()
+					kept := m.Access.Holds()
 					if want := tries > 0 && (waited < retry.Limit || f.After > 0); kept != want {
 						t.Errorf("kept after %s: %t", waited, kept)
 					}
-					if err := b.access.Fetch(t.Context()); err != nil {
+					if err := m.Access.Fetch(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 					last = time.Now()

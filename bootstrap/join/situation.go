@@ -1,8 +1,9 @@
-package bootstrap
+package join
 
 import (
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member"
 )
 
 // A situation is what register finds: an agent of this VM's name on the server, a registration on this VM, and what the journal
@@ -64,17 +65,17 @@ func (s situation) decide(replace string) decision {
 	return refuses
 }
 
-// situation looks at the VM's disk and journal, for the agent of its name on the server; nil = there is none.
-func (b *Boot) situation(there *devops.Agent) situation {
-	s := b.state()
-	return situation{b.standsThere(there), b.standsHere(s, there), b.known(s)}
+// situationOf looks at the VM's disk and journal, for the agent of its name at a place; nil = there is none.
+func situationOf(m member.Member, at devops.Place, there *devops.Agent) situation {
+	s := m.State()
+	return situation{standsThere(m, there), standsHere(m, s, there), known(m, at, s)}
 }
 
-func (b *Boot) standsThere(there *devops.Agent) string {
+func standsThere(m member.Member, there *devops.Agent) string {
 	switch {
 	case there == nil:
 		return nobodyThere
-	case b.whose(there) == thisVM:
+	case m.Whose(there) == member.ThisVM:
 		return oursThere
 	case there.Offline:
 		return offlineThere
@@ -82,24 +83,26 @@ func (b *Boot) standsThere(there *devops.Agent) string {
 	return onlineThere
 }
 
-func (b *Boot) standsHere(s journal.State, there *devops.Agent) string {
-	id, err := b.Runner.Registered()
+func standsHere(m member.Member, s journal.State, there *devops.Agent) string {
+	id, err := m.Agent.Registered()
 	if err != nil {
-		b.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
+		m.Log.WithError(err).Warn("the agent's settings are unreadable; it is registered anew")
+		return otherHere
 	}
-	if err == nil && there != nil && id == there.ID && id == s.Agent.ID && b.Runner.LaidFor() == b.VM.VMID {
+	sameID := there != nil && id == there.ID && id == s.Agent.ID
+	if sameID && m.Agent.LaidFor() == m.VM.Instance.VMID {
 		return wholeHere
 	}
 	return otherHere
 }
 
-func (b *Boot) known(s journal.State) string {
+func known(m member.Member, at devops.Place, s journal.State) string {
 	switch {
 	case s.Registering != nil:
 		return cutOffJournal
 	case s.Agent.ID == 0:
 		return newJournal
-	case s.Agent.Name != b.Agent || !b.samePlace():
+	case s.Agent.Name != m.VM.AgentName || !m.StandsAt(at):
 		return elsewhereJournal
 	case !s.Agent.Confirmed(): // so nothing runs here by that registration
 		return unseenJournal

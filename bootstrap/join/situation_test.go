@@ -1,4 +1,4 @@
-package bootstrap
+package join
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 // The table of docs/decisions/joining.md, from top to bottom; the first row that fits counts.
 func joiningTable(t *testing.T) (rows [][]string) {
 	t.Helper()
-	page, err := os.ReadFile("../docs/decisions/joining.md")
+	page, err := os.ReadFile("../../docs/decisions/joining.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,67 @@
+package join
+
+import (
+	"testing"
+	"time"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member/membertest"
+)
+
+// Of an agent whose status the server does not show nobody knows whether it is at work: it counts as online.
+func TestMayTake(t *testing.T) {
+	for name, c := range map[string]struct {
+		agent  devops.Agent
+		policy string
+		yes    bool
+	}{
+		"ours, online":                 {devops.Agent{InstanceID: membertest.ThisInstance, Online: true}, "never", true},
+		"another's, offline":           {devops.Agent{InstanceID: membertest.OtherInstance, Offline: true}, "offline", true},
+		"another's, offline, never":    {devops.Agent{InstanceID: membertest.OtherInstance, Offline: true}, "never", false},
+		"another's, online":            {devops.Agent{InstanceID: membertest.OtherInstance, Online: true}, "offline", false},
+		"another's, online, always":    {devops.Agent{InstanceID: membertest.OtherInstance, Online: true}, "always", true},
+		"another's, status not shown":  {devops.Agent{InstanceID: membertest.OtherInstance}, "offline", false},
+		"nobody's, offline":            {devops.Agent{Offline: true}, "offline", true},
+		"nobody's, status not shown":   {devops.Agent{}, "offline", false},
+		"nobody's, offline, and never": {devops.Agent{Offline: true}, "never", false},
+	} {
+		m, _ := membertest.New(t)
+		m.VM.Instance.VMID = membertest.ThisInstance
+		m.VM.Config = &config.Config{Agent: config.Agent{Replace: c.policy}}
+		m.Agent = agent.Runner{Home: agent.Home{Dir: t.TempDir()}}
+		err := MayTake(m, devops.Place{}, &c.agent)
+		if (err == nil) != c.yes || err != nil && fault.From(err).Class != fault.Target {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhoDisabledTheAgentDecides(t *testing.T) {
+	for name, c := range map[string]struct {
+		drained, enabled bool // the journal's word, the server's
+		now              bool // enabled afterwards
+		shown            bool // as disabled
+	}{
+		"nobody":            {false, true, true, false},
+		"a drain":           {true, false, true, false},
+		"a person":          {false, false, false, true},
+		"enabled meanwhile": {true, true, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &membertest.Pool{Begin: time.Now(), Enabled: c.enabled, Deleted: -1, Disabled: -1}
+			m, _ := membertest.Joined(t, p, config.Drain{})
+			membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Agent.Drained = c.drained })
+			there, err := standing(t.Context(), m, &Try{})
+			if err != nil || !there {
+				t.Fatal(there, err)
+			}
+			if p.Enabled != c.now || m.State().Agent.Disabled != c.shown || m.State().Agent.Drained {
+				t.Errorf("enabled %v; the journal: disabled %v, drained %v", p.Enabled, m.State().Agent.Disabled, m.State().Agent.Drained)
+			}
+		})
+	}
+}

@@ -1,0 +1,62 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member"
+)
+
+// wake lets agents start whose VM this is, once in each boot: their services wait for the word that it is. It needs no PAT, and
+// counts whatever has become of configuration and state. A work folder on a disk that came back empty is made anew before,
+// if the configuration is known (m).
+func (p *process) wake(ctx context.Context, m *member.Member, here func(agent.Sleeper) bool) {
+	if p.Agent != nil { // a simulated one, which no service keeps
+		return
+	}
+	for _, s := range agent.Sleepers() {
+		if !here(s) {
+			continue
+		}
+		var err error
+		if m != nil {
+			err = m.Agent.WorkFolder(m.VM.Config.Agent.Work)
+		}
+		if err = errors.Join(err, s.Wake(ctx)); err != nil {
+			p.Log.WithError(err).WithField("service", s.Unit).Warn("the agent could not be started as it stands")
+		}
+	}
+}
+
+// wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
+func (p *process) wakeAnyway(ctx context.Context) {
+	if p.Agent != nil || len(agent.Sleepers()) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if i, err := azure.NewIMDS(config.DefaultIMDS(), p.Dial).Instance(ctx); err == nil {
+		p.wake(ctx, nil, func(s agent.Sleeper) bool { return s.Instance == i.VMID })
+	}
+}
+
+// runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended with the daemon before:
+// it needs no PAT, and a service manager would have started it as well, whatever has become of the configuration.
+func (a *attempt) runOn(ctx context.Context, stood journal.State) {
+	m := a.member
+	ours := m.VM.Known() && m.VM.AsProcess() && untouched(stood, m.State())
+	if ctx.Err() != nil || !ours || m.Runs() || m.Agent.LaidFor() != m.VM.Instance.VMID {
+		return
+	}
+	if id, err := m.Agent.Registered(); err != nil || id != m.State().Agent.ID {
+		return
+	}
+	if _, err := m.Agent.Start(ctx, m.ServiceAt(member.PlaceOf(m.State().Target)), m.Network.CAFile); err != nil {
+		a.Log.WithError(err).Warn("the agent could not be started as it stands")
+	}
+}
