@@ -90,36 +90,36 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	deadline := a.sources.Config.Deadline
 	limited, cancel := context.WithTimeoutCause(ctx, deadline, retry.ErrDeadline)
 	defer cancel()
-	a.report.Live.Working(a.member.Agent.Working)
-	settled := stood.Stands()
+	a.report.Live.AskForJobs(a.member.Agent.Working)
+	stoodBefore := stood.Stands()
 	if err := a.journal.Update(func(s *journal.State) {
 		s.Package = prepared(a.sources.Config.Agent.Dir, a.sources.Config.Agent.User)
-		if !settled {
+		if !stoodBefore {
 			s.Attempt++
 		}
 	}); err != nil {
 		return err
 	}
 	run := a.runner().Verify
-	if !settled {
+	if !stoodBefore {
 		go a.member.Agent.Warm(limited)
 		run = a.runner().Run
 	}
 	if err := run(limited, journal.Discover, a.discover); err != nil {
 		return err
 	}
-	a.report.Live.Working(a.member.Agent.Working) // IMDS may have named another folder or account
+	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
 	a.wake(ctx, &a.member, func(s agent.Sleeper) bool { return s.Instance == a.member.VM.Instance.VMID })
 	if ended, err := a.stands(ctx, limited, t); ended || err != nil {
 		return err
 	}
-	if settled {
-		if err := a.journal.Update((*journal.State).Again); err != nil {
+	if stoodBefore {
+		if err := a.journal.Update((*journal.State).Rejoin); err != nil {
 			return err
 		}
 	}
 	works := a.member.Runs() || a.member.Works() // also one of which a lost state told
-	if settled || works {                        // what it took to leave is no part of it, nor is a job that is waited for
+	if stoodBefore || works {                    // what it took to leave is no part of it, nor is a job that is waited for
 		limit := a.member.VM.Config.Deadline
 		if drain := a.member.VM.Config.Drain; drain.Enabled && works {
 			limit += drain.Timeout

@@ -89,7 +89,7 @@ func Run(ctx context.Context, o Options) error {
 			p.wakeAnyway(ctx)
 			err = p.refused(err)
 		}
-		here.Settled()
+		here.AttemptEnded()
 		if o.Once && n == nil && !anew {
 			return err
 		}

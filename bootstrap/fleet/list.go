@@ -72,7 +72,7 @@ func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bo
 		return proven, nil
 	}
 	var missing []string
-	settled := 0
+	older := 0
 	for _, a := range ours {
 		if l.has(a) {
 			proven[placeOf(a)] = true
@@ -81,7 +81,7 @@ func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bo
 		if joining(a, l.asOf(now)) {
 			continue
 		}
-		if settled++; a.Online {
+		if older++; a.Online {
 			missing = append(missing, fmt.Sprintf("%s (VM %s, %s)", a.Name, a.InstanceID, placeOf(a)))
 		}
 	}
@@ -91,8 +91,8 @@ func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bo
 			Hint("Nothing was removed: this is not the list of %s. If it is of another subscription, give the right one; "+
 				"if it is of one scale set of several, give --scale-set NAME, or list the VMs of all of them.", s)
 	}
-	if len(proven) == 0 && settled > 0 {
-		return nil, fault.New(fault.Usage, "--existing: the list names the VM of no agent in %s (of %d)", s, settled).
+	if len(proven) == 0 && older > 0 {
+		return nil, fault.New(fault.Usage, "--existing: the list names the VM of no agent in %s (of %d)", s, older).
 			Hint("Nothing was removed: the list may be of another subscription or scale set. Give the right one; " +
 				"if all those VMs are deleted, use --older-than 24h without a list.")
 	}

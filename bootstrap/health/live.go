@@ -30,7 +30,7 @@ type Live struct {
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
 	kills    kills
-	working  func(service string) bool
+	jobRuns  func(service string) bool
 }
 
 type retryKey struct{ phase, class string }
@@ -76,17 +76,17 @@ func (l *Live) AgentLost(lost bool) {
 	l.lost = lost
 }
 
-// Working says how to see whether a job of a service's runs; it is asked when somebody wants to know.
-func (l *Live) Working(ask func(service string) bool) {
+// AskForJobs says how to see whether a job of a service's runs; it is asked when somebody wants to know.
+func (l *Live) AskForJobs(ask func(service string) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.working = ask
+	l.jobRuns = ask
 }
 
 // works asks whether a job runs.
 func (l *Live) works() bool {
 	l.mu.Lock()
-	ask, service := l.working, l.state.Agent.Service
+	ask, service := l.jobRuns, l.state.Agent.Service
 	l.mu.Unlock()
 	return ask != nil && ask(service)
 }

@@ -83,7 +83,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if s.Secret != nil && s.Secret.Expires != nil {
 		gauge(descSecret, float64(s.Secret.Expires.Unix()))
 	}
-	if m.live.working != nil {
+	if m.live.jobRuns != nil {
 		gauge(descJobs, one(working)) // an agent runs one job at a time
 	}
 	if m.live.kills.looked {

@@ -82,8 +82,8 @@ func Attend(dir string, once bool, log *logrus.Logger) *Presence {
 	return p
 }
 
-// Settled says that an attempt has ended: from now on state.json is of this process.
-func (p *Presence) Settled() {
+// AttemptEnded says that an attempt has ended: from now on state.json is of this process.
+func (p *Presence) AttemptEnded() {
 	if p.SettledAt == nil {
 		t := journal.Now()
 		p.SettledAt = &t

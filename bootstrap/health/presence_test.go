@@ -67,7 +67,7 @@ func TestRecordOfTwo(t *testing.T) {
 		if c.takes && !a.Pending {
 			t.Errorf("%s: its attempt is over before it began", c.name)
 		}
-		p.Settled()
+		p.AttemptEnded()
 		if a := Daemon(dir); c.takes && a.Pending {
 			t.Errorf("%s: its attempt has ended, which the record does not say", c.name)
 		}

@@ -198,7 +198,7 @@ func restsHere(ctx context.Context, m member.Member, c *devops.Client, t *Try, t
 		return m.Quiet(ctx, c, t.At.Place, there, &t.Drain)
 	}
 	if m.Waits(&t.Drain) {
-		return member.Working(m.VM.AgentName)
+		return member.Busy(m.VM.AgentName)
 	}
 	return nil
 }

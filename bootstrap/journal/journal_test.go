@@ -146,7 +146,7 @@ func TestReadersAndAWriter(t *testing.T) {
 		for _, change := range []func(*State){
 			func(s *State) { s.Begin(Discover) }, func(s *State) { s.End(Phase{Name: Discover, Seconds: 1}) },
 			func(s *State) { s.Begin(Online) }, func(s *State) { s.End(Phase{Name: Online, Retries: 3}) },
-			(*State).Joined, (*State).Again,
+			(*State).Joined, (*State).Rejoin,
 		} {
 			if err := j.Update(change); err != nil {
 				t.Fatal(err)

@@ -18,8 +18,8 @@ func (s *State) NewInstance(id string) {
 	*s = State{Schema: schema, InstanceID: id, Phase: Discover, Attempt: max(attempt, 1), StartedAt: at, Phases: s.Phases, Package: s.Package}
 }
 
-// Again begins an attempt on a VM that was ready, or had left.
-func (s *State) Again() {
+// Rejoin begins an attempt on a VM that was ready, or had left.
+func (s *State) Rejoin() {
 	s.Attempt++
 	if s.Phase == Removed {
 		s.Agent, s.Target = Agent{}, Target{}

@@ -16,7 +16,7 @@ func TestAgain(t *testing.T) {
 		s := sample()
 		at := time.Now()
 		s.Phase, s.Attempt, s.DrainUntil, s.RemovedBy = phase, 2, &at, ByPreempt
-		s.Again()
+		s.Rejoin()
 		if s.Attempt != 3 || s.Phase != Credential || s.ReadyAt != nil || s.DrainUntil != nil || s.RemovedBy != "" || len(s.Phases) != 0 {
 			t.Errorf("%s: %+v", phase, s)
 		}

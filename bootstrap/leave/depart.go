@@ -154,7 +154,7 @@ func leftBehind(ctx context.Context, r phase.Runner, m member.Member, d *member.
 	r.Record(f, phase.Beside)
 	e := r.Retry(ctx, journal.Draining, func() error {
 		if m.Waits(d) {
-			return member.Working(m.State().Agent.Name)
+			return member.Busy(m.State().Agent.Name)
 		}
 		return m.Agent.Remove(ctx, m.State().Agent.Service)
 	}, nil)
@@ -196,7 +196,7 @@ func adopt(ctx context.Context, m member.Member, d *member.Drain) error {
 		return nil
 	}
 	if m.Waits(d) {
-		return member.Working(m.VM.AgentName)
+		return member.Busy(m.VM.AgentName)
 	}
 	c, err := m.Access.DevOps(ctx)
 	if err != nil {

@@ -31,8 +31,8 @@ func (d *Drain) waits() bool { return time.Now().Before(d.Until) }
 // Waits reports whether a job runs on this VM that is waited for.
 func (m Member) Waits(d *Drain) bool { return d.waits() && m.Works() }
 
-// Working is the fault of an agent that runs a job, which is waited for.
-func Working(agent string) *fault.Error {
+// Busy is the fault of an agent that runs a job, which is waited for.
+func Busy(agent string) *fault.Error {
 	return fault.New(fault.Service, "the agent %s runs a job", cmp.Or(agent, "of this VM")).Passing().Retry(time.Second).
 		About(fault.OfJob).Hint("It is waited for up to drain.timeout.")
 }
@@ -43,7 +43,7 @@ func (m Member) Rests(d *Drain) error {
 		return nil
 	}
 	m.Access.Drop()
-	return Working(m.State().Agent.Name)
+	return Busy(m.State().Agent.Name)
 }
 
 // Withdraw takes the agent that the journal names out of its target: it gets no new job, a running one is waited for until
@@ -63,7 +63,7 @@ func (m Member) Withdraw(ctx context.Context, d *Drain) error {
 	}
 	if at.Agent == nil { // nothing of it is on the server, or nobody asks
 		if m.Waits(d) {
-			return Working(known.Name)
+			return Busy(known.Name)
 		}
 		return m.Agent.Remove(ctx, known.Service)
 	}
@@ -111,7 +111,7 @@ func (m Member) Quiet(ctx context.Context, c *devops.Client, p devops.Place, the
 		return err
 	}
 	if now.Busy || m.Works() {
-		return Working(there.Name).Retry(pollServer)
+		return Busy(there.Name).Retry(pollServer)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (m Member) Reclaim(ctx context.Context, c *devops.Client, p devops.Place, a
 		return a, nil
 	}
 	if d.waits() && m.Works() {
-		return nil, Working(known.Name)
+		return nil, Busy(known.Name)
 	}
 	if m.Works() {
 		return a, nil
