@@ -84,7 +84,6 @@ func Run(ctx context.Context, o Options) error {
 			able = a
 			p.listen(ctx, a.sources)
 			n, anew, err = p.hears.During(ctx, reload, a.changed, a.bringUp)
-			a.member.Access.Drop()
 		} else {
 			p.wakeAnyway(ctx)
 			err = p.refused(err)

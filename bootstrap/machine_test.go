@@ -42,6 +42,7 @@ type machine struct {
 	takes   time.Duration // config.sh's own time
 
 	environment string        // "" = production
+	tags        string        // as YAML
 	busyUntil   time.Time     // a job runs
 	starts      time.Duration // the agent's, until it is connected
 	held        *os.File
@@ -83,8 +84,8 @@ func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
 
 func (m *machine) options(limit time.Duration) bootstrap.Options {
 	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
-	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
-		cmp.Or(m.environment, "production"), filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
+	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s, tags: [%s]}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		cmp.Or(m.environment, "production"), m.tags, filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		m.t.Fatal(err)
 	}

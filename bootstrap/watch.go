@@ -28,6 +28,7 @@ const (
 func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan time.Time) (fell bool, n *leave.Notice) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	a.member.Access.Drop()
 	debug.FreeOSMemory() // from here on little is needed, and what the PAT left in memory is not
 	back := make(chan struct{})
 	if a.journal.State().Phase == journal.Removed && a.journal.State().ByAzure() {

@@ -2,12 +2,17 @@ package bootstrap
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
@@ -16,6 +21,7 @@ import (
 	"azp-bootstrap/bootstrap/member/membertest"
 	"azp-bootstrap/bootstrap/phase"
 	"azp-bootstrap/bootstrap/retry"
+	"azp-bootstrap/bootstrap/vm"
 )
 
 // A talker is an agent that runs, and says something of its connection now and then.
@@ -105,5 +111,69 @@ func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {
 				t.Errorf("enabled %v, drained %v, phase %s", p.Enabled, m.State().Agent.Drained, m.State().Phase)
 			}
 		})
+	}
+}
+
+// An agent that is down is brought up in a few seconds where it is the daemon's own process; a service manager has a minute for it.
+func TestAnAgentThatIsDownIsBroughtUp(t *testing.T) {
+	for service, within := range map[string][2]time.Duration{"process": {0, 10 * time.Second}, "systemd": {35 * time.Second, 70 * time.Second}} {
+		t.Run(service, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, r := membertest.Joined(t, membertest.NewPool(), config.Drain{})
+				m.VM.Config.Agent.Service = service
+				w := &membertest.Worker{Runner: membertest.Runner(t, m)}
+				m.Agent = &talker{Worker: *w}
+				m.Agent.(*talker).Stopped = time.Now()
+				if err := m.Access.Fetch(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				fell, _ := watching(m, r).watch(ctx, time.Time{}, nil)
+				if took := time.Since(begin); !fell || took < within[0] || took > within[1] {
+					t.Errorf("fell: %v, after %s", fell, took)
+				}
+				if m.Access.Holds() {
+					t.Error("the PAT is held while the VM is watched over")
+				}
+			})
+		})
+	}
+}
+
+// drain.enabled: false means that nobody listens for the VM's end.
+func TestNoticesAreHeardIfTheyAreWanted(t *testing.T) {
+	imds := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "scheduledevents") {
+			_, _ = io.WriteString(w, `{"DocumentIncarnation":2,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"],"EventStatus":"Scheduled","NotBefore":"Mon, 19 Sep 2050 18:29:47 GMT"}]}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"compute":{"vmId":"`+membertest.ThisInstance+`","name":"web_1"}}`)
+	})
+	for _, wanted := range []bool{true, false} {
+		s := httptest.NewServer(imds)
+		defer s.Close()
+		m, r := membertest.Joined(t, membertest.NewPool(), config.Drain{Enabled: wanted})
+		m.VM.Config.IMDS.Endpoint = s.URL
+		a := watching(m, r)
+		a.sources = &vm.Sources{Config: m.VM.Config, IMDS: azure.NewIMDS(s.URL, nil)}
+		ctx, cancel := context.WithCancel(t.Context())
+		a.listen(ctx, a.sources)
+		patience := 10 * time.Second
+		if !wanted {
+			patience = 300 * time.Millisecond
+		}
+		select {
+		case n := <-a.hears.Heard:
+			if !wanted || n.Why != "Terminate" {
+				t.Errorf("wanted %v, heard %+v", wanted, n)
+			}
+		case <-time.After(patience):
+			if wanted {
+				t.Error("nothing was heard")
+			}
+		}
+		cancel()
 	}
 }

@@ -353,3 +353,92 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 
 // An attempt that had disabled the agent and came to nothing lets it work on, or remembers to.
 // An agent that a drain had disabled is enabled when it joins; one that a person disabled stays so and is shown.
+
+// An event that is due leaves time for a server that takes some seconds for each answer.
+func TestADepartureThatIsDueIsNotInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := membertest.NewPool()
+		p.Takes = 2 * time.Second
+		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
+		if err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Until: p.Begin.Add(time.Second)}); err != nil || p.Deleted < 0 {
+			t.Errorf("deleted %s: %v", p.Deleted, err)
+		}
+	})
+}
+
+// A deregistration that fails before the service is stopped: the agent, which was disabled, takes jobs again.
+func TestADeregistrationThatFailsEarlyIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := membertest.NewPool()
+		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: time.Minute})
+		m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
+		p.Trouble = func(time.Duration) int {
+			if p.Enabled {
+				return 0
+			}
+			p.Trouble = func(time.Duration) int { p.Trouble = nil; return http.StatusForbidden } // the next, once
+			return p.Trouble(0)
+		}
+		err := depart(t.Context(), r, m, Notice{Why: "deregister", Wait: true})
+		if s := m.State(); err == nil || s.Phase != journal.Ready || s.Agent.Drained || !p.Enabled || p.Disabled < 0 {
+			t.Errorf("%v; phase %s, drained %v, enabled %v, was disabled %v", err, s.Phase, s.Agent.Drained, p.Enabled, p.Disabled >= 0)
+		}
+	})
+}
+
+// An agent that the server still shows was not removed.
+func TestARemovalThatDoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := membertest.NewPool()
+		p.KeepsDeleted = true
+		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: time.Minute})
+		m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
+		err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Until: p.Begin.Add(5 * time.Minute)})
+		if fault.From(err).Class != fault.Target || m.State().Phase != journal.Draining {
+			t.Errorf("%v in the phase %s", err, m.State().Phase)
+		}
+	})
+}
+
+// A holder is a worker that looks whether a PAT is held each time it is asked for its job.
+type holder struct {
+	membertest.Worker
+	holds func() bool
+	kept  int
+}
+
+func (h *holder) Working(service string) bool {
+	works := h.Worker.Working(service)
+	if works && h.holds() {
+		h.kept++
+	}
+	return works
+}
+
+func TestNoPATIsHeldWhileAJobIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := membertest.NewPool()
+		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
+		h := &holder{Worker: membertest.Worker{Runner: membertest.Runner(t, m), Until: p.Begin.Add(10 * time.Minute)}, holds: m.Access.Holds}
+		m.Agent = h
+		if err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true}); err != nil {
+			t.Fatal(err)
+		}
+		if h.kept > 2 { // when it is disabled, and once more
+			t.Errorf("held %d times", h.kept)
+		}
+	})
+}
+
+func TestADepartureThatWasCutOffGoesOn(t *testing.T) {
+	later, before := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
+	for name, c := range map[string]struct {
+		until *time.Time
+		waits bool
+	}{"a job was waited for": {&later, true}, "no more": {&before, false}, "nothing is known": {nil, false}} {
+		n := CutOff(journal.State{RemovedBy: journal.ByPreempt, DrainUntil: c.until})
+		if n.Wait != c.waits || n.Until.IsZero() == c.waits || !n.Goes || n.By != journal.ByPreempt {
+			t.Errorf("%s: %+v", name, n)
+		}
+	}
+}

@@ -1,0 +1,168 @@
+//go:build linux
+
+package bootstrap_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/doctor"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/sim"
+)
+
+// fewVMs lets a test play with some VMs in an Azure of their own, in virtual time.
+func fewVMs(t *testing.T, n int, more func(*sim.Scenario), do func(ctx context.Context, t *testing.T, all []*machine)) {
+	t.Helper()
+	dir := quickDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer over(cancel)
+		f := newFleet(ctx, t, dir, n, more)
+		var all []*machine
+		for i := range n {
+			all = append(all, f.machine(i))
+		}
+		do(ctx, t, all)
+		if t.Failed() {
+			for _, m := range all {
+				t.Logf("%s: %+v\n%s", m.name, m.disk, m.said.String())
+			}
+		}
+	})
+}
+
+func joins(ctx context.Context, t *testing.T, m *machine) {
+	t.Helper()
+	if f := m.once(ctx, 5*time.Minute); f != nil {
+		t.Fatal(f)
+	}
+}
+
+// A VM whose configuration names another target of the same kind leaves the one it was in.
+func TestMovesBetweenTargetsOfOneKind(t *testing.T) {
+	more := func(s *sim.Scenario) { s.Servers[0].Projects[0].Environments = []string{"production", "staging"} }
+	fewVMs(t, 1, more, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		joins(ctx, t, m)
+		for _, name := range []string{"staging", "production"} {
+			m.environment = name
+			joins(ctx, t, m)
+			if seen := m.azure.Agents(); len(seen) != 1 || seen[0].Target != "Shop/"+name || seen[0].Status != "online" {
+				t.Errorf("moved to %s: %v", name, seen)
+			}
+		}
+	})
+}
+
+// A registration that is whole is kept, and its tags become those of the configuration.
+func TestTagsOfARegistrationThatIsKept(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		m.tags = "green"
+		joins(ctx, t, m)
+		before := m.azure.Agents()[0]
+		m.stop() // and so more is to be done than to look
+		m.tags = "blue, red"
+		joins(ctx, t, m)
+		seen := m.azure.Agents()[0]
+		if slices.Sort(seen.Tags); seen.ID != before.ID || !slices.Equal(seen.Tags, []string{"blue", "red"}) {
+			t.Errorf("%v became %v", before, seen)
+		}
+	})
+}
+
+// A robbed is a VM whose name another one takes between its registration and its first session.
+type robbed struct {
+	*machine
+	by func()
+}
+
+func (r *robbed) Start(context.Context, agent.Service, string) (string, error) {
+	r.by()
+	return "", nil
+}
+
+func (r *robbed) Running(string) (bool, string) { return true, "in memory" }
+
+func TestANameThatAnotherVMTakesMeanwhile(t *testing.T) {
+	more := func(s *sim.Scenario) { s.VMs[1].ComputerName = s.VMs[0].ComputerName }
+	fewVMs(t, 2, more, func(ctx context.Context, t *testing.T, all []*machine) {
+		o := all[0].options(5 * time.Minute)
+		o.Agent = &robbed{all[0], func() { joins(ctx, t, all[1]) }}
+		f := fault.From(bootstrap.Run(ctx, o))
+		if f == nil || f.Class != fault.Target || !strings.Contains(f.Error(), "taken") {
+			t.Errorf("it ended with %v", f)
+		}
+		if seen := all[0].azure.Agents(); len(seen) != 1 || seen[0].InstanceID != all[0].azure.VMs()[1].ID {
+			t.Errorf("the other VM's agent became %v", seen)
+		}
+	})
+}
+
+// fronted puts something in front of one host.
+func fronted(m *machine, host string, do func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
+	m.front = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.Host, host) {
+				do(w, r, next)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+func TestDoctorLooksAsABootWould(t *testing.T) {
+	type spoiling func(ctx context.Context, t *testing.T, all []*machine)
+	for name, c := range map[string]struct {
+		spoil         spoiling
+		check, detail string // that fails
+		class         fault.Class
+	}{
+		"another VM has the name": {func(ctx context.Context, t *testing.T, all []*machine) {
+			joins(ctx, t, all[1])
+		}, "target", "is taken", fault.Target},
+		"the clock is six minutes slow": {func(_ context.Context, _ *testing.T, all []*machine) {
+			fronted(all[0], "contoso.vault", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				w.Header().Set("Date", time.Now().Add(6*time.Minute).UTC().Format(http.TimeFormat))
+				next.ServeHTTP(w, r)
+			})
+		}, "clock", "6m0s", fault.Agent},
+		"the server tells the PAT back": {func(_ context.Context, _ *testing.T, all []*machine) {
+			fronted(all[0], "dev.azure.com", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = w.Write([]byte(`{"message":"what is ` + all[0].pat + `?","typeKey":"Unknown"}`))
+			})
+		}, "pat", "what is [redacted]?", fault.Class{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			more := func(s *sim.Scenario) { s.VMs[1].ComputerName = s.VMs[0].ComputerName }
+			fewVMs(t, 2, more, func(ctx context.Context, t *testing.T, all []*machine) {
+				c.spoil(ctx, t, all)
+				report, err := doctor.Examine(ctx, all[0].options(time.Minute).Means)
+				if err != nil {
+					t.Fatal(err)
+				}
+				i := slices.IndexFunc(report, func(x doctor.Check) bool { return x.Name == c.check })
+				found := report[i]
+				if found.Outcome != doctor.Bad || !strings.Contains(found.Detail, c.detail) || c.class.Code != "" && found.Class != c.class.Code {
+					t.Errorf("%+v", report)
+				}
+				for _, x := range report {
+					if strings.Contains(x.Detail+x.Hint, all[0].pat) {
+						t.Errorf("the PAT is in %+v", x)
+					}
+				}
+			})
+		})
+	}
+}
