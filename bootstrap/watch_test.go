@@ -177,3 +177,17 @@ func TestNoticesAreHeardIfTheyAreWanted(t *testing.T) {
 		cancel()
 	}
 }
+
+// A daemon whose attempt failed holds no PAT while it waits for the next.
+func TestNothingIsHeldBetweenAttempts(t *testing.T) {
+	m, r := membertest.Joined(t, membertest.NewPool(), config.Drain{})
+	m.VM.Config.Deadline = 100 * time.Millisecond
+	a := watching(m, r)
+	a.sources = &vm.Sources{Config: m.VM.Config, IMDS: azure.NewIMDS("http://127.0.0.1:1", nil)}
+	if err := m.Access.Fetch(t.Context()); err != nil || !m.Access.Holds() {
+		t.Fatal(err)
+	}
+	if err := a.bringUp(t.Context()); fault.From(err).Class != fault.IMDS || m.Access.Holds() {
+		t.Errorf("%v; the PAT is held: %v", err, m.Access.Holds())
+	}
+}

@@ -5,6 +5,7 @@ package bootstrap_test
 import (
 	"context"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -161,6 +162,133 @@ func TestDoctorLooksAsABootWould(t *testing.T) {
 					if strings.Contains(x.Detail+x.Hint, all[0].pat) {
 						t.Errorf("the PAT is in %+v", x)
 					}
+				}
+			})
+		})
+	}
+}
+
+// An agent that does not come online is given up after some minutes, with the way to its log.
+func TestAnAgentThatNeverComesOnline(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		m.starts = 10 * time.Hour
+		begin := time.Now()
+		f := m.once(ctx, 5*time.Hour)
+		if took := time.Since(begin); f == nil || f.Class != fault.Service || f.Advice == "" || took < 4*time.Minute || took > 6*time.Minute {
+			t.Errorf("after %s: %v", took, f)
+		}
+	})
+}
+
+// Whatever is waited for, the deadline ends an attempt, with the class of what was waited for.
+func TestTheDeadlineEndsAnAttempt(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		fronted(m, "contoso.vault", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		begin := time.Now()
+		f := m.once(ctx, 10*time.Minute)
+		if took := time.Since(begin); f == nil || f.Class != fault.Vault || took > 11*time.Minute || took < 8*time.Minute {
+			t.Errorf("after %s: %v", took, f)
+		}
+	})
+}
+
+// An operator may forbid that a VM comes back by itself whose agent somebody removed.
+func TestReregisterOff(t *testing.T) {
+	for _, off := range []bool{true, false} {
+		fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			joins(ctx, t, m)
+			if !m.azure.Remove(m.agentName()) {
+				t.Fatal("nothing was removed")
+			}
+			m.stop()
+			o := m.options(5 * time.Minute)
+			if off {
+				o.Set = []string{"agent.reregister=false"}
+			}
+			f := fault.From(bootstrap.Run(ctx, o))
+			if n := len(m.azure.Agents()); off && (f == nil || f.Class != fault.Target || n != 0) || !off && (f != nil || n != 1) {
+				t.Errorf("off: %v; %d agents, %v", off, n, f)
+			}
+		})
+	}
+}
+
+// A bare is a VM whose package was deleted from its disk.
+type bare struct{ *machine }
+
+func (b bare) Verify() (agent.Manifest, error) {
+	return agent.Manifest{}, fault.New(fault.Agent, "the package is missing").Hint("Bring it back.")
+}
+
+// A VM that is to move keeps its agent if another cannot be laid.
+func TestAnAgentIsNotStoppedForAPackageThatIsMissing(t *testing.T) {
+	more := func(s *sim.Scenario) { s.Servers[0].Projects[0].Environments = []string{"production", "staging"} }
+	fewVMs(t, 1, more, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		joins(ctx, t, m)
+		m.environment = "staging"
+		o := m.options(5 * time.Minute)
+		o.Agent = bare{m}
+		f := fault.From(bootstrap.Run(ctx, o))
+		if seen := m.azure.Agents(); f == nil || f.Class != fault.Agent || len(seen) != 1 || seen[0].Target != "Shop/production" || !m.runs {
+			t.Errorf("%v; %v, runs: %v", f, seen, m.runs)
+		}
+	})
+}
+
+// A disk without a state, whose agent's folder was laid for another VM, is a clone's: nothing of that VM is used or removed.
+func TestADiskOfAnotherVMWithoutAState(t *testing.T) {
+	fewVMs(t, 2, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		original, clone := all[0], all[1]
+		joins(ctx, t, original)
+		clone.disk = original.disk
+		if _, err := clone.leaves(ctx); err != nil {
+			t.Error(err)
+		}
+		if clone.disk.id != 0 || clone.disk.laidFor != "" {
+			t.Errorf("the original's registration is still here: %+v", clone.disk)
+		}
+		if seen := original.azure.Agents(); len(seen) != 1 || seen[0].Status != "online" {
+			t.Errorf("the original's agent: %v", seen)
+		}
+	})
+}
+
+// leaves is deregister.
+func (m *machine) leaves(ctx context.Context) (done bool, err error) {
+	return bootstrap.Deregister(ctx, m.options(5*time.Minute), bootstrap.Leaving{})
+}
+
+// A VM that has lost its state, and whose registration is another target's by now, does not count as one that has left.
+func TestALostStateIsNoDeparture(t *testing.T) {
+	more := func(s *sim.Scenario) { s.Servers[0].Projects[0].Environments = []string{"production", "staging"} }
+	for name, c := range map[string]struct {
+		environment string // configured by now
+		event       bool
+		gone        bool
+	}{"the configuration names its target": {"production", true, true}, "it names another": {"staging", true, false}} {
+		t.Run(name, func(t *testing.T) {
+			fewVMs(t, 1, more, func(ctx context.Context, t *testing.T, all []*machine) {
+				m := all[0]
+				joins(ctx, t, m)
+				if err := os.RemoveAll(m.state); err != nil {
+					t.Fatal(err)
+				}
+				m.environment = c.environment
+				e := m.azure.Schedule([]string{m.name}, "Terminate", takenIn)
+				fronted(m, "contoso.vault", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					time.Sleep(10 * time.Second) // it is heard before the VM has joined anew
+					next.ServeHTTP(w, r)
+				})
+				_ = daemon(ctx, m.options(5*time.Minute))
+				acknowledged := !m.azure.Cancel(e.ID)
+				if seen := m.azure.Agents(); (len(seen) == 0) != c.gone || acknowledged != c.gone {
+					t.Errorf("acknowledged: %v; %v", acknowledged, seen)
 				}
 			})
 		})

@@ -442,3 +442,47 @@ func TestADepartureThatWasCutOffGoesOn(t *testing.T) {
 		}
 	}
 }
+
+// What the docs promise: Preempt, which comes 30 seconds ahead, is heard in time, and 15 seconds are left for removing the agent.
+func TestTheTimesOfADeparture(t *testing.T) {
+	if PollEvents > 10*time.Second {
+		t.Errorf("IMDS is asked every %s", PollEvents)
+	}
+	now := time.Now()
+	drain, end := Notice{Wait: true, Until: now.Add(5 * time.Minute)}.times(now, true, time.Hour)
+	if drain.Sub(now) != 4*time.Minute+45*time.Second || end.Sub(now) != 5*time.Minute {
+		t.Errorf("a job is waited for %s, it ends after %s", drain.Sub(now), end.Sub(now))
+	}
+	if drain, _ := (Notice{Until: now.Add(5 * time.Minute)}).times(now, true, time.Hour); drain != now {
+		t.Errorf("a job is waited for %s, against the notice", drain.Sub(now))
+	}
+	if within := (Notice{Until: now.Add(time.Second)}).Within(time.Hour); within < 15*time.Second {
+		t.Errorf("only %s are left to find out which VM it is", within)
+	}
+}
+
+// A VM that has left comes back when its end is announced no more; while IMDS does not answer, it is.
+func TestTheReturnIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		terminate := []azure.Event{{ID: "1", Type: "Terminate", Resources: []string{"web_1"}}}
+		s := &source{begin: time.Now(), tell: func(since time.Duration) (int, []azure.Event, error) {
+			switch {
+			case since < time.Minute:
+				return 1, terminate, nil
+			case since < 2*time.Minute:
+				return 0, nil, errors.New("no answer")
+			case since < 2*time.Minute+8*time.Second:
+				return 2, nil, nil
+			case since < 3*time.Minute:
+				return 3, terminate, nil
+			}
+			return 4, nil, nil
+		}}
+		back := make(chan struct{})
+		AwaitReturn(t.Context(), s, "web_1", back)
+		<-back
+		if took := time.Since(s.begin); took < 3*time.Minute+10*time.Second || took > 4*time.Minute {
+			t.Errorf("it is back after %s", took)
+		}
+	})
+}
