@@ -16,6 +16,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/doctor"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/sim"
 )
 
@@ -293,4 +294,40 @@ func TestALostStateIsNoDeparture(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An operator who deregisters a VM that is still on its way means it: the daemon does not join it later, run --once does.
+func TestAnOperatorsWordBeforeTheVMHasJoined(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		fronted(m, "contoso.vault", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+		if f := m.once(ctx, time.Minute); f == nil {
+			t.Fatal("it joined without a vault")
+		}
+		if done, err := m.leaves(ctx); done || err != nil {
+			t.Errorf("deregister: %v, %v", done, err)
+		}
+		m.front = nil
+		_ = daemon(ctx, m.options(time.Minute))
+		if s, _, _ := journal.Read(m.state); s.Phase != journal.Removed || s.RemovedBy != journal.ByOperator || len(m.azure.Agents()) != 0 {
+			t.Errorf("phase %s, by %q, %v", s.Phase, s.RemovedBy, m.azure.Agents())
+		}
+		joins(ctx, t, m)
+	})
+}
+
+// A VM that has lost its state is registered all the same, and an operator can take it out.
+func TestAnOperatorTakesOutAVMThatLostItsState(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		joins(ctx, t, m)
+		if err := os.RemoveAll(m.state); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := m.leaves(ctx); !done || err != nil || len(m.azure.Agents()) != 0 {
+			t.Errorf("deregister: %v, %v; %v", done, err, m.azure.Agents())
+		}
+	})
 }

@@ -61,10 +61,21 @@ func Leave(ctx context.Context, r phase.Runner, m member.Member, n Notice) (done
 	switch s := m.State(); {
 	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
 		return false, m.Journal.Update(func(s *journal.State) { s.RemovedBy = n.By })
-	case s.Phase == journal.Removed || s.Agent.ID == 0:
+	case s.Phase == journal.Removed:
 		return false, nil
+	case s.Agent.ID == 0 && !standsHere(m): // it was on its way, and goes no further
+		return false, m.Journal.Update(func(s *journal.State) {
+			s.Leave(n.By, time.Now())
+			s.Left()
+		})
 	}
 	return true, depart(ctx, r, m, n)
+}
+
+// standsHere reports whether an agent is registered on this VM's disk, whatever the journal knows.
+func standsHere(m member.Member) bool {
+	id, err := m.Agent.Registered()
+	return (err != nil || id != 0) && m.Agent.LaidFor() == m.VM.Instance.VMID
 }
 
 // depart drains, removes and forgets. If ctx is cancelled it ends where it is: the state stays draining, and whoever comes
@@ -189,10 +200,7 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 // configured target, by the configured name. If it is not this VM's there, nobody knows where it is, and nothing counts
 // as left.
 func adopt(ctx context.Context, m member.Member, d *member.Drain) error {
-	if d.Local || m.State().Agent.ID != 0 {
-		return nil
-	}
-	if id, err := m.Agent.Registered(); err == nil && id == 0 || m.Agent.LaidFor() != m.VM.Instance.VMID {
+	if d.Local || m.State().Agent.ID != 0 || !standsHere(m) {
 		return nil
 	}
 	if m.Waits(d) {

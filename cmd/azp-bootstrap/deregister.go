@@ -32,7 +32,7 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joi
 				return err
 			}
 			if !done {
-				fmt.Fprintln(cmd.OutOrStdout(), "This VM is not registered.")
+				fmt.Fprintln(cmd.OutOrStdout(), "This VM is not registered, and does not join by itself: azp-bootstrap run --once joins it.")
 				return nil
 			}
 			if how.Local {
