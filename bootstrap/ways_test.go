@@ -337,3 +337,20 @@ func TestAnOperatorTakesOutAVMThatLostItsState(t *testing.T) {
 		}
 	})
 }
+
+// A VM that is ready, and whose agent runs, needs nobody's word for it at a restart of the daemon: it is watched over soon.
+func TestAnOutageAtARestart(t *testing.T) {
+	for _, host := range []string{"contoso.vault", "dev.azure.com"} {
+		fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			joins(ctx, t, m)
+			fronted(m, host, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusServiceUnavailable) })
+			begin := time.Now()
+			f := m.once(ctx, time.Hour)
+			s, _, _ := journal.Read(m.state)
+			if took := time.Since(begin); f != nil || took > time.Minute || s.Phase != journal.Ready || s.LastError == nil {
+				t.Errorf("%s is away: after %s %v; %s, %+v", host, took, f, s.Phase, s.LastError)
+			}
+		})
+	}
+}

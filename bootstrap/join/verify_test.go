@@ -55,3 +55,16 @@ func TestVerifyAsksWhatStandsHere(t *testing.T) {
 		t.Error("its agent does not run, and it stands")
 	}
 }
+
+// In doubt nothing is done: an agent of which nobody knows whose it is, is not enabled, and a ready VM stays as it is.
+func TestNothingIsDoneToAnAgentOfWhichNobodyKnowsWhoseItIs(t *testing.T) {
+	p := membertest.NewPool()
+	p.StandsOn, p.Enabled = "-", false
+	m, r := membertest.Joined(t, p, config.Drain{})
+	m.VM.AgentName = "web-1"
+	m.Agent = &registered{membertest.Worker{Runner: membertest.Runner(t, m)}, 7, membertest.ThisInstance}
+	membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Agent.Drained = true })
+	if !Verify(t.Context(), r, m, &Try{}) || p.Enabled || m.State().LastError == nil {
+		t.Errorf("enabled: %v; %+v", p.Enabled, m.State().LastError)
+	}
+}
