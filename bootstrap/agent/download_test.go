@@ -58,6 +58,20 @@ func TestDownloadLeavesNothingHalfMade(t *testing.T) {
 	}
 }
 
+// Whoever is on the way could give another package, and see which.
+func TestDownloadRefusesHTTP(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer s.Close()
+	h := Home{Dir: filepath.Join(t.TempDir(), "agent")}
+	for _, source := range []string{s.URL, "ftp://x", "https://", "x"} {
+		_, err := h.Download(t.Context(), s.Client(), source, Pin{"linux-x64", "4.248.0", ""}, func(int64, int64) {})
+		if f := fault.From(err); err == nil || f.Class != fault.Usage || f.Advice == "" || asked > 0 {
+			t.Errorf("%s: %v, %d requests", source, err, asked)
+		}
+	}
+}
+
 func left(t *testing.T, h Home) {
 	t.Helper()
 	_ = filepath.WalkDir(h.keep(), func(name string, d fs.DirEntry, err error) error {
