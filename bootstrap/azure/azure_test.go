@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -136,14 +137,21 @@ func TestExpiryByTheVaultsClock(t *testing.T) {
 	}
 }
 
+// Each of these leads azidentity away from IMDS (managed_identity_client.go and the SDKs below it).
 func TestCleanEnvironment(t *testing.T) {
-	t.Setenv("IDENTITY_ENDPOINT", "http://evil")
-	t.Setenv("MSI_SECRET", "x")
-	if got := CleanEnvironment(); len(got) != 2 {
-		t.Errorf("got %v", got)
+	names := []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
+		"AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_REGIONAL_AUTHORITY_NAME"}
+	for _, name := range names {
+		t.Setenv(name, "http://evil")
 	}
-	if os.Getenv("IDENTITY_ENDPOINT") != "" {
-		t.Error("it is still set")
+	removed := CleanEnvironment()
+	for _, name := range names {
+		if _, set := os.LookupEnv(name); set || !slices.Contains(removed, name) {
+			t.Errorf("%s is still set, or nobody says that it was", name)
+		}
+	}
+	if again := CleanEnvironment(); len(again) != 0 {
+		t.Errorf("removed again: %v", again)
 	}
 }
 
