@@ -4,6 +4,7 @@ package agent
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -76,14 +77,14 @@ func TestRegistrationRefusesLineBreaks(t *testing.T) {
 			"url": func(r *Registration) { r.URL = bad }, "collection": func(r *Registration) { r.Collection = bad }, "agent": func(r *Registration) { r.AgentName = bad },
 			"work": func(r *Registration) { r.Work = bad }, "instance": func(r *Registration) { r.InstanceID = bad }, "scale set": func(r *Registration) { r.ScaleSet = bad },
 			"subscription": func(r *Registration) { r.SubscriptionID = bad }, "proxy's user": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword(bad, "p")} },
-			"proxy's password": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword("u", bad)} },
+			"proxy's password": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword("u", "Passw0rd"+bad)} },
 		} {
 			r := good
 			set(&r)
 			err := r.check()
 			if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || line.Wrong(f.Error()+f.Advice, 1<<10) != "" {
 				t.Errorf("%s %.20q: %v", name, bad, err)
-			} else if name == "proxy's password" && strings.Contains(f.Error(), bad) {
+			} else if strings.Contains(f.Error()+f.Advice, "Passw0rd") {
 				t.Errorf("the proxy's password is told: %v", f)
 			}
 		}
@@ -411,6 +412,33 @@ func TestHostileArchives(t *testing.T) {
 	}
 	if _, err := os.Stat("/tmp/azp-evil"); err == nil {
 		t.Error("an absolute name was written")
+	}
+}
+
+// The names of a Windows package are refused everywhere: a drive, a stream beside a file, what leads out.
+func TestHostileZips(t *testing.T) {
+	for _, name := range []string{"C:evil", `C:\evil`, "config.sh:evil", "../evil", `..\evil`, "/evil", "good", "bin/good"} {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		f, err := w.Create(name)
+		if err == nil {
+			_, err = f.Write([]byte("x"))
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "package.zip")
+		if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err = Home{}.unpack(file, filepath.Join(dir, "out"))
+		if good := strings.HasSuffix(name, "good"); (err == nil) != good || err != nil && fault.From(err).Class != fault.Agent {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 2 {
+			t.Errorf("%s: left %v", name, left)
+		}
 	}
 }
 

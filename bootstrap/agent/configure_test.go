@@ -31,6 +31,11 @@ func reached(dir string) {
 // configured lets a package's config.sh run.
 func configured(t *testing.T, script string) (h Home, id int, err error) {
 	t.Helper()
+	return configuredWithin(t, script, time.Minute)
+}
+
+func configuredWithin(t *testing.T, script string, limit time.Duration) (h Home, id int, err error) {
+	t.Helper()
 	h = home(t)
 	reached(filepath.Dir(h.Dir))
 	file, sum := archive(t, entry{name: "./config.sh", kind: tar.TypeReg, text: "#!/bin/sh\n" + script})
@@ -42,7 +47,7 @@ func configured(t *testing.T, script string) (h Home, id int, err error) {
 		t.Fatal(err)
 	}
 	r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1", Work: "_work",
-		Marks: Marks{InstanceID: "1"}, Timeout: time.Minute}
+		Marks: Marks{InstanceID: "1"}, Timeout: limit}
 	id, err = Runner{Home: h, State: t.TempDir()}.Configure(t.Context(), r, pat, &secret.Redactor{}, func(string) {})
 	return h, id, err
 }
@@ -130,6 +135,15 @@ func TestExitCodesThatPass(t *testing.T) {
 		if f := fault.From(err); f.Class != fault.Agent || f.Wait != passes || f.Advice == "" {
 			t.Errorf("exit code %d: passing %v, %v", exit, f.Wait, err)
 		}
+	}
+}
+
+// config.sh holds the PAT: one that hangs is ended, with all that it started.
+func TestConfigureIsEndedInTime(t *testing.T) {
+	begin := time.Now()
+	_, _, err := configuredWithin(t, "sleep 30 & sleep 30\n", 200*time.Millisecond)
+	if f := fault.From(err); f.Class != fault.Agent || !f.Wait || !strings.Contains(f.Error(), "did not end within 200ms") || time.Since(begin) > 20*time.Second {
+		t.Errorf("after %s: %v", time.Since(begin), err)
 	}
 }
 

@@ -156,7 +156,7 @@ func TestADelayedAnswerIsWaitedFor(t *testing.T) {
 func TestTheFirstEventsTakeTwoMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := NewIMDS("", later(2*time.Minute, "200 OK", `{"DocumentIncarnation":3,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"]}]}`))
-		if n, events, err := i.Events(t.Context()); err != nil || n != 3 || len(events) != 1 || !events[0].Concerns("WEB_1") {
+		if n, events, err := i.Events(t.Context()); err != nil || n != 3 || len(events) != 1 || !events[0].Concerns("WEB_1") || events[0].Concerns("web_") || events[0].Concerns("web_10") {
 			t.Errorf("%d, %+v, %v", n, events, err)
 		}
 		begin := time.Now()
@@ -212,6 +212,34 @@ func TestAnInstanceIDHasOneForm(t *testing.T) {
 		s.Close()
 		if v.VMID != want || (err == nil) != (want != "") {
 			t.Errorf("%q became %q, %v", given, v.VMID, err)
+		}
+	}
+}
+
+// A VM may have several identities, with different rights: the configured one is asked for, and no other.
+func TestTheIdentityIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		id          Identity
+		name, value string
+	}{
+		{Identity{}, "", ""}, {Identity{ClientID: "c"}, "client_id", "c"}, {Identity{ObjectID: "o"}, "object_id", "o"},
+		{Identity{ResourceID: "/subscriptions/r"}, "msi_res_id", "/subscriptions/r"},
+	} {
+		asked := 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			for _, name := range []string{"client_id", "object_id", "msi_res_id"} {
+				if got := r.URL.Query().Get(name); (name == c.name) != (got != "") || name == c.name && got != c.value {
+					t.Errorf("%s: %s is %q", c.id, name, got)
+				}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"access_token":"x","expires_in":"3600","resource":"r","token_type":"Bearer"}`)
+		}))
+		_, err := AccessToken(t.Context(), NewIMDS(s.URL, nil), c.id, "r")
+		s.Close()
+		if err != nil || asked != 1 {
+			t.Errorf("%s: asked %d times, %v", c.id, asked, err)
 		}
 	}
 }
