@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,6 +146,28 @@ func TestConfigureIsEndedInTime(t *testing.T) {
 	_, _, err := configuredWithin(t, "sleep 30 & sleep 30\n", 200*time.Millisecond)
 	if f := fault.From(err); f.Class != fault.Agent || !f.Wait || !strings.Contains(f.Error(), "did not end within 200ms") || time.Since(begin) > 20*time.Second {
 		t.Errorf("after %s: %v", time.Since(begin), err)
+	}
+}
+
+// What config.sh leaves running has the PAT in its environment: it ends with it.
+func TestNothingOfConfigRunsOn(t *testing.T) {
+	h, id, err := configured(t, "sleep 100 >/dev/null 2>&1 &\necho $! >child\n"+succeeds)
+	if err != nil || id != 7 {
+		t.Fatal(id, err)
+	}
+	text, err := os.ReadFile(h.path("child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); startTime(pid) != ""; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatal("its child runs on")
+		}
 	}
 }
 

@@ -243,3 +243,17 @@ func TestTheIdentityIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// A file that holds no certificate would leave the VM with the system's alone, and nobody would know why it trusts too little.
+func TestCAFilesAreRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.der")
+	if err := os.WriteFile(file, []byte{0x30, 0x82}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, file + ".missing"} {
+		_, err := Network{CAFile: name}.Client()
+		if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || !strings.Contains(f.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
