@@ -67,8 +67,12 @@ fuzz: ## Fuzz every parser of foreign bytes: FUZZTIME=1m each
 	@scripts/fuzz.sh $(or $(FUZZTIME),1m)
 
 .PHONY: mutants
-mutants: ## Change a package in small ways, and see which of them its tests let through: PKG=bootstrap/journal (a minute or so)
-	@go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --timeout-coefficient 5 ./$(or $(PKG),bootstrap/journal) | grep -vE 'KILLED|^$$'
+mutants: ## Put wrong lines into the product, of which each must fail a test: ONLY=REGEXP of IDs; PKG=bootstrap/journal for random ones (root; minutes)
+ifdef PKG
+	@go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --timeout-coefficient 5 ./$(PKG) | grep -vE 'KILLED|^$$'
+else
+	@go run ./scripts/mutants '$(ONLY)'
+endif
 
 .PHONY: fault-matrix
 fault-matrix: ## Run every cell of the fault matrix and write docs/fault-matrix.md

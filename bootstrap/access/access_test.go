@@ -132,6 +132,19 @@ func TestNothingIsHeldAfterDrop(t *testing.T) {
 	}
 }
 
+// What is held has a shape that nobody knows: the redactor is told of it before anybody can write it.
+func TestWhatIsHeldIsNotShown(t *testing.T) {
+	for _, entra := range []bool{false, true} {
+		a := (&world{}).access(t, entra)
+		if err := a.Fetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if said := a.way.Redactor.Redact("with " + value); strings.Contains(said, value) {
+			t.Errorf("entra %v: %q", entra, said)
+		}
+	}
+}
+
 func TestWhatIsGivenByHandComesFirst(t *testing.T) {
 	w := &world{}
 	a := w.access(t, true)

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -16,7 +17,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/line"
@@ -74,14 +77,14 @@ func TestRegistrationRefusesLineBreaks(t *testing.T) {
 			"url": func(r *Registration) { r.URL = bad }, "collection": func(r *Registration) { r.Collection = bad }, "agent": func(r *Registration) { r.AgentName = bad },
 			"work": func(r *Registration) { r.Work = bad }, "instance": func(r *Registration) { r.InstanceID = bad }, "scale set": func(r *Registration) { r.ScaleSet = bad },
 			"subscription": func(r *Registration) { r.SubscriptionID = bad }, "proxy's user": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword(bad, "p")} },
-			"proxy's password": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword("u", bad)} },
+			"proxy's password": func(r *Registration) { r.Proxy = &url.URL{Host: "p", User: url.UserPassword("u", "Passw0rd"+bad)} },
 		} {
 			r := good
 			set(&r)
 			err := r.check()
 			if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || line.Wrong(f.Error()+f.Advice, 1<<10) != "" {
 				t.Errorf("%s %.20q: %v", name, bad, err)
-			} else if name == "proxy's password" && strings.Contains(f.Error(), bad) {
+			} else if strings.Contains(f.Error()+f.Advice, "Passw0rd") {
 				t.Errorf("the proxy's password is told: %v", f)
 			}
 		}
@@ -232,7 +235,7 @@ func home(t testing.TB) Home {
 	return h
 }
 
-var honest = []entry{{name: "./config.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/", kind: tar.TypeDir}, {name: "./bin/runsvc.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/node", link: "runsvc.sh", kind: tar.TypeSymlink}, {name: "./bin/twin", link: "./config.sh", kind: tar.TypeLink}, {name: "./suid", text: "x", kind: tar.TypeReg, mode: 0o6777}}
+var honest = []entry{{name: "./config.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/", kind: tar.TypeDir}, {name: "./bin/runsvc.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/node", link: "runsvc.sh", kind: tar.TypeSymlink}, {name: "./bin/twin", link: "./config.sh", kind: tar.TypeLink}, {name: "./suid", text: "x", kind: tar.TypeReg, mode: 0o6777}, {name: "./open", text: "x", kind: tar.TypeReg, mode: 0o666}}
 
 func quiet(string, ...any) {}
 
@@ -250,9 +253,13 @@ func laid(h Home, instance string) error {
 func TestPrepare(t *testing.T) {
 	h := home(t)
 	file, sum := archive(t, honest...)
+	defer syscall.Umask(syscall.Umask(0)) // what the package says counts, not who unpacks it
 	m, err := h.Prepare(file, strings.ToUpper(sum), quiet)
 	if err != nil || m.Version != "4.248.0" || m.SHA256 != sum {
 		t.Fatalf("got %+v, %v", m, err)
+	}
+	if fi, err := os.Stat(h.path("open")); err != nil || fi.Mode().Perm() != 0o644 {
+		t.Errorf("others may write a file of the package: %v, %v", fi, err)
 	}
 	if fi, err := os.Stat(h.path("suid")); err != nil || fi.Mode().Perm() != 0o755 || fi.Mode()&os.ModeSetuid != 0 {
 		t.Errorf("set-user-ID or others' write survived: %v", fi.Mode())
@@ -276,6 +283,79 @@ func TestPrepare(t *testing.T) {
 	}
 	if err := laid(h, "vm"); err == nil || fault.From(err).Class != fault.Agent {
 		t.Errorf("a damaged package was laid: %v", err)
+	}
+}
+
+// A package that is whole, and not the one that was verified at image time, is not laid: it would get the PAT.
+func TestASpoiltPackageIsNotLaid(t *testing.T) {
+	h := home(t)
+	file, sum := archive(t, honest...)
+	m, err := h.Prepare(file, sum, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := laid(h, "vm"); err != nil {
+		t.Fatal(err)
+	}
+	evil, _ := archive(t, append([]entry{{name: "./evil", text: "x", kind: tar.TypeReg}}, honest...)...)
+	data, err := os.ReadFile(evil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.archive(m), data, 0o644); err != nil { //nolint:gosec // as it was
+		t.Fatal(err)
+	}
+	if err := laid(h, "vm"); err == nil || !strings.Contains(err.Error(), "is not the package it should be") {
+		t.Errorf("it was laid: %v", err)
+	}
+	if _, err := os.Stat(h.path("evil")); err == nil {
+		t.Error("its files are in the agent's folder")
+	}
+}
+
+// What no agent's package has is not unpacked: a disk is full before its end.
+func TestPackagesAreBounded(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close() //nolint:errcheck // nothing pending
+	u := &unpacker{root: root, left: 10}
+	if err := u.file("a", 0o644, 10, strings.NewReader("0123456789")); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.file("b", 0o644, 1, strings.NewReader("0")); err == nil || !u.refused {
+		t.Errorf("a byte more was taken: %v", err)
+	}
+	u = &unpacker{root: root, entries: maxEntries - 1}
+	if _, err := u.inside("c"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.inside("d"); err == nil || !u.refused {
+		t.Errorf("a file more was taken: %v", err)
+	}
+}
+
+// A job may put a pipe in place of a file, and write nothing to it.
+func TestAPipeInTheFolderHoldsNothingUp(t *testing.T) {
+	h := Home{Dir: t.TempDir()}
+	if err := syscall.Mkfifo(h.path(".agent"), 0o666); err != nil {
+		t.Skipf("no pipes here: %v", err)
+	}
+	writer, err := os.OpenFile(h.path(".agent"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close() //nolint:errcheck // nothing was written
+	done := make(chan error, 1)
+	go func() { _, err := h.Registered(); done <- err }()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a pipe was read")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("root waits for a pipe")
 	}
 }
 
@@ -332,6 +412,33 @@ func TestHostileArchives(t *testing.T) {
 	}
 	if _, err := os.Stat("/tmp/azp-evil"); err == nil {
 		t.Error("an absolute name was written")
+	}
+}
+
+// The names of a Windows package are refused everywhere: a drive, a stream beside a file, what leads out.
+func TestHostileZips(t *testing.T) {
+	for _, name := range []string{"C:evil", `C:\evil`, "config.sh:evil", "../evil", `..\evil`, "/evil", "good", "bin/good"} {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		f, err := w.Create(name)
+		if err == nil {
+			_, err = f.Write([]byte("x"))
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "package.zip")
+		if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err = Home{}.unpack(file, filepath.Join(dir, "out"))
+		if good := strings.HasSuffix(name, "good"); (err == nil) != good || err != nil && fault.From(err).Class != fault.Agent {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 2 {
+			t.Errorf("%s: left %v", name, left)
+		}
 	}
 }
 

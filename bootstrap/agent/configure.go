@@ -201,8 +201,9 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 	defer root.Close() //nolint:errcheck // only read
 	found := h.keptPAT(pat)
 	forms := pat.Forms()
+	var holders []string
 	_ = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || found {
+		if err != nil {
 			return nil //nolint:nilerr // unreadable entries are not config.sh's work
 		}
 		if d.IsDir() && (name == "bin" || name == "externals") {
@@ -213,15 +214,20 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 		}
 		if fi, err := d.Info(); err == nil && fi.Size() < 16<<20 && fi.ModTime().After(since.Add(-2*time.Second)) {
 			data, err := readIn(root, name)
-			found = err == nil && slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) })
+			if err == nil && slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) }) {
+				holders = append(holders, name)
+			}
 		}
 		return nil
 	})
-	if !found {
+	if !found && len(holders) == 0 {
 		return nil
 	}
-	if err := h.Wipe(); err != nil {
-		return err
+	for _, name := range holders {
+		err = errors.Join(err, root.Remove(name))
+	}
+	if err := errors.Join(err, h.Wipe()); err != nil {
+		return diskFault(err, h.Dir)
 	}
 	return fault.New(fault.Agent, "the agent kept the PAT on disk, which is what it does with servers that offer no key exchange (TFS 2015)").
 		Because(ErrKeptPAT).Hint("Upgrade the server to TFS 2018 Update 2 or newer: this one cannot be joined without leaving the PAT where jobs can read it.")

@@ -58,6 +58,40 @@ func TestDownloadLeavesNothingHalfMade(t *testing.T) {
 	}
 }
 
+// A review finds a lock file right, or it is refused whole, also for the platforms whose lines are good.
+func TestReadLockRefuses(t *testing.T) {
+	sum := strings.Repeat("a", 64)
+	good := "linux-x64 4.248.0 " + sum + " # pinned\n\n"
+	file := filepath.Join(t.TempDir(), "agent.lock")
+	for text, says := range map[string]string{
+		good: "", good + good: "stands twice", good + "linux-x46 4.248.0 " + sum: "unknown platform", good + "win-x64 4.248 " + sum: "not a version",
+		good + "win-x64 4.248.0 " + sum[1:]: "not a SHA-256 sum", good + "win-x64 4.248.0": "not PLATFORM VERSION SHA256", "win-x64 4.248.0 " + sum: "pins no package for linux-x64",
+		good + "win-x64 ../4.248.0 " + sum: "not a version",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		pin, err := ReadLock(file, "linux-x64")
+		if says == "" && (err != nil || pin.Version != "4.248.0" || pin.SHA256 != sum) || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%q: %+v, %v", text, pin, err)
+		}
+	}
+}
+
+// Whoever is on the way could give another package, and see which.
+func TestDownloadRefusesHTTP(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	defer s.Close()
+	h := Home{Dir: filepath.Join(t.TempDir(), "agent")}
+	for _, source := range []string{s.URL, "ftp://x", "https://", "x"} {
+		_, err := h.Download(t.Context(), s.Client(), source, Pin{"linux-x64", "4.248.0", ""}, func(int64, int64) {})
+		if f := fault.From(err); err == nil || f.Class != fault.Usage || f.Advice == "" || asked > 0 {
+			t.Errorf("%s: %v, %d requests", source, err, asked)
+		}
+	}
+}
+
 func left(t *testing.T, h Home) {
 	t.Helper()
 	_ = filepath.WalkDir(h.keep(), func(name string, d fs.DirEntry, err error) error {

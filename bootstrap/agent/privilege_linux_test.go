@@ -8,11 +8,14 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
@@ -220,5 +223,43 @@ func TestTheFolderIsRootsUntilItIsGiven(t *testing.T) {
 	}
 	if text, err := os.ReadFile(sign); err != nil || len(text) > 0 {
 		t.Errorf("the service user could write to: %.200q, %v", text, err)
+	}
+}
+
+// An account of root's number under another name is root all the same.
+func TestAccountRefusesRootsNumber(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	file := filepath.Join(t.TempDir(), "passwd")
+	text, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(text, "toor:x:0:0::/root:/bin/sh\ntoot:x:61100:61100::/tmp:/bin/sh\n"...), 0o644); err != nil { //nolint:gosec // as it is
+		t.Fatal(err)
+	}
+	var toor, toot error
+	done := make(chan error, 1)
+	go func() { // the thread, which alone sees the file, ends with the goroutine that it is locked to
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = unix.Mount(file, "/etc/passwd", "", unix.MS_BIND, "")
+		}
+		if err == nil {
+			_, toor = account("toor")
+			_, toot = account("toot")
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Skipf("no mount here: %v", err)
+	}
+	if toor == nil || fault.From(toor).Class != fault.Config || toot != nil {
+		t.Errorf("toor: %v; toot: %v", toor, toot)
 	}
 }

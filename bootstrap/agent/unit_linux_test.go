@@ -77,6 +77,35 @@ func TestUnitHoldsItsLines(t *testing.T) {
 	}
 }
 
+// What the agent's unit says, and why.
+func TestDirectivesOfTheAgentsUnit(t *testing.T) {
+	text, err := Home{Dir: "/opt/azp-agent"}.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for directive, why := range map[string]string{
+		"ConditionPathExists=/run/azp-bootstrap/vm-5c7a1b1e": "on a copied disk the agent must not start with the original's key",
+		"After=network-online.target":                        "an agent without a network ends, and waits for its next start",
+		"Wants=network-online.target":                        "else nothing waits for the network",
+		"StartLimitIntervalSec=0":                            "an agent is tried for as long as the VM lives",
+		`ExecStart="/opt/azp-agent/runsvc.sh"`:               "as svc.sh would have it",
+		"WorkingDirectory=/opt/azp-agent":                    "runsvc.sh looks for the listener there",
+		"User=azp":                                           "jobs must not run as root",
+		"KillMode=mixed":                                     "runsvc.sh ends the listener's session; then what jobs left running is ended, which could read the next PAT",
+		"KillSignal=SIGTERM":                                 "what runsvc.sh hears",
+		"TimeoutStopSec=5min":                                "a listener may take long to end its session, and not for ever",
+		"Restart=always":                                     "an agent that ended takes no jobs",
+		"RestartSec=5":                                       "not at once: a listener that cannot start would take a processor",
+		"OOMPolicy=continue":                                 "a step that takes too much memory ends alone, not with its job",
+		"OOMScoreAdjust=-900":                                "the kernel ends the step first, the listener and its worker last",
+		"WantedBy=multi-user.target":                         "it starts at each boot",
+	} {
+		if strings.Count(text, "\n"+directive+"\n") != 1 {
+			t.Errorf("the unit lacks %s: %s", directive, why)
+		}
+	}
+}
+
 // A unit's file has a name that a file can have, and of two agents each has its own.
 func TestUnitNamesFit(t *testing.T) {
 	long := strings.Repeat("я", 64)
@@ -128,6 +157,7 @@ func TestUnitsOfThisFolder(t *testing.T) {
 		"vsts.agent.o.P.comment.service": "# " + h.path("runsvc.sh") + "\n" + other,
 		"vsts.agent.o.P.longer.service":  strings.ReplaceAll(text, "runsvc.sh", "runsvc.sh.more"),
 		"vsts.agent.o.P.two.service":     strings.ReplaceAll(text, "ExecStart=", "ExecStart=/bin/true\nExecStart="),
+		"vsts.agent.o.P.more.service":    strings.ReplaceAll(text, "User=", "ExecStart=/bin/true\nUser="),
 		"vsts.agent.o.P.root.service":    strings.ReplaceAll(text, "ExecStart=", "ExecStart=+"),
 		"vsts.agent.o.P.broken.service":  "\x00\xff[[[",
 		"vsts.agent.o.P.empty.service":   "",

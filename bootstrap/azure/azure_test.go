@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,11 +115,13 @@ func TestVaultAnswers(t *testing.T) {
 		{200, `{"value":7}`, "not a Key Vault", false},
 		{302, ``, "not a Key Vault", false},
 	} {
+		asked := 0
 		_, err := ask(t, imds, func(r *http.Request) *http.Response {
+			asked++
 			return answer(r, c.status, http.Header{"Content-Type": {"application/json"}, "Retry-After": {"2"}}, c.body)
 		})
 		f := fault.From(err)
-		if err == nil || f.Class != fault.Vault || f.Wait != c.wait || f.Advice == "" || !strings.Contains(f.Error(), c.says) || c.wait && f.After != 2*time.Second {
+		if err == nil || f.Class != fault.Vault || f.Wait != c.wait || f.Advice == "" || !strings.Contains(f.Error(), c.says) || c.wait && f.After != 2*time.Second || asked != 1 { // who waits, and for how long, is not the SDK's to say
 			t.Errorf("%d %s became %v (wait %v, after %s)", c.status, c.body, err, f != nil && f.Wait, f.After)
 		}
 	}
@@ -136,14 +139,21 @@ func TestExpiryByTheVaultsClock(t *testing.T) {
 	}
 }
 
+// Each of these leads azidentity away from IMDS (managed_identity_client.go and the SDKs below it).
 func TestCleanEnvironment(t *testing.T) {
-	t.Setenv("IDENTITY_ENDPOINT", "http://evil")
-	t.Setenv("MSI_SECRET", "x")
-	if got := CleanEnvironment(); len(got) != 2 {
-		t.Errorf("got %v", got)
+	names := []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
+		"AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_REGIONAL_AUTHORITY_NAME"}
+	for _, name := range names {
+		t.Setenv(name, "http://evil")
 	}
-	if os.Getenv("IDENTITY_ENDPOINT") != "" {
-		t.Error("it is still set")
+	removed := CleanEnvironment()
+	for _, name := range names {
+		if _, set := os.LookupEnv(name); set || !slices.Contains(removed, name) {
+			t.Errorf("%s is still set, or nobody says that it was", name)
+		}
+	}
+	if again := CleanEnvironment(); len(again) != 0 {
+		t.Errorf("removed again: %v", again)
 	}
 }
 

@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 )
@@ -60,6 +62,32 @@ func TestKeysAreDocumented(t *testing.T) {
 	slices.Sort(listed)
 	if !slices.Equal(listed, Keys()) {
 		t.Errorf("documented:\n%q\nthere are:\n%q", listed, Keys())
+	}
+}
+
+// The table's default is the one that counts: nobody looks a default up in the code.
+func TestDefaultsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Za-z.]+)` \\| `([^`]*)`").FindAllStringSubmatch(string(doc), -1) {
+		told[m[1]] = m[2]
+	}
+	for key, value := range defaults {
+		if runtime.GOOS == "windows" && (key == "agent.dir" || key == "agent.user") {
+			continue // the table has those in brackets
+		}
+		is := ShowValue(value)
+		if d, ok := value.(time.Duration); ok {
+			want, err := time.ParseDuration(told[key])
+			if err != nil || want != d {
+				t.Errorf("%s is %s by default; the table says %q", key, d, told[key])
+			}
+		} else if is != told[key] {
+			t.Errorf("%s is %s by default; the table says %q", key, is, told[key])
+		}
 	}
 }
 
@@ -132,6 +160,11 @@ func TestRefused(t *testing.T) {
 		"proxy pass":    {good + "network: {proxy: \"http://u:p@proxy:8080\"}\n", "a token or password is written here"},
 		"vault http":    {strings.Replace(good, "https://contoso.vault", "http://contoso.vault", 1), "credential.keyVault.url"},
 		"vault foreign": {strings.Replace(good, "contoso.vault.azure.net", "contoso.vault.azure.net.evil.example", 1), "credential.keyVault.url"},
+		"vault deep":    {strings.Replace(good, "contoso.vault.azure.net", "evil.contoso.vault.azure.net", 1), "not a vault's name"},
+		"imds far":      {good + "imds: {endpoint: \"http://10.0.0.1\"}\n", "neither link-local nor loopback"},
+		"imds tls":      {good + "imds: {endpoint: \"https://127.0.0.1\"}\n", "not http://ADDRESS"},
+		"root folder":   {good + "agent: {dir: /opt/../}\n", "not an absolute path of a folder of its own"},
+		"no folder":     {good + "agent: {dir: opt}\n", "not an absolute path"},
 		"two ids":       {good + "agent: {name: x}\ncloud: mars\n", "cloud: unknown value \"mars\""},
 		"root":          {good + "agent: {user: root}\n", "jobs would run as root"},
 		"comma tag":     {strings.Replace(good, "[web,", "[\"a,b\",", 1), "comma"},
@@ -211,6 +244,82 @@ func TestTemplatesAreBounded(t *testing.T) {
 	} {
 		if got, err := Expand(text, Facts{ScaleSet: "web", InstanceIndex: "7", VMID: "5c7a1b1e", Zone: "1", Tags: map[string]string{"role": "blue"}}); err != nil || got != want {
 			t.Errorf("%s became %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// Who may write the configuration says where tokens go: no file and no folder of it may be others' to write.
+func TestOthersMayNotWriteTheConfiguration(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there the folders' access lists decide")
+	}
+	for _, what := range []string{".", "conf.d", "config.yaml", "conf.d/10.yaml"} {
+		for _, mode := range []os.FileMode{0o020, 0o002} {
+			dir := filepath.Join(t.TempDir(), "etc")
+			for name, text := range map[string]string{"config.yaml": good, "conf.d/10.yaml": "agent: {name: ten}\n"} {
+				path := filepath.Join(dir, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Load(filepath.Join(dir, "config.yaml"), nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			fi, err := os.Stat(filepath.Join(dir, what))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(filepath.Join(dir, what), fi.Mode()|mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err = Load(filepath.Join(dir, "config.yaml"), nil, nil)
+			if f := fault.From(err); err == nil || f.Class != fault.Config || !strings.Contains(f.Error(), filepath.Join(dir, what)+": others may write it") || !strings.Contains(f.Advice, "chmod go-w") {
+				t.Errorf("%s with %04o: %v", what, mode, err)
+			}
+		}
+	}
+}
+
+// Command lines and the environment are for everyone to read.
+func TestNoTokenOnACommandLine(t *testing.T) {
+	token := "abcdefgh234567abcdefgh234567abcdefgh234567abcdefgh23"
+	for _, key := range []string{"agent.name", "credential.keyVault.secret", "target.environment.tags"} {
+		variable := "AZP_BOOTSTRAP_" + strings.ToUpper(strings.ReplaceAll(key, ".", "__"))
+		for _, given := range []struct{ environ, set []string }{{nil, []string{key + "=" + token}}, {[]string{variable + "=" + token}, nil}} {
+			_, err := load(t, map[string]string{"config.yaml": good}, given.environ, given.set)
+			if err == nil || !strings.Contains(err.Error(), key+": a token is written here") || strings.Contains(err.Error()+fault.From(err).Advice, token) {
+				t.Errorf("%s: %v", key, err)
+			}
+		}
+	}
+}
+
+// The token that opens a vault is one of this cloud: it is shown to no other's.
+func TestCheckCloud(t *testing.T) {
+	for _, c := range []struct {
+		vault, cloud, is string
+		ok               bool
+	}{
+		{"contoso.vault.azure.net", "auto", "AzurePublicCloud", true}, {"contoso.vault.azure.net", "auto", "AzureChinaCloud", false},
+		{"contoso.vault.usgovcloudapi.net", "auto", "AzureUSGovernmentCloud", true}, {"contoso.vault.usgovcloudapi.net", "auto", "AzurePublicCloud", false},
+		{"contoso.vault.azure.net", "auto", "", true}, {"contoso.vault.azure.net", "public", "AzureChinaCloud", true}, // an operator's word
+	} {
+		cfg, err := load(t, map[string]string{"config.yaml": strings.Replace(good, "contoso.vault.azure.net", c.vault, 1) + "cloud: " + c.cloud + "\n"}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cfg.CheckCloud(c.is); (err == nil) != c.ok || err != nil && fault.From(err).Class != fault.Config {
+			t.Errorf("%s in %q, cloud %s: %v", c.vault, c.is, c.cloud, err)
+		}
+	}
+}
+
+// A managed identity's token opens much more than a server: it is shown to Azure DevOps Services alone.
+func TestEntraIsForServicesOnly(t *testing.T) {
+	for url, ok := range map[string]bool{"https://dev.azure.com/contoso": true, "https://contoso.visualstudio.com": true, "https://devops.corp/C": false, "https://dev.azure.com.evil.example/contoso": false} {
+		_, err := load(t, map[string]string{"config.yaml": "url: " + url + "\ntarget: {pool: {name: Default}}\ncredential: {entra: true}\n"}, nil, nil)
+		if (err == nil) != ok || err != nil && fault.From(err).Class != fault.Config {
+			t.Errorf("%s: %v", url, err)
 		}
 	}
 }

@@ -62,6 +62,9 @@ func TestWhoAmI(t *testing.T) {
 			if got := r.Header.Get("Authorization"); got != "Basic "+base64.StdEncoding.EncodeToString([]byte(":opaque-token")) {
 				t.Errorf("authorization is %q", got)
 			}
+			if r.Header.Get("X-TFS-FedAuthRedirect") != "Suppress" {
+				t.Error("Services would answer a browser's redirect in place of a status")
+			}
 			return c.status, c.body
 		}).WhoAmI(context.Background())
 		if f := fault.From(err); err == nil || f.Class != c.want || f.Wait != c.wait || f.Advice == "" || strings.Contains(f.Error(), "opaque") {
@@ -267,6 +270,61 @@ func TestDelete(t *testing.T) {
 		if (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Wait != c.waits) || !strings.HasSuffix(asked, c.asked) {
 			t.Errorf("%d %s: asked %s: %v", c.status, c.body, asked, err)
 		}
+	}
+}
+
+// What a change is refused by passes if the agent may only be looked at again, or runs a job; what the credential lacks lasts.
+func TestChangesThatAreRefused(t *testing.T) {
+	place := Place{Target: Target{DeploymentGroup, "Shop", "x"}, ID: 1, PoolID: 30}
+	for _, c := range []struct {
+		status int
+		body   string
+		class  fault.Class
+		waits  bool
+	}{
+		{404, `{"typeKey":"TaskAgentNotFoundException"}`, fault.Target, true},
+		{500, `{"typeKey":"TaskAgentNotFoundException"}`, fault.Target, true},
+		{400, `{"typeKey":"TaskAgentJobStillRunningException"}`, fault.Service, true},
+		{403, `{"typeKey":"AccessDeniedException"}`, fault.Scope, false},
+		{503, "", fault.Network, true},
+	} {
+		s := server(t, known(func(*http.Request) (int, string) { return c.status, c.body }))
+		a := &Agent{ID: 7, ResourceID: 3, Name: "a"}
+		for what, err := range map[string]error{
+			"enable": s.Enable(t.Context(), place, a, true), "disable": s.Enable(t.Context(), place, a, false), "tags": s.SetTags(t.Context(), place, a, []string{"web"}),
+		} {
+			if f := fault.From(err); err == nil || f.Class != c.class || f.Wait != c.waits || f.Advice == "" {
+				t.Errorf("%s, %d %s: %v", what, c.status, c.body, err)
+			}
+		}
+	}
+}
+
+// Azure DevOps keeps the case in which a tag was first written, and the order is its own.
+func TestTagged(t *testing.T) {
+	a := &Agent{Tags: []string{"Web", "blue"}}
+	for _, same := range [][]string{{"web", "blue"}, {"BLUE", "web"}} {
+		if !a.Tagged(same) {
+			t.Errorf("%q would be set for ever", same)
+		}
+	}
+	for _, other := range [][]string{nil, {"web"}, {"web", "blue", "green"}, {"web", "web"}, {"we", "bblue"}} {
+		if a.Tagged(other) {
+			t.Errorf("%q counts as set", other)
+		}
+	}
+}
+
+// A deployment pool may have the same name: an agent in it takes no pipeline's jobs.
+func TestFindAsksForAPoolOfAgents(t *testing.T) {
+	_, err := server(t, func(r *http.Request) (int, string) {
+		if q := r.URL.Query(); q.Get("poolType") != "automation" || q.Get("poolName") != "Default" {
+			t.Errorf("asked for %v", q)
+		}
+		return 200, `{"value":[{"id":3,"name":"Default"}]}`
+	}).Find(t.Context(), Target{Pool, "", "Default"})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

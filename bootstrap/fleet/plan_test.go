@@ -62,7 +62,8 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 		policy Policy
 		why    string // empty: removed
 	}{
-		{"another's", old(""), l, Policy{}, "not registered"},
+		{"another's", old("", func(a *devops.Agent) { a.Name = "build-1" }), l, Policy{}, "not registered"},
+		{"another's, without a list", old("", func(a *devops.Agent) { a.Name = "build-1" }), nil, Policy{OlderThan: aged(0)}, "not registered"},
 		{"online, without a list", old("gone", online), nil, Policy{}, "online"},
 		{"of an earlier version, not in the list", old("gone", unmarked), l, Policy{}, "a list proves nothing"},
 		{"the same, any age will do", old("gone", unmarked), l, Policy{OlderThan: aged(0)}, "a list proves nothing"},

@@ -26,6 +26,11 @@ func TestVerdict(t *testing.T) {
 			}
 		}
 		expect("at the start", Initializing)
+		for _, p := range []string{journal.Failed, journal.Removed} {
+			l.Set(journal.State{Phase: p})
+			expect(p+", the grace is not over", Unhealthy)
+		}
+		l = NewLive()
 		l.Set(journal.State{Phase: journal.Ready})
 		expect("ready by an earlier boot's word only", Initializing)
 		l.Assert()

@@ -73,6 +73,47 @@ func (i anImage) seal(check bool) map[string]Finding {
 // an example of what a pattern matches.
 func example(pattern string) string { return strings.ReplaceAll(pattern, "*", "x") }
 
+// What no image may hold. The tests below plant a file for each pattern of the lists; this says what the lists must have.
+func TestTheListsHoldWhatTheyMust(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		list []string
+		must []string
+	}{
+		{"stateFiles", stateFiles, []string{"state.json", "state.json.damaged", "lock", "agent.pid", "configure.pid", "agent.log"}},
+		{"deep", deep, []string{"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/cloud/instance", "/var/lib/cloud/instances/*", "/var/lib/waagent/*.xml"}},
+		{"textFiles", textFiles, []string{"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf", "/root/.*history", "/home/*/.*history",
+			"/root/.netrc", "/home/*/.netrc", "/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*"}},
+	} {
+		for _, m := range c.must {
+			if !slices.Contains(c.list, m) {
+				t.Errorf("%s has no %s", c.name, m)
+			}
+		}
+	}
+}
+
+// A VM that works is not sealed by mistake: its agent would be lost.
+func TestSealRefusesAVMThatWorks(t *testing.T) {
+	const registered, works = "/opt/azp-agent/.agent", "/var/lib/azp-bootstrap/state.json"
+	for name, text := range map[string]string{registered: "{}", works: `{"schema":1,"phase":"ready","agent":{"id":7}}`} {
+		i := newImage(t)
+		i.put(name, text)
+		w := Where{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
+		s := Sealing{Root: i.root, Say: func(string, ...any) {}}
+		if _, err := Seal(i.Context(), w, s); err == nil || !strings.Contains(err.Error(), "the agent of this VM is registered ("+filepath.Join(i.root, name)+")") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !i.there(name) {
+			t.Errorf("%s was removed", name)
+		}
+		s.Force = true
+		if _, err := Seal(i.Context(), w, s); err != nil {
+			t.Errorf("%s, with force: %v", name, err)
+		}
+	}
+}
+
 // TestSealFindsAndRemovesEach plants one file for each pattern of the lists.
 func TestSealFindsAndRemovesEach(t *testing.T) {
 	var files []string
@@ -176,6 +217,19 @@ func TestSealFindsWhatOthersMayWrite(t *testing.T) {
 		if _, ok := found[name]; !ok && !strings.Contains(found[conf+"/config.yaml"].Wrong, name) {
 			t.Errorf("%s may be written by all and is not found: %v", name, found)
 		}
+	}
+}
+
+// An image may leave the whole configuration to cloud-init, and its folder for drop-ins be somebody else's all the same.
+func TestSealFindsAnOpenFolderForDropIns(t *testing.T) {
+	i := newImage(t)
+	dir := "/etc/azp-bootstrap/conf.d"
+	i.put(dir+"/x", "")
+	if err := os.Chmod(filepath.Join(i.root, dir), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if f := i.seal(true)[dir]; !strings.Contains(f.Wrong, "may write it") {
+		t.Errorf("found: %+v", f)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -232,5 +234,21 @@ func TestStumble(t *testing.T) {
 		if told := s.LastError != c.before.LastError; told != c.told {
 			t.Errorf("%s: told %v", name, told)
 		}
+	}
+}
+
+// Whoever may open the lock may hold it, and keep the VM from joining.
+func TestTheLockIsNotForOthers(t *testing.T) {
+	j, err := Open(t.TempDir(), logrus.New(), func(State) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := j.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if fi, err := os.Stat(filepath.Join(j.Dir(), "lock")); err != nil || fi.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		t.Errorf("%v, %v", fi, err)
 	}
 }

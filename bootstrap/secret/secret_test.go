@@ -68,6 +68,19 @@ func TestPATCannotBePrinted(t *testing.T) {
 	}
 }
 
+// A core file, or who reads this process's memory, must not find a token that is held no more.
+func TestDropOverwrites(t *testing.T) {
+	p := pat(t, token)
+	held := *p.value
+	p.Drop()
+	for _, b := range held {
+		if b != 0 {
+			t.Fatal("the token is still in memory")
+		}
+	}
+	p.Drop() // again is no harm
+}
+
 func TestNewPATRefuses(t *testing.T) {
 	for _, v := range []string{"", " \n", "two words", "caf\u00e9", "a\x00b", strings.Repeat("a", maxToken+1)} {
 		if _, err := NewPAT(v); err == nil {
