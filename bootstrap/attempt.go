@@ -14,15 +14,16 @@ import (
 	"azp-bootstrap/bootstrap/vm"
 )
 
-// An attempt is one way through the phases by one configuration. It knows nothing of the attempt before but the journal.
+// An attempt is one way through the phases by one configuration. It knows nothing of the attempt
+// before but the journal.
 type attempt struct {
 	*process
 	sources *vm.Sources
 	member  member.Member // by the sources alone, until IMDS has answered
 }
 
-// prepare reads the configuration and makes what follows from it. If only that cannot be made, there is an attempt
-// beside the error.
+// prepare reads the configuration and makes what follows from it. If only that cannot be made,
+// there is an attempt beside the error.
 func (p *process) prepare() (*attempt, error) {
 	s, err := p.Sources()
 	if err != nil {
@@ -37,7 +38,8 @@ func (a *attempt) runner() phase.Runner {
 	return a.phases(func() { a.member.Access.Drop() }) // of the member as it is by then: discover makes another
 }
 
-// bringUp is one attempt, from start to ready, when it is this run's turn. What it fails by is on record when the turn ends.
+// bringUp is one attempt, from start to ready, when it is this run's turn. What it fails by is on
+// record when the turn ends.
 func (a *attempt) bringUp(ctx context.Context) error {
 	release, err := a.turn(ctx)
 	if err != nil {
@@ -119,7 +121,8 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		}
 	}
 	works := a.member.Runs() || a.member.Works() // also one of which a lost state told
-	if stoodBefore || works {                    // what it took to leave is no part of it, nor is a job that is waited for
+	if stoodBefore ||
+		works { // what it took to leave is no part of it, nor is a job that is waited for
 		limit := a.member.VM.Config.Deadline
 		if drain := a.member.VM.Config.Drain; drain.Enabled && works {
 			limit += drain.Timeout
@@ -137,8 +140,8 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	return nil
 }
 
-// stands looks where the VM stands by its journal. ended is true if there is nothing to do; else the VM joins, if there is no
-// error. limited is ctx with the deadline of joining.
+// stands looks where the VM stands by its journal. ended is true if there is nothing to do; else
+// the VM joins, if there is no error. limited is ctx with the deadline of joining.
 func (a *attempt) stands(ctx, limited context.Context, t *join.Try) (ended bool, err error) {
 	at := a.journal.State().Phase // another instance's standing is none: discover sees to that
 	leaves := at == journal.Draining || at == journal.Removed && !a.Once
@@ -167,18 +170,21 @@ func (a *attempt) stands(ctx, limited context.Context, t *join.Try) (ended bool,
 	return false, ctx.Err()
 }
 
-// returns reports whether a VM that Azure took away is to join again: it is there, and its end is announced no more.
+// returns reports whether a VM that Azure took away is to join again: it is there, and its end is
+// announced no more.
 func (a *attempt) returns(ctx context.Context) bool {
 	s := a.journal.State()
 	announced := func() bool { return leave.Announced(ctx, a.sources.IMDS, a.member.VM.Instance.Name) }
 	back := s.RemovedBy == journal.ByShutdown || s.ByAzure() && !announced()
 	if back {
-		a.Log.WithField("removedBy", s.RemovedBy).Info("this VM, which Azure had taken away, is there again: it joins again")
+		a.Log.WithField("removedBy", s.RemovedBy).
+			Info("this VM, which Azure had taken away, is there again: it joins again")
 	}
 	return back
 }
 
-// changed reports whether the configuration is another by now; one that is refused is said, and changes nothing.
+// changed reports whether the configuration is another by now; one that is refused is said, and
+// changes nothing.
 func (a *attempt) changed() bool {
 	next, err := a.prepare()
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"azp-bootstrap/bootstrap/leave"
 )
 
-// A brake slows down bringing up an agent that falls over and over: the first time it is brought up at
-// once, then after a minute, later after up to 15. One that stood for long is new to it.
+// A brake slows down bringing up an agent that falls over and over: the first time it is brought up
+// at once, then after a minute, later after up to 15. One that stood for long is new to it.
 type brake struct {
 	backoff   *backoff.ExponentialBackOff
 	notBefore time.Time

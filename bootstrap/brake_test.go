@@ -9,7 +9,8 @@ import (
 	"azp-bootstrap/bootstrap/retry"
 )
 
-// An agent that falls over and over is brought up ever more slowly; one that stood for long is new to it.
+// An agent that falls over and over is brought up ever more slowly; one that stood for long is new
+// to it.
 func TestBrakeSlowsDownAnAgentThatFalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := brake{backoff: retry.Slowly()}

@@ -1,4 +1,5 @@
-// Package bootstrap brings a VM from its first boot to an agent that is online in Azure DevOps, and stays until the VM goes.
+// Package bootstrap brings a VM from its first boot to an agent that is online in Azure DevOps, and
+// stays until the VM goes.
 //
 // A VM's stay is a journey of phases, each of which can be cut off at any instant and asked again:
 //
@@ -8,8 +9,9 @@
 //	draining    the way out: package leave
 //	removed
 //
-// A journal on disk (state.json) says how far the VM is. This package is the loop over what can happen meanwhile: an attempt
-// ended, a notice of the VM's end was heard, the configuration changed, the agent is down.
+// A journal on disk (state.json) says how far the VM is. This package is the loop over what can
+// happen meanwhile: an attempt ended, a notice of the VM's end was heard, the configuration
+// changed, the agent is down.
 package bootstrap
 
 import (
@@ -99,7 +101,9 @@ func Run(ctx context.Context, o Options) error {
 			n = falls.watched(func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, nil) })
 		case a != nil && p.journal.State().Phase == journal.Ready: // its agent runs on, and is watched over
 			due := time.NewTimer(slow.NextBackOff())
-			n = falls.watched(func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, due.C) })
+			n = falls.watched(
+				func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, due.C) },
+			)
 			due.Stop()
 		default:
 			n = pauseOr(ctx, slow.NextBackOff(), reload, p.hears.Heard)
@@ -122,7 +126,13 @@ func newReporter(o Options, live *health.Live) *health.Reporter {
 }
 
 // open makes a process. A daemon whose journal cannot be opened shows that, and waits until it can.
-func open(ctx context.Context, o Options, report *health.Reporter, served *health.Server, reload chan os.Signal) (*process, error) {
+func open(
+	ctx context.Context,
+	o Options,
+	report *health.Reporter,
+	served *health.Server,
+	reload chan os.Signal,
+) (*process, error) {
 	if err := access.Protect(o.Log); err != nil {
 		return nil, err
 	}
@@ -170,7 +180,8 @@ func (p *process) listen(ctx context.Context, s *vm.Sources) {
 	p.hears.To(ctx, s.Config.IMDS.Endpoint, leave.ScheduledEvents{IMDS: s.IMDS, Log: p.Log})
 }
 
-// refused records that an attempt could not even begin: its configuration is refused, or another run has its turn.
+// refused records that an attempt could not even begin: its configuration is refused, or another
+// run has its turn.
 func (p *process) refused(err error) error {
 	f := fault.From(err)
 	if !p.apart(func(stood journal.State) { _ = p.failed(err, stood, false) }) {
@@ -179,8 +190,9 @@ func (p *process) refused(err error) error {
 	return f
 }
 
-// apart does what is to be done between attempts, with the state as it is by now: another run may have changed it. It reports
-// whether it could: while another run works, the state is that run's to write.
+// apart does what is to be done between attempts, with the state as it is by now: another run may
+// have changed it. It reports whether it could: while another run works, the state is that run's to
+// write.
 func (p *process) apart(do func(stood journal.State)) bool {
 	release, err := p.journal.Take()
 	if err != nil {
@@ -191,8 +203,9 @@ func (p *process) apart(do func(stood journal.State)) bool {
 	return true
 }
 
-// failed records why an attempt failed. A VM that was ready when it began, and whose agent runs as it did, stays ready with an
-// error beside. A VM that leaves or has left is not made to join by a failure. lost says that another VM has its agent.
+// failed records why an attempt failed. A VM that was ready when it began, and whose agent runs as
+// it did, stays ready with an error beside. A VM that leaves or has left is not made to join by a
+// failure. lost says that another VM has its agent.
 func (p *process) failed(err error, stood journal.State, lost bool) error {
 	f := fault.From(err)
 	p.report.Failed(p.journal.State().At(), f)
@@ -220,10 +233,18 @@ func (p *process) phases(drop func()) phase.Runner {
 	if drop == nil {
 		drop = func() {}
 	}
-	return phase.Runner{Journal: p.journal, Report: p.report, Log: p.Log, Redact: p.Redactor.Redact, Drop: drop, Runs: p.agentRuns}
+	return phase.Runner{
+		Journal: p.journal,
+		Report:  p.report,
+		Log:     p.Log,
+		Redact:  p.Redactor.Redact,
+		Drop:    drop,
+		Runs:    p.agentRuns,
+	}
 }
 
-// agentRuns reports whether the agent of the journal runs, whatever has become of the configuration.
+// agentRuns reports whether the agent of the journal runs, whatever has become of the
+// configuration.
 func (p *process) agentRuns() bool {
 	service := p.journal.State().Agent.Service
 	a := p.Agent
@@ -234,8 +255,9 @@ func (p *process) agentRuns() bool {
 	return running
 }
 
-// stillReady reports whether a VM that was ready when an attempt began is so all the same: the attempt has touched
-// nothing, and its agent runs. What failed then is news, and no reason to replace a VM that works.
+// stillReady reports whether a VM that was ready when an attempt began is so all the same: the
+// attempt has touched nothing, and its agent runs. What failed then is news, and no reason to
+// replace a VM that works.
 func (p *process) stillReady(stood journal.State, lost bool) bool {
 	return !lost && untouched(stood, p.journal.State()) && p.agentRuns()
 }

@@ -17,9 +17,11 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-// A danger is something that happens in Azure or in Azure DevOps to a VM that is ready. want has a word for each of the
-// moments at which the VM finds out: "ready" it is ready afterwards, "leaves" it has left, "stays(class)" it is ready as before
-// and says why it does not do more, "!class" it is not ready and says why, "left(class)" it goes, says that its agent is left behind and acknowledges nothing, "failed" it is not ready and waits.
+// A danger is something that happens in Azure or in Azure DevOps to a VM that is ready. want has a
+// word for each of the moments at which the VM finds out: "ready" it is ready afterwards, "leaves"
+// it has left, "stays(class)" it is ready as before and says why it does not do more, "!class" it
+// is not ready and says why, "left(class)" it goes, says that its agent is left behind and
+// acknowledges nothing, "failed" it is not ready and waits.
 type danger struct {
 	name  string
 	spoil func(p *play, m *mortal)
@@ -31,16 +33,47 @@ var moments = []string{"its daemon restarts", "deregister", "Terminate"}
 func dangers() []danger {
 	return []danger{
 		{"nothing", func(*play, *mortal) {}, "ready leaves leaves"},
-		{"its environment is renamed", func(p *play, _ *mortal) { p.azure.Rename("environment", "production", "live") }, "ready leaves leaves"},
-		{"its project is renamed", func(p *play, _ *mortal) { p.azure.Rename("project", "Shop", "Store") }, "ready leaves leaves"},
-		{"its environment is deleted", func(p *play, _ *mortal) { p.azure.DeleteTarget("environment", "production") }, "ready stays(target) left(target)"},
-		{"the PAT's owner may not view the pool", func(p *play, _ *mortal) { p.pats("environment-*") }, "ready stays(target) left(target)"},
+		{
+			"its environment is renamed",
+			func(p *play, _ *mortal) { p.azure.Rename("environment", "production", "live") },
+			"ready leaves leaves",
+		},
+		{
+			"its project is renamed",
+			func(p *play, _ *mortal) { p.azure.Rename("project", "Shop", "Store") },
+			"ready leaves leaves",
+		},
+		{
+			"its environment is deleted",
+			func(p *play, _ *mortal) { p.azure.DeleteTarget("environment", "production") },
+			"ready stays(target) left(target)",
+		},
+		{
+			"the PAT's owner may not view the pool",
+			func(p *play, _ *mortal) { p.pats("environment-*") },
+			"ready stays(target) left(target)",
+		},
 		{"the PAT is revoked", func(p *play, _ *mortal) { p.pats() }, "ready stays(pat) left(pat)"},
-		{"its agent is removed by hand", func(p *play, m *mortal) { p.azure.Remove(m.agentName()) }, "ready leaves leaves"},
-		{"its VM resource is deleted, and its agent left in the pool", func(p *play, m *mortal) { p.azure.RemoveResource(m.agentName()) }, "ready leaves leaves"},
-		{"its agent is disabled by a person", func(p *play, m *mortal) { p.azure.Enable(m.agentName(), false) }, "ready leaves leaves"},
-		{"its configuration names a target that does not exist", func(_ *play, m *mortal) { m.environment = "nowhere" },
-			"stays(target) leaves leaves"},
+		{
+			"its agent is removed by hand",
+			func(p *play, m *mortal) { p.azure.Remove(m.agentName()) },
+			"ready leaves leaves",
+		},
+		{
+			"its VM resource is deleted, and its agent left in the pool",
+			func(p *play, m *mortal) { p.azure.RemoveResource(m.agentName()) },
+			"ready leaves leaves",
+		},
+		{
+			"its agent is disabled by a person",
+			func(p *play, m *mortal) { p.azure.Enable(m.agentName(), false) },
+			"ready leaves leaves",
+		},
+		{
+			"its configuration names a target that does not exist",
+			func(_ *play, m *mortal) { m.environment = "nowhere" },
+			"stays(target) leaves leaves",
+		},
 		{"its configuration names the target anew, by another name", func(p *play, m *mortal) {
 			p.azure.Rename("environment", "production", "live")
 			m.environment = "live"
@@ -63,7 +96,8 @@ func (p *play) pats(hidden ...string) {
 	p.azure.Apply(s)
 }
 
-// takenOver: the VM was off, and the last one, which has its name, booted meanwhile. It is online when the first is back.
+// takenOver: the VM was off, and the last one, which has its name, booted meanwhile. It is online
+// when the first is back.
 func (p *play) takenOver(m *mortal) {
 	other := p.all[vms-1]
 	m.off()
@@ -88,7 +122,8 @@ func TestDangers(t *testing.T) {
 	}
 }
 
-// meet lets a VM with a job that runs for some minutes meet a danger, and says in a word what became of it.
+// meet lets a VM with a job that runs for some minutes meet a danger, and says in a word what
+// became of it.
 func (d danger) meet(t *testing.T, dir, moment string) (word string) {
 	p := newPlay(t, dir, rand.New(rand.NewPCG(1, 1)))
 	defer p.end()

@@ -36,13 +36,16 @@ func (m *machine) command(limit time.Duration, args ...string) *exec.Cmd {
 		m.t.Fatal(err)
 	}
 	o := m.options(limit)
-	cmd := exec.Command(filepath.Join(dir, "azp-bootstrap"), append(args, "--config", o.ConfigFile, "--state-dir", o.StateDir, "--set", "health.listen=127.0.0.1:0")...)
+	cmd := exec.Command(
+		filepath.Join(dir, "azp-bootstrap"),
+		append(args, "--config", o.ConfigFile, "--state-dir", o.StateDir, "--set", "health.listen=127.0.0.1:0")...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir}
 	return cmd
 }
 
-// TestEndedAtAnyInstant: a boot, by command or as a daemon, is ended by SIGKILL or SIGTERM at a random instant, up
-// to three times, with the power going at times; then it boots undisturbed and must join, with one agent.
+// TestEndedAtAnyInstant: a boot, by command or as a daemon, is ended by SIGKILL or SIGTERM at a
+// random instant, up to three times, with the power going at times; then it boots undisturbed and
+// must join, with one agent.
 func TestEndedAtAnyInstant(t *testing.T) {
 	for n := range few(*kills) {
 		s := *seed + uint64(n)
@@ -96,7 +99,11 @@ func TestEndedAtAnyInstant(t *testing.T) {
 // randomFaults are up to three faults that pass, and at times one that stays.
 func randomFaults(r *rand.Rand) (faults []sim.Fault) {
 	for range r.IntN(4) {
-		f := sim.Fault{Service: []string{"imds", "identity", "vault", "devops", "proxy"}[r.IntN(5)], Skip: r.IntN(4), Times: 1 + r.IntN(3)}
+		f := sim.Fault{
+			Service: []string{"imds", "identity", "vault", "devops", "proxy"}[r.IntN(5)],
+			Skip:    r.IntN(4),
+			Times:   1 + r.IntN(3),
+		}
 		switch r.IntN(6) {
 		case 0:
 			f.Cut = true
@@ -124,8 +131,8 @@ func (f *fleet) strike(t *testing.T, faults []sim.Fault) {
 	f.azure.Apply(s)
 }
 
-// TestCrowd boots many VMs at once on one machine, each a process of its own, with faults at random; then
-// the faults end and all must be in.
+// TestCrowd boots many VMs at once on one machine, each a process of its own, with faults at
+// random; then the faults end and all must be in.
 func TestCrowd(t *testing.T) {
 	all := realMachines(t, *crowd)
 	r := rand.New(rand.NewPCG(*seed, 2))

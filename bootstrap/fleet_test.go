@@ -23,8 +23,9 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-// A fleet is a simulated Azure and VMs of it in one process, in memory. In a testing/synctest bubble its
-// time is virtual. The whole of the product runs, but for Microsoft's agent: that lives in memory too.
+// A fleet is a simulated Azure and VMs of it in one process, in memory. In a testing/synctest
+// bubble its time is virtual. The whole of the product runs, but for Microsoft's agent: that lives
+// in memory too.
 type fleet struct {
 	t     testing.TB
 	dir   string
@@ -66,8 +67,8 @@ func few(n int) int {
 	return n
 }
 
-// quickDir is a temporary folder, in memory where the system has such a file system: what a boot writes, it
-// syncs.
+// quickDir is a temporary folder, in memory where the system has such a file system: what a boot
+// writes, it syncs.
 func quickDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("/dev/shm", "azp-fleet-")
 	if err != nil {
@@ -108,8 +109,8 @@ func severalVMs(s *sim.Scenario, n int) {
 	}
 }
 
-// watched sees every request: the managed identity's token may go to the vault alone, the PAT to Azure
-// DevOps alone.
+// watched sees every request: the managed identity's token may go to the vault alone, the PAT to
+// Azure DevOps alone.
 func (f *fleet) watched(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a := r.Header.Get("Authorization"); a != "" {
@@ -138,8 +139,8 @@ func (f *fleet) ofInstances() map[string]int {
 	return n
 }
 
-// sound is what holds after anything: one agent of a VM at most, no secret where none may be, a state
-// that can be read.
+// sound is what holds after anything: one agent of a VM at most, no secret where none may be, a
+// state that can be read.
 func (m *machine) sound() error {
 	for id, n := range m.ofInstances() {
 		if n > 1 {
@@ -179,6 +180,8 @@ func (m *machine) sound() error {
 			return err
 		}
 	}
-	_, damaged, err := bootstrap.Status(member.Means{ConfigFile: filepath.Join(m.dir, "config-"+m.name+".yaml"), StateDir: m.state})
+	_, damaged, err := bootstrap.Status(
+		member.Means{ConfigFile: filepath.Join(m.dir, "config-"+m.name+".yaml"), StateDir: m.state},
+	)
 	return errors.Join(damaged, err)
 }

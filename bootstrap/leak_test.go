@@ -56,7 +56,11 @@ func (m *machine) inEnvironment(pid int) bool {
 
 // forms are the PAT as it might stand somewhere.
 func (m *machine) forms() [][]byte {
-	return [][]byte{[]byte(m.pat), []byte(base64.StdEncoding.EncodeToString([]byte(":" + m.pat))), []byte(base64.StdEncoding.EncodeToString([]byte(m.pat)))}
+	return [][]byte{
+		[]byte(m.pat),
+		[]byte(base64.StdEncoding.EncodeToString([]byte(":" + m.pat))),
+		[]byte(base64.StdEncoding.EncodeToString([]byte(m.pat))),
+	}
 }
 
 func (m *machine) absent(t *testing.T, where string, data []byte) {
@@ -114,13 +118,16 @@ func TestThePATWhileItIsHeld(t *testing.T) {
 			t.Errorf("the service user reads %s: %.100q", name, out)
 		}
 	}
-	if limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", m.configures())); err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
+	if limits, err := os.ReadFile(
+		fmt.Sprintf("/proc/%d/limits", m.configures()),
+	); err != nil ||
+		!strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
 		t.Errorf("config.sh may dump core: %v\n%s", err, limits)
 	}
 }
 
-// TestAViolentEndTellsNothing: a crash with the PAT in memory leaves no core, and the dump of goroutines
-// holds no secret.
+// TestAViolentEndTellsNothing: a crash with the PAT in memory leaves no core, and the dump of
+// goroutines holds no secret.
 func TestAViolentEndTellsNothing(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGABRT, syscall.SIGQUIT, syscall.SIGSEGV} {
 		t.Run(sig.String(), func(t *testing.T) {

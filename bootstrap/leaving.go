@@ -11,8 +11,8 @@ import (
 	"azp-bootstrap/bootstrap/retry"
 )
 
-// leaves takes the VM out of Azure DevOps for a notice, which another may overtake. As long as nothing could be begun, it is tried
-// again until the VM goes.
+// leaves takes the VM out of Azure DevOps for a notice, which another may overtake. As long as
+// nothing could be begun, it is tried again until the VM goes.
 func (a *attempt) leaves(ctx context.Context, n leave.Notice) {
 	for ctx.Err() == nil {
 		over, _, err := a.hears.During(ctx, nil, nil, func(ctx context.Context) error { return a.leaveNow(ctx, n) })
@@ -26,7 +26,9 @@ func (a *attempt) leaves(ctx context.Context, n leave.Notice) {
 			a.report.LeftBehind(a.journal.State(), fault.From(err))
 			return
 		}
-		a.Log.WithError(err).WithField("event", n.Why).Error("this VM could not leave Azure DevOps yet: it is tried again")
+		a.Log.WithError(err).
+			WithField("event", n.Why).
+			Error("this VM could not leave Azure DevOps yet: it is tried again")
 		if over := pauseOr(ctx, leave.PollEvents, nil, a.hears.Heard); over != nil {
 			n = n.With(*over)
 		}
@@ -49,8 +51,8 @@ func (a *attempt) leaveNow(ctx context.Context, n leave.Notice) error {
 	return err
 }
 
-// leave takes this VM out of Azure DevOps; the caller has the VM's turn. done is false if nothing was registered and the VM
-// stays.
+// leave takes this VM out of Azure DevOps; the caller has the VM's turn. done is false if nothing
+// was registered and the VM stays.
 func (a *attempt) leave(ctx context.Context, n leave.Notice) (done bool, err error) {
 	if !a.member.VM.Known() { // a clone must not deregister the VM that it was copied from: discover tells
 		within, cancel := context.WithTimeoutCause(ctx, n.Within(a.sources.Config.Deadline), retry.ErrDeadline)
@@ -62,7 +64,8 @@ func (a *attempt) leave(ctx context.Context, n leave.Notice) (done bool, err err
 	return leave.Leave(ctx, a.runner(), a.member, n)
 }
 
-// stop ends what must not outlive the daemon; a is nil if the configuration is refused. A stop is not a failure.
+// stop ends what must not outlive the daemon; a is nil if the configuration is refused. A stop is
+// not a failure.
 func (p *process) stop(ctx context.Context, a *attempt, alone bool) error {
 	if p.Once {
 		return context.Cause(ctx)
@@ -93,8 +96,8 @@ type Leaving struct {
 	Local bool // the server is not asked: what stands there stays
 }
 
-// Deregister is the command: drain, remove from Azure DevOps, remove the agent's service. done is false if nothing was
-// registered.
+// Deregister is the command: drain, remove from Azure DevOps, remove the agent's service. done is
+// false if nothing was registered.
 func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err error) {
 	report := newReporter(o, health.NewLive())
 	defer report.Console.Close()

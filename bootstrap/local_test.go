@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A localFault is a row of the matrix for what is wrong on the VM itself. It stays until it is mended.
+// A localFault is a row of the matrix for what is wrong on the VM itself. It stays until it is
+// mended.
 type localFault struct {
 	name      string
 	behaviour string // of the stand-in
@@ -132,11 +133,24 @@ func localFaults() []localFault {
 		{name: "state.json is truncated", spoil: writes(`{"schema":1,"phase":"regis`)},
 		{name: "state.json is random bytes", spoil: writes("\x00\xff\x17\x80 \x01\x02{")},
 		{name: "state.json is of a future schema", spoil: writes(`{"schema":99,"phase":"ready"}`), mend: removes},
-		{name: "state.json is of a VM whose clock was in 2099", spoil: writes(`{"schema":1,"instanceId":"5c7a1b1e-0000-4d3a-9a00-000000000000","phase":"credential","attempt":3,"startedAt":"2099-01-01T00:00:00Z","phases":[{"name":"discover","startedAt":"2099-01-01T00:00:00Z","seconds":1,"retries":0}]}`)},
-		{name: "state.json is of a VM whose clock was in 1970", spoil: writes(`{"schema":1,"instanceId":"5c7a1b1e-0000-4d3a-9a00-000000000000","phase":"credential","attempt":3,"startedAt":"1970-01-01T00:00:00Z","phases":[]}`)},
+		{
+			name: "state.json is of a VM whose clock was in 2099",
+			spoil: writes(
+				`{"schema":1,"instanceId":"5c7a1b1e-0000-4d3a-9a00-000000000000","phase":"credential","attempt":3,"startedAt":"2099-01-01T00:00:00Z","phases":[{"name":"discover","startedAt":"2099-01-01T00:00:00Z","seconds":1,"retries":0}]}`,
+			),
+		},
+		{
+			name: "state.json is of a VM whose clock was in 1970",
+			spoil: writes(
+				`{"schema":1,"instanceId":"5c7a1b1e-0000-4d3a-9a00-000000000000","phase":"credential","attempt":3,"startedAt":"1970-01-01T00:00:00Z","phases":[]}`,
+			),
+		},
 		{name: "state.json is a link to elsewhere", mend: removes, spoil: func(t *testing.T, m *machine) {
 			elsewhere := filepath.Join(m.dir, "elsewhere")
-			if err := errors.Join(os.WriteFile(elsewhere, []byte("somebody's"), 0o600), os.Symlink(elsewhere, stateFile(m))); err != nil {
+			if err := errors.Join(
+				os.WriteFile(elsewhere, []byte("somebody's"), 0o600),
+				os.Symlink(elsewhere, stateFile(m)),
+			); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
@@ -150,10 +164,16 @@ func localFaults() []localFault {
 				t.Fatal(err)
 			}
 		}},
-		{name: "state folder on a full disk", spoil: func(t *testing.T, m *machine) { mounted(t, m, m.state); full(t, m.state) },
-			mend: func(t *testing.T, m *machine) { emptied(t, m.state) }},
-		{name: "state folder read-only", spoil: func(t *testing.T, m *machine) { mounted(t, m, m.state); readOnly(t, m.state, true) },
-			mend: func(t *testing.T, m *machine) { readOnly(t, m.state, false) }},
+		{
+			name:  "state folder on a full disk",
+			spoil: func(t *testing.T, m *machine) { mounted(t, m, m.state); full(t, m.state) },
+			mend:  func(t *testing.T, m *machine) { emptied(t, m.state) },
+		},
+		{
+			name:  "state folder read-only",
+			spoil: func(t *testing.T, m *machine) { mounted(t, m, m.state); readOnly(t, m.state, true) },
+			mend:  func(t *testing.T, m *machine) { readOnly(t, m.state, false) },
+		},
 		{name: "agent folder on a full disk", spoil: func(t *testing.T, m *machine) {
 			mounted(t, m, agentDir(m))
 			m.prepare(t, "")
@@ -175,7 +195,11 @@ func localFaults() []localFault {
 			m.held = f
 		}, mend: func(_ *testing.T, m *machine) { _ = m.held.Close() }},
 		{name: "config.sh is missing", spoil: inAgent(os.Remove)},
-		{name: "config.sh may not be executed", spoil: inAgent(func(f string) error { return os.Chmod(f, 0o644) }), mend: again},
+		{
+			name:  "config.sh may not be executed",
+			spoil: inAgent(func(f string) error { return os.Chmod(f, 0o644) }),
+			mend:  again,
+		},
 		{name: "the package is gone", mend: again, spoil: func(t *testing.T, m *machine) {
 			if err := errors.Join(os.RemoveAll(m.real.agent), os.RemoveAll(m.real.agent+".package")); err != nil {
 				t.Fatal(err)

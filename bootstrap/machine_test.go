@@ -84,8 +84,19 @@ func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
 
 func (m *machine) options(limit time.Duration) bootstrap.Options {
 	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
-	text := fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s, tags: [%s]}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
-		cmp.Or(m.environment, "production"), m.tags, filepath.Join(m.dir, "agent-of-"+m.name), map[bool]string{false: "offline", true: "never"}[m.never], filepath.Join(m.dir, "ca.pem"), m.proxy, limit)
+	text := fmt.Sprintf(
+		"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s, tags: [%s]}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		cmp.Or(
+			m.environment,
+			"production",
+		),
+		m.tags,
+		filepath.Join(m.dir, "agent-of-"+m.name),
+		map[bool]string{false: "offline", true: "never"}[m.never],
+		filepath.Join(m.dir, "ca.pem"),
+		m.proxy,
+		limit,
+	)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		m.t.Fatal(err)
 	}
@@ -177,7 +188,13 @@ func (m *machine) Wipe() error {
 
 // Configure registers as config.sh does for an environment: the requests of the agent's
 // EnvironmentVMResourceConfigProvider.
-func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, _ *secret.Redactor, line func(string)) (id int, err error) {
+func (m *machine) Configure(
+	ctx context.Context,
+	r agent.Registration,
+	pat secret.PAT,
+	_ *secret.Redactor,
+	line func(string),
+) (id int, err error) {
 	m.disk.laidFor, m.disk.id = r.InstanceID, 0
 	time.Sleep(m.takes)
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
@@ -205,7 +222,12 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 		c.err = errors.New("no such environment")
 	}
 	if c.err == nil {
-		members = fmt.Sprintf("%s/%s/_apis/pipelines/environments/%d/providers/virtualmachines", r.URL, found.Value[0].Project.ID, found.Value[0].ID)
+		members = fmt.Sprintf(
+			"%s/%s/_apis/pipelines/environments/%d/providers/virtualmachines",
+			r.URL,
+			found.Value[0].Project.ID,
+			found.Value[0].ID,
+		)
 	}
 	found.Value = nil
 	c.call("GET", members+"?name="+url.QueryEscape(r.AgentName), nil, &found)
@@ -215,12 +237,22 @@ func (m *machine) Configure(ctx context.Context, r agent.Registration, pat secre
 	switch {
 	case c.err != nil:
 	case len(found.Value) == 0:
-		c.call("POST", members, map[string]any{"virtualMachineResource": map[string]any{"name": r.AgentName, "tags": r.Tags, "agent": me}}, &got)
+		c.call(
+			"POST",
+			members,
+			map[string]any{"virtualMachineResource": map[string]any{"name": r.AgentName, "tags": r.Tags, "agent": me}},
+			&got,
+		)
 	case !r.Replace:
 		return 0, fault.New(fault.Target, "the name %s is taken", r.AgentName)
 	default:
 		me["id"] = found.Value[0].Agent.ID
-		c.call("PUT", members, map[string]any{"id": found.Value[0].ID, "name": r.AgentName, "tags": r.Tags, "agent": me}, &got)
+		c.call(
+			"PUT",
+			members,
+			map[string]any{"id": found.Value[0].ID, "name": r.AgentName, "tags": r.Tags, "agent": me},
+			&got,
+		)
 	}
 	if c.err != nil {
 		return 0, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()

@@ -14,8 +14,8 @@ var update = flag.Bool("update", false, "write docs/fault-matrix.md anew")
 
 const matrixPage = "../docs/fault-matrix.md"
 
-// TestFaultMatrixPage keeps the page true: it is made from the expectations that TestNetworkFaults and
-// TestLocalFaults hold the program to.
+// TestFaultMatrixPage keeps the page true: it is made from the expectations that TestNetworkFaults
+// and TestLocalFaults hold the program to.
 func TestFaultMatrixPage(t *testing.T) {
 	page := renderMatrix()
 	if *update {
@@ -90,7 +90,9 @@ func renderMatrix() string {
 	for _, l := range localFaults() {
 		local = append(local, cells(l.name, l.want))
 	}
-	b.WriteString("### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor the secret; Azure DevOps for the target (and whose the PAT is, if it refuses that), for an agent of this name, and\nwhether the agent is online.\n\n")
+	b.WriteString(
+		"### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor the secret; Azure DevOps for the target (and whose the PAT is, if it refuses that), for an agent of this name, and\nwhether the agent is online.\n\n",
+	)
 	table(append([]string{"the answer"}, points...), requests)
 	b.WriteString("### Connections\n\n")
 	table(append([]string{"the connection"}, hosts...), connections)
@@ -104,11 +106,20 @@ func renderMatrix() string {
 		}
 		dangerous = append(dangerous, row)
 	}
-	b.WriteString("### What happens to a VM that is ready\n\nA job of three minutes runs meanwhile: it is never cut. No agent of another VM is touched, and only who has left\nacknowledges an event: not one that concerns other VMs as well.\n\n")
+	b.WriteString(
+		"### What happens to a VM that is ready\n\nA job of three minutes runs meanwhile: it is never cut. No agent of another VM is touched, and only who has left\nacknowledges an event: not one that concerns other VMs as well.\n\n",
+	)
 	table(append([]string{"meanwhile"}, moments...), dangerous)
 	b.WriteString("### The VM itself\n\nWith Microsoft's agent stood in for by a program that goes wrong as told.\n\n")
 	table([]string{"on the VM", "outcome"}, local)
-	return fmt.Sprintf(matrixHead, network, len(local), counts['='], counts['~'], counts['!']) + b.String() + matrixTail
+	return fmt.Sprintf(
+		matrixHead,
+		network,
+		len(local),
+		counts['='],
+		counts['~'],
+		counts['!'],
+	) + b.String() + matrixTail
 }
 
 const matrixHead = `<!-- Made by make fault-matrix from what the tests expect; a test keeps it so. Do not edit. -->

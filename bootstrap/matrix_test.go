@@ -19,8 +19,8 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-// The points are where a fault can strike a boot: each request of its own kind, in the order of a boot. Whose the
-// PAT is, is asked only when the target is refused.
+// The points are where a fault can strike a boot: each request of its own kind, in the order of a
+// boot. Whose the PAT is, is asked only when the target is refused.
 var points = []string{"instance", "token", "secret", "find, whoami", "find", "look", "online"}
 
 // hosts are where a connection can fail.
@@ -77,8 +77,8 @@ const (
 	hitTwice = 2
 )
 
-// run boots a new VM under a fault, looks whether it is sound, calls the fault off and boots again: it
-// must join then.
+// run boots a new VM under a fault, looks whether it is sound, calls the fault off and boots again:
+// it must join then.
 func (c cell) run(t *testing.T, dir string, times int32) (o outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -164,7 +164,11 @@ func (n networkFault) strike(m *machine, s *strike) {
 }
 
 // answers is a fault that answers so.
-func answers(status int, headers map[string]string, body string) func(http.ResponseWriter, *http.Request, http.Handler) {
+func answers(
+	status int,
+	headers map[string]string,
+	body string,
+) func(http.ResponseWriter, *http.Request, http.Handler) {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/json")
 		for k, v := range headers {
@@ -179,7 +183,9 @@ func answers(status int, headers map[string]string, body string) func(http.Respo
 }
 
 // instead answers as the service does, but for what change makes of the body.
-func instead(change func(header http.Header, body string) string) func(http.ResponseWriter, *http.Request, http.Handler) {
+func instead(
+	change func(header http.Header, body string) string,
+) func(http.ResponseWriter, *http.Request, http.Handler) {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		rec := &recorded{header: http.Header{}, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
@@ -246,15 +252,19 @@ func flood(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 
 // spoiled dials to something else than what is meant.
 func spoiled(certificate, want string) networkFault {
-	return networkFault{name: "TLS: " + certificate, want: want, dial: func(_ context.Context, m *machine, address string, next func() (net.Conn, error)) (net.Conn, error) {
-		host, _, _ := net.SplitHostPort(address)
-		m.certificate(host, certificate)
-		c, err := next()
-		if err == nil {
-			c = &handshaken{Conn: c, then: func() { m.certificate(host, "") }}
-		}
-		return c, err
-	}}
+	return networkFault{
+		name: "TLS: " + certificate,
+		want: want,
+		dial: func(_ context.Context, m *machine, address string, next func() (net.Conn, error)) (net.Conn, error) {
+			host, _, _ := net.SplitHostPort(address)
+			m.certificate(host, certificate)
+			c, err := next()
+			if err == nil {
+				c = &handshaken{Conn: c, then: func() { m.certificate(host, "") }}
+			}
+			return c, err
+		},
+	}
 }
 
 // handshaken calls then when the connection ends: a flawed certificate always ends it.
@@ -282,9 +292,9 @@ func (m *machine) certificate(host, flaw string) {
 	m.azure.Apply(s)
 }
 
-// actual is what the two runs of a cell say, in a word: "=" it joins as if nothing were; "~class" it waits,
-// joins when the fault passes, and ends with the class at the deadline if it does not; "!class" it ends with
-// the class at once.
+// actual is what the two runs of a cell say, in a word: "=" it joins as if nothing were; "~class"
+// it waits, joins when the fault passes, and ends with the class at the deadline if it does not;
+// "!class" it ends with the class at once.
 func (c cell) actual(t *testing.T) (word string, waited time.Duration) {
 	passes := c.run(t, quickDir(t), hitTwice)
 	stays := c.run(t, quickDir(t), -1)
@@ -296,7 +306,13 @@ func (c cell) actual(t *testing.T) (word string, waited time.Duration) {
 	case passes.class == stays.class && stays.took < boots/2:
 		return "!" + stays.class, passes.took
 	}
-	return fmt.Sprintf("passes: %q after %s, stays: %q after %s", passes.class, passes.took, stays.class, stays.took), passes.took
+	return fmt.Sprintf(
+		"passes: %q after %s, stays: %q after %s",
+		passes.class,
+		passes.took,
+		stays.class,
+		stays.took,
+	), passes.took
 }
 
 func TestNetworkFaults(t *testing.T) {

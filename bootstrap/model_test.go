@@ -23,12 +23,17 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-var interleavings = flag.Int("interleavings", 25, "sequences of crashes, restarts, clones, renames, takeovers and terminations")
+var interleavings = flag.Int(
+	"interleavings",
+	25,
+	"sequences of crashes, restarts, clones, renames, takeovers and terminations",
+)
 
-// TestEveryInterleaving plays sequences of boots, restarts, clones, terminations, jobs, agents that somebody
-// removes or disables, names that change and VMs of one name, each of them cut off at a random effect or not at all, and
-// looks after each step whether what must hold does: no agent of another VM is touched but one that is offline and has
-// this VM's name, no job is cut, nobody's wish is undone, no event of others is acknowledged.
+// TestEveryInterleaving plays sequences of boots, restarts, clones, terminations, jobs, agents that
+// somebody removes or disables, names that change and VMs of one name, each of them cut off at a
+// random effect or not at all, and looks after each step whether what must hold does: no agent of
+// another VM is touched but one that is offline and has this VM's name, no job is cut, nobody's
+// wish is undone, no event of others is acknowledged.
 func TestEveryInterleaving(t *testing.T) {
 	for n := range few(*interleavings) {
 		s := *seed + uint64(n)
@@ -270,8 +275,8 @@ func (p *play) judge(m *mortal, before map[int]sim.AgentSeen, own bool, err erro
 	}
 }
 
-// allowed are the refusals that the play itself is the reason for: a name that another VM has, or that is configured and
-// exists no more.
+// allowed are the refusals that the play itself is the reason for: a name that another VM has, or
+// that is configured and exists no more.
 func (p *play) allowed(m *mortal, before map[int]sim.AgentSeen, err error) bool {
 	if fault.From(err).Class != fault.Target {
 		return false
@@ -280,7 +285,8 @@ func (p *play) allowed(m *mortal, before map[int]sim.AgentSeen, err error) bool 
 		return true
 	}
 	for _, a := range before {
-		if strings.EqualFold(a.Name, m.agentName()) && a.InstanceID != m.instance() && (a.Status == "online" || m.never) {
+		if strings.EqualFold(a.Name, m.agentName()) && a.InstanceID != m.instance() &&
+			(a.Status == "online" || m.never) {
 			return true
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// A mortal machine can lose its power at each of its effects: before and after every request that reaches
-// Azure, and before and after everything that it does to its agent.
+// A mortal machine can lose its power at each of its effects: before and after every request that
+// reaches Azure, and before and after everything that it does to its agent.
 type mortal struct {
 	*machine
 	cutAt   int // the number of the effect; 0 = none
@@ -53,7 +53,8 @@ func (m *mortal) effect() bool {
 	return false
 }
 
-// to does something that has an effect, if there is power before, and says whether there still is after.
+// to does something that has an effect, if there is power before, and says whether there still is
+// after.
 func (m *mortal) to(do func() error) error {
 	if !m.effect() {
 		return errDead
@@ -65,7 +66,13 @@ func (m *mortal) to(do func() error) error {
 	return err
 }
 
-func (m *mortal) Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error) {
+func (m *mortal) Configure(
+	ctx context.Context,
+	r agent.Registration,
+	pat secret.PAT,
+	redactor *secret.Redactor,
+	line func(string),
+) (id int, err error) {
 	err = m.to(func() error { id, err = m.machine.Configure(ctx, r, pat, redactor, line); return err })
 	return id, err
 }
@@ -81,7 +88,8 @@ func (m *mortal) Remove(ctx context.Context, service string) error {
 	})
 }
 
-// endsJob: the product stops the agent. A job that runs then is cut, which only an operator may want.
+// endsJob: the product stops the agent. A job that runs then is cut, which only an operator may
+// want.
 func (m *mortal) endsJob(why string) {
 	if m.Working("") && !m.mayCut {
 		m.t.Errorf("%s: a job that has %s left is cut: %s", m.name, time.Until(m.busyUntil), why)
@@ -90,9 +98,13 @@ func (m *mortal) endsJob(why string) {
 }
 func (m *mortal) Wipe() error { return m.to(m.machine.Wipe) }
 
-// lives runs do with power until the effect of this number (0 = for good), then puts back what was on the
-// disk at that instant.
-func (m *mortal) lives(ctx context.Context, cutAt int, do func(ctx context.Context, o bootstrap.Options) error) (cut bool, err error) {
+// lives runs do with power until the effect of this number (0 = for good), then puts back what was
+// on the disk at that instant.
+func (m *mortal) lives(
+	ctx context.Context,
+	cutAt int,
+	do func(ctx context.Context, o bootstrap.Options) error,
+) (cut bool, err error) {
 	ctx, m.cancel = context.WithCancel(ctx)
 	defer m.cancel()
 	m.power(true)

@@ -22,8 +22,8 @@ import (
 	"azp-bootstrap/bootstrap/sim/standin"
 )
 
-// A real machine has the stand-in for Microsoft's agent on its disk, and reaches Azure over TCP, in real
-// time: processes do not live in virtual time.
+// A real machine has the stand-in for Microsoft's agent on its disk, and reaches Azure over TCP, in
+// real time: processes do not live in virtual time.
 type real struct {
 	sim.Addresses
 	agent string // folder
@@ -37,8 +37,16 @@ func (r *real) user() string {
 }
 
 func (r *real) config(m *machine, limit time.Duration) string {
-	return fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: %q, configureTimeout: %s}\nnetwork: {caFile: %q, proxy: %q}\nimds: {endpoint: %q}\ndeadline: %s\n",
-		r.agent, r.user(), limit/3, r.CA, r.Proxy, r.IMDS[m.name], limit)
+	return fmt.Sprintf(
+		"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: %q, configureTimeout: %s}\nnetwork: {caFile: %q, proxy: %q}\nimds: {endpoint: %q}\ndeadline: %s\n",
+		r.agent,
+		r.user(),
+		limit/3,
+		r.CA,
+		r.Proxy,
+		r.IMDS[m.name],
+		limit,
+	)
 }
 
 // programs builds both programs and returns their folder.
@@ -117,7 +125,12 @@ func realMachines(t *testing.T, n int) (all []*machine) {
 	}
 	for i := range n {
 		disk := filepath.Join(dir, fmt.Sprint("disk", i))
-		m := &machine{fleet: f, name: fmt.Sprintf("web_%d", i), state: filepath.Join(disk, "state"), real: &real{where, filepath.Join(disk, "opt", "agent")}}
+		m := &machine{
+			fleet: f,
+			name:  fmt.Sprintf("web_%d", i),
+			state: filepath.Join(disk, "state"),
+			real:  &real{where, filepath.Join(disk, "opt", "agent")},
+		}
 		for _, d := range []string{m.state, filepath.Dir(m.real.agent)} {
 			if err := os.MkdirAll(d, 0o755); err != nil {
 				t.Fatal(err)
@@ -138,7 +151,10 @@ func (m *machine) prepare(t *testing.T, behaviour string) {
 	home := agent.Home{Dir: m.real.agent, User: m.real.user()}
 	p, err := packageOf(behaviour)
 	if err == nil {
-		_, err = image.Prepare(t.Context(), image.Preparation{By: "test", Home: home, Package: p.file, SHA256: p.sum, Report: func(string, ...any) {}})
+		_, err = image.Prepare(
+			t.Context(),
+			image.Preparation{By: "test", Home: home, Package: p.file, SHA256: p.sum, Report: func(string, ...any) {}},
+		)
 	}
 	if err != nil {
 		t.Fatal(err)

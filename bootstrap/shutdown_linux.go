@@ -9,9 +9,9 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// shuttingDown reports whether the whole system goes, for good as far as it can be told. A restart of
-// the service is no shutdown, and a reboot is no end. Where there is no systemd (a container), the end
-// of the daemon is the end of the machine.
+// shuttingDown reports whether the whole system goes, for good as far as it can be told. A restart
+// of the service is no shutdown, and a reboot is no end. Where there is no systemd (a container),
+// the end of the daemon is the end of the machine.
 //
 // systemd is asked over D-Bus: it ends every process of the daemon's control group, and a systemctl
 // that is started now as well.

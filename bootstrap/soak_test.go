@@ -72,8 +72,8 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// misfortune lets something happen to a VM between two boots. mend, after the next boot, looks whether anything
-// of others was harmed by it, and ends it.
+// misfortune lets something happen to a VM between two boots. mend, after the next boot, looks
+// whether anything of others was harmed by it, and ends it.
 func (m *machine) misfortune(t *testing.T, neighbour *machine, which int) (mend func()) {
 	t.Helper()
 	mend = func() {}
@@ -104,7 +104,8 @@ func (m *machine) misfortune(t *testing.T, neighbour *machine, which int) (mend 
 		m.azure.Enable(before.Name, false)
 		mend = func() {
 			// config.sh, where it is run over an agent, makes a new one of it
-			if is := m.own(); before.ID != 0 && is.ID == before.ID && !is.Disabled && !strings.Contains(m.said.String(), "taken over") {
+			if is := m.own(); before.ID != 0 && is.ID == before.ID && !is.Disabled &&
+				!strings.Contains(m.said.String(), "taken over") {
 				t.Errorf("a person had disabled the agent %v, and it is enabled", is)
 			}
 			m.azure.Enable(before.Name, true)
@@ -118,7 +119,8 @@ func (m *machine) misfortune(t *testing.T, neighbour *machine, which int) (mend 
 		}
 		m.powerOff("agent.pid")
 		m.strike(t, nil)
-		out, err := neighbour.command(30*time.Second, "run", "--once", "--set", "agent.name="+name, "--set", "agent.replace=always").CombinedOutput()
+		out, err := neighbour.command(30*time.Second, "run", "--once", "--set", "agent.name="+name, "--set", "agent.replace=always").
+			CombinedOutput()
 		if err != nil {
 			t.Errorf("the other VM does not join: %v\n%s", err, out)
 		}

@@ -36,8 +36,8 @@ var clients = map[string]client{
 	}),
 }
 
-// scripted is the bootstrap that people write: the same requests, each tried again after a wait of the
-// client's own, whatever the server asks for.
+// scripted is the bootstrap that people write: the same requests, each tried again after a wait of
+// the client's own, whatever the server asks for.
 func scripted(wait func(tries int) time.Duration) client {
 	return func(ctx context.Context, m *machine) error {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
@@ -82,10 +82,18 @@ func scripted(wait func(tries int) time.Duration) client {
 				return get("http://169.254.169.254/metadata/instance?api-version=2021-12-13", metadata, &any)
 			},
 			func() error {
-				return get("http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net", metadata, &token)
+				return get(
+					"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net",
+					metadata,
+					&token,
+				)
 			},
 			func() error {
-				return get("https://contoso.vault.azure.net/secrets/azp-pat?api-version=7.4", map[string]string{"Authorization": "Bearer " + token.AccessToken}, &given)
+				return get(
+					"https://contoso.vault.azure.net/secrets/azp-pat?api-version=7.4",
+					map[string]string{"Authorization": "Bearer " + token.AccessToken},
+					&given,
+				)
 			},
 		}
 		for _, do := range steps {
@@ -93,7 +101,9 @@ func scripted(wait func(tries int) time.Duration) client {
 				return err
 			}
 		}
-		basic := map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+given.Value))}
+		basic := map[string]string{
+			"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(":"+given.Value)),
+		}
 		members := "https://dev.azure.com/contoso/Shop/_apis/pipelines/environments"
 		var found struct{ Value []struct{ ID int } }
 		for _, address := range []string{"https://dev.azure.com/contoso/_apis/connectionData?api-version=7.1-preview", members + "?name=production&api-version=7.1-preview"} {
@@ -101,7 +111,12 @@ func scripted(wait func(tries int) time.Duration) client {
 				return err
 			}
 		}
-		mine := fmt.Sprintf("%s/%d/providers/virtualmachines?name=%s&api-version=7.1-preview", members, found.Value[0].ID, url.QueryEscape(m.agentName()))
+		mine := fmt.Sprintf(
+			"%s/%d/providers/virtualmachines?name=%s&api-version=7.1-preview",
+			members,
+			found.Value[0].ID,
+			url.QueryEscape(m.agentName()),
+		)
 		if err := get(mine, basic, &any); err != nil {
 			return err
 		}
@@ -110,8 +125,25 @@ func scripted(wait func(tries int) time.Duration) client {
 			return err
 		}
 		for n := 0; ; n++ {
-			_, err := m.Configure(ctx, agent.Registration{Kind: "environment", Project: "Shop", Name: "production", URL: "https://dev.azure.com/contoso", AgentName: m.agentName(),
-				Marks: agent.Marks{InstanceID: m.name}, CAFile: filepath.Join(m.dir, "ca.pem"), Timeout: 10 * time.Minute, Replace: true}, pat, nil, func(string) {})
+			_, err := m.Configure(
+				ctx,
+				agent.Registration{
+					Kind:      "environment",
+					Project:   "Shop",
+					Name:      "production",
+					URL:       "https://dev.azure.com/contoso",
+					AgentName: m.agentName(),
+					Marks: agent.Marks{
+						InstanceID: m.name,
+					},
+					CAFile:  filepath.Join(m.dir, "ca.pem"),
+					Timeout: 10 * time.Minute,
+					Replace: true,
+				},
+				pat,
+				nil,
+				func(string) {},
+			)
 			if err == nil {
 				_, _ = m.Start(context.Background(), agent.Service{}, "")
 				break

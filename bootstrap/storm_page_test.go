@@ -26,13 +26,42 @@ func writeStorm(folder string, all []storm) error {
 		if s.Last >= 0 {
 			last, times = fmt.Sprintf("%.1f s", s.Last), fmt.Sprintf("× %.2f", s.Last/s.Least)
 		}
-		fmt.Fprintf(&rows, "| %s | %d | %d | %d | %s | %s | %s | %.1f s | %s |\n", s.Client, s.VMs, s.Ready, s.Agents, seconds(s.Half), seconds(s.Most), last, s.Least, times)
-		fmt.Fprintf(&asked, "| %s | %d | %d | %+.0f %% | %d | %d | %d | %d | %d | %d |\n", s.Client, s.VMs, s.Requests, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Delayed, s.Peak, s.Each, s.Busiest, s.Told)
+		fmt.Fprintf(
+			&rows,
+			"| %s | %d | %d | %d | %s | %s | %s | %.1f s | %s |\n",
+			s.Client,
+			s.VMs,
+			s.Ready,
+			s.Agents,
+			seconds(s.Half),
+			seconds(s.Most),
+			last,
+			s.Least,
+			times,
+		)
+		fmt.Fprintf(
+			&asked,
+			"| %s | %d | %d | %+.0f %% | %d | %d | %d | %d | %d | %d |\n",
+			s.Client,
+			s.VMs,
+			s.Requests,
+			100*float64(s.Requests-s.Needed)/float64(s.Needed),
+			s.Refused,
+			s.Delayed,
+			s.Peak,
+			s.Each,
+			s.Busiest,
+			s.Told,
+		)
 	}
 	if err := os.WriteFile(folder+"/storm.svg", []byte(plot(curves)), 0o644); err != nil { //nolint:gosec // a page
 		return err
 	}
-	return os.WriteFile(folder+"/storm.md", []byte(fmt.Sprintf(stormPage, most, rows.String(), asked.String())), 0o644) //nolint:gosec // a page
+	return os.WriteFile(
+		folder+"/storm.md",
+		[]byte(fmt.Sprintf(stormPage, most, rows.String(), asked.String())),
+		0o644,
+	) //nolint:gosec // a page
 }
 
 func seconds(s float64) string {
@@ -55,9 +84,24 @@ func plot(curves []storm) string {
 	x := func(s float64) float64 { return left + width*s/end }
 	y := func(percent float64) float64 { return top + height - height*percent/100 }
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", left+width+30, top+height+70)
+	fmt.Fprintf(
+		&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
+		left+width+30,
+		top+height+70,
+	)
 	for p := 0; p <= 100; p += 25 {
-		fmt.Fprintf(&b, "<line x1=\"%d\" y1=\"%.0f\" x2=\"%d\" y2=\"%.0f\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.0f\" text-anchor=\"end\">%d %%</text>\n", left, y(float64(p)), left+width, y(float64(p)), left-6, y(float64(p))+4, p)
+		fmt.Fprintf(
+			&b,
+			"<line x1=\"%d\" y1=\"%.0f\" x2=\"%d\" y2=\"%.0f\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.0f\" text-anchor=\"end\">%d %%</text>\n",
+			left,
+			y(float64(p)),
+			left+width,
+			y(float64(p)),
+			left-6,
+			y(float64(p))+4,
+			p,
+		)
 	}
 	for s := 0.0; s <= end; s += 300 {
 		fmt.Fprintf(&b, "<text x=\"%.0f\" y=\"%d\" text-anchor=\"middle\">%.0f s</text>\n", x(s), top+height+18, s)
@@ -68,13 +112,38 @@ func plot(curves []storm) string {
 		for p, s := range c.Curve {
 			points = append(points, fmt.Sprintf("%.1f,%.1f", x(s), y(float64(p+1))))
 		}
-		fmt.Fprintf(&b, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"%s\"/>\n", colours[i%len(colours)], strings.Join(points, " "))
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" fill=\"%s\">%s</text>\n", left+10+i*175, top+height+45, colours[i%len(colours)], c.Client)
+		fmt.Fprintf(
+			&b,
+			"<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"%s\"/>\n",
+			colours[i%len(colours)],
+			strings.Join(points, " "),
+		)
+		fmt.Fprintf(
+			&b,
+			"<text x=\"%d\" y=\"%d\" fill=\"%s\">%s</text>\n",
+			left+10+i*175,
+			top+height+45,
+			colours[i%len(colours)],
+			c.Client,
+		)
 	}
 	if len(curves) > 0 {
-		fmt.Fprintf(&b, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" stroke=\"#888\" stroke-dasharray=\"4\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" fill=\"#666\">the last, at best</text>\n",
-			x(curves[0].Least), top, x(curves[0].Least), top+height, x(curves[0].Least), top-8)
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"16\">%d VMs: share that is ready, by seconds since the first began</text>\n", left, curves[0].VMs)
+		fmt.Fprintf(
+			&b,
+			"<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" stroke=\"#888\" stroke-dasharray=\"4\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" fill=\"#666\">the last, at best</text>\n",
+			x(curves[0].Least),
+			top,
+			x(curves[0].Least),
+			top+height,
+			x(curves[0].Least),
+			top-8,
+		)
+		fmt.Fprintf(
+			&b,
+			"<text x=\"%d\" y=\"16\">%d VMs: share that is ready, by seconds since the first began</text>\n",
+			left,
+			curves[0].VMs,
+		)
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

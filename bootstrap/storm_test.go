@@ -27,9 +27,10 @@ var (
 	stormDocs = flag.String("storm-docs", "", "let the peers storm as well, and write the page to this `folder`")
 )
 
-// The limits are those of the public documentation. What a request costs in Azure DevOps is not public: a
-// hundred and fiftieth of a TSTU is assumed, which makes 30,000 requests of the 200 TSTU that a user has in
-// five minutes. That it delays answers by up to 30 seconds before it refuses is public, from when on is not.
+// The limits are those of the public documentation. What a request costs in Azure DevOps is not
+// public: a hundred and fiftieth of a TSTU is assumed, which makes 30,000 requests of the 200 TSTU
+// that a user has in five minutes. That it delays answers by up to 30 seconds before it refuses is
+// public, from when on is not.
 const (
 	vaultLimit, vaultWindow   = 4000, 10 * time.Second           // learn.microsoft.com, "Azure Key Vault service limits": secrets GET per vault
 	devopsLimit, devopsWindow = 30000, 5 * time.Minute           // learn.microsoft.com, "Rate and usage limits": 200 TSTU in 5 minutes
@@ -39,7 +40,12 @@ const (
 	twinsOf                   = 100                              // one in so many VMs bears the name of another
 )
 
-var latency = map[string]time.Duration{"IMDS": 5 * time.Millisecond, "token": 60 * time.Millisecond, "vault": 35 * time.Millisecond, "devops": 60 * time.Millisecond}
+var latency = map[string]time.Duration{
+	"IMDS":   5 * time.Millisecond,
+	"token":  60 * time.Millisecond,
+	"vault":  35 * time.Millisecond,
+	"devops": 60 * time.Millisecond,
+}
 
 // A limit serves so many requests in each window.
 type limit struct {
@@ -51,8 +57,8 @@ type limit struct {
 	served int
 }
 
-// asks counts a request; used is which share of what the window allows was served, over 1 that this one is not; left
-// is what remains of the window.
+// asks counts a request; used is which share of what the window allows was served, over 1 that this
+// one is not; left is what remains of the window.
 func (l *limit) asks() (used float64, left time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,8 +92,15 @@ type cloud struct {
 }
 
 func newCloud() *cloud {
-	return &cloud{vault: limit{most: vaultLimit, window: vaultWindow}, devops: limit{most: devopsLimit, window: devopsWindow},
-		begin: time.Now(), asked: map[string]int{}, each: map[int]int{}, by: map[string]int{}, told: map[string]int{}}
+	return &cloud{
+		vault:  limit{most: vaultLimit, window: vaultWindow},
+		devops: limit{most: devopsLimit, window: devopsWindow},
+		begin:  time.Now(),
+		asked:  map[string]int{},
+		each:   map[int]int{},
+		by:     map[string]int{},
+		told:   map[string]int{},
+	}
 }
 
 func (c *cloud) front(next http.Handler) http.Handler {
@@ -176,7 +189,8 @@ func rage(t *testing.T, name string, n int) (s storm) {
 		machines := make([]*machine, n)
 		boots := func(m *machine) error {
 			err := clients[name](ctx, m)
-			m.outdone = err != nil && fault.From(err).Class == fault.Target && strings.Contains(err.Error(), "is taken")
+			m.outdone = err != nil && fault.From(err).Class == fault.Target &&
+				strings.Contains(err.Error(), "is taken")
 			return err
 		}
 		var wg sync.WaitGroup
@@ -217,7 +231,15 @@ func rage(t *testing.T, name string, n int) (s storm) {
 		own := slices.DeleteFunc(slices.Clone(ready[n/twinsOf:n-n/twinsOf]), failed) // VMs with a name of their own
 		ready = slices.DeleteFunc(ready, failed)
 		slices.Sort(own)
-		s = storm{Client: name, VMs: n, Ready: len(ready), Taken: taken, Agents: len(f.ofInstances()), Refused: refused, Delayed: delayed}
+		s = storm{
+			Client:  name,
+			VMs:     n,
+			Ready:   len(ready),
+			Taken:   taken,
+			Agents:  len(f.ofInstances()),
+			Refused: refused,
+			Delayed: delayed,
+		}
 		if len(own) > 0 {
 			at := func(share float64) float64 {
 				i := int(math.Ceil(share*float64(n-2*(n/twinsOf)))) - 1
@@ -257,8 +279,9 @@ func rage(t *testing.T, name string, n int) (s storm) {
 	return s
 }
 
-// TestStorm boots many VMs within the same second, in virtual time, against the limits of Key Vault and Azure
-// DevOps: all must be ready, hardly later than the limits allow, with few requests in vain.
+// TestStorm boots many VMs within the same second, in virtual time, against the limits of Key Vault
+// and Azure DevOps: all must be ready, hardly later than the limits allow, with few requests in
+// vain.
 func TestStorm(t *testing.T) {
 	var all []storm
 	for _, name := range []string{"azp-bootstrap", "every 10 s", "plain exponential", "jitter, no wishes"} {
@@ -277,15 +300,47 @@ func TestStorm(t *testing.T) {
 			last := func(each int, l int, window time.Duration) float64 {
 				return (time.Duration((each*n-1)/l) * window).Seconds()
 			}
-			s.Least = max(lone.Last, last(1, vaultLimit, vaultWindow), last(lone.Requests-3, devopsLimit, devopsWindow))
+			s.Least = max(
+				lone.Last,
+				last(1, vaultLimit, vaultWindow),
+				last(lone.Requests-3, devopsLimit, devopsWindow),
+			)
 			all = append(all, s)
-			t.Logf("%-18s %6d VMs: ready %d, name taken %d, agents %d; first %.1f s, 50 %% %.1f s, 99 %% %.1f s, last %.1f s, at best %.1f s (× %.2f); %d requests, %d needed (+ %.0f %%), %d refused, %d delayed, at most %d in a second; a VM makes %d, at most %d, and is refused at most %d times",
-				s.Client, s.VMs, s.Ready, s.Taken, s.Agents, s.First, s.Half, s.Most, s.Last, s.Least, s.Last/s.Least, s.Requests, s.Needed, 100*float64(s.Requests-s.Needed)/float64(s.Needed), s.Refused, s.Delayed, s.Peak, s.Each, s.Busiest, s.Told)
+			t.Logf(
+				"%-18s %6d VMs: ready %d, name taken %d, agents %d; first %.1f s, 50 %% %.1f s, 99 %% %.1f s, last %.1f s, at best %.1f s (× %.2f); %d requests, %d needed (+ %.0f %%), %d refused, %d delayed, at most %d in a second; a VM makes %d, at most %d, and is refused at most %d times",
+				s.Client,
+				s.VMs,
+				s.Ready,
+				s.Taken,
+				s.Agents,
+				s.First,
+				s.Half,
+				s.Most,
+				s.Last,
+				s.Least,
+				s.Last/s.Least,
+				s.Requests,
+				s.Needed,
+				100*float64(s.Requests-s.Needed)/float64(s.Needed),
+				s.Refused,
+				s.Delayed,
+				s.Peak,
+				s.Each,
+				s.Busiest,
+				s.Told,
+			)
 			if name != "azp-bootstrap" {
 				continue
 			}
 			if twins := n / twinsOf; s.Ready != n-twins || s.Taken != twins || s.Agents != s.Ready {
-				t.Errorf("%d of %d VMs are ready, with %d agents; of %d whose name another bears, %d say so", s.Ready, n, s.Agents, twins, s.Taken)
+				t.Errorf(
+					"%d of %d VMs are ready, with %d agents; of %d whose name another bears, %d say so",
+					s.Ready,
+					n,
+					s.Agents,
+					twins,
+					s.Taken,
+				)
 			}
 			if s.Last > 1.25*s.Least+1 { // the second in which they begin
 				t.Errorf("%d VMs: the last is ready after %.1f s; the limits allow %.1f s", n, s.Last, s.Least)

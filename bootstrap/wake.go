@@ -12,9 +12,9 @@ import (
 	"azp-bootstrap/bootstrap/member"
 )
 
-// wake lets agents start whose VM this is, once in each boot: their services wait for the word that it is. It needs no PAT, and
-// counts whatever has become of configuration and state. A work folder on a disk that came back empty is made anew before,
-// if the configuration is known (m).
+// wake lets agents start whose VM this is, once in each boot: their services wait for the word that
+// it is. It needs no PAT, and counts whatever has become of configuration and state. A work folder
+// on a disk that came back empty is made anew before, if the configuration is known (m).
 func (p *process) wake(ctx context.Context, m *member.Member, here func(agent.Sleeper) bool) {
 	if p.Agent != nil { // a simulated one, which no service keeps
 		return
@@ -45,8 +45,9 @@ func (p *process) wakeAnyway(ctx context.Context) {
 	}
 }
 
-// runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended with the daemon before:
-// it needs no PAT, and a service manager would have started it as well, whatever has become of the configuration.
+// runOn starts the agent of a VM that stood ready, where it is the daemon's own process and ended
+// with the daemon before: it needs no PAT, and a service manager would have started it as well,
+// whatever has become of the configuration.
 func (a *attempt) runOn(ctx context.Context, stood journal.State) {
 	m := a.member
 	ours := m.VM.Known() && m.VM.AsProcess() && untouched(stood, m.State())

@@ -21,10 +21,11 @@ const (
 	lostFor     = 30 * time.Second // an agent that has lost Azure DevOps for so long may have been removed there
 )
 
-// watch stays with a VM that is ready, or has left, until ctx ends, a notice is heard or another attempt is due: the
-// configuration changed, the last one failed and is due again, the VM that Azure took away stays after all, another command
-// left work half done, or the agent is down and needs more than its service manager: then fell is true, but not before
-// notBefore. It holds no PAT.
+// watch stays with a VM that is ready, or has left, until ctx ends, a notice is heard or another
+// attempt is due: the configuration changed, the last one failed and is due again, the VM that
+// Azure took away stays after all, another command left work half done, or the agent is down and
+// needs more than its service manager: then fell is true, but not before notBefore. It holds no
+// PAT.
 func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan time.Time) (fell bool, n *leave.Notice) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -90,15 +91,17 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 			}
 			a.lookForKills()
 			early := time.Now().Before(notBefore)
-			// The listener of an agent that was removed gets no token any more, which it takes for an outage
-			// (MessageListener.cs: a VssOAuthTokenRequestException is tried again).
+			// The listener of an agent that was removed gets no token any more, which it takes for
+			// an outage (MessageListener.cs: a VssOAuthTokenRequestException is tried again).
 			if at := a.report.LostSince(); !at.IsZero() && time.Since(at) > lostFor && !early {
 				a.report.Asks()
-				a.Log.WithField("agent", s.Agent.Name).Info("the agent has lost Azure DevOps for a while: it is asked whether the agent was removed")
+				a.Log.WithField("agent", s.Agent.Name).
+					Info("the agent has lost Azure DevOps for a while: it is asked whether the agent was removed")
 				return true, nil
 			}
 			if missing && !early {
-				a.Log.WithField("agent", s.Agent.Name).Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
+				a.Log.WithField("agent", s.Agent.Name).
+					Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
 				return true, nil
 			}
 			if running, state := a.member.Agent.Running(s.Agent.Service); running {
@@ -121,8 +124,8 @@ type saying struct {
 	line string
 }
 
-// follow hands on what the agent says, whatever becomes of the way it is heard.
-// An agent that was lost may have come back while nobody listened: what it said meanwhile is heard as well.
+// follow hands on what the agent says, whatever becomes of the way it is heard. An agent that was
+// lost may have come back while nobody listened: what it said meanwhile is heard as well.
 func (a *attempt) follow(ctx context.Context, service string, lost time.Time, said chan<- saying) {
 	hear := func(w agent.Word, line string) {
 		select {
@@ -165,8 +168,8 @@ func (a *attempt) nobodyWorks() bool {
 	return err == nil
 }
 
-// lookForKills says it if the kernel killed steps of a job for want of memory. The agent goes on, and
-// the job's own log says no more than that a step ended with 137.
+// lookForKills says it if the kernel killed steps of a job for want of memory. The agent goes on,
+// and the job's own log says no more than that a step ended with 137.
 func (a *attempt) lookForKills() {
 	known := a.journal.State().Agent
 	count, ok := agent.OOMKills(known.Service)

@@ -51,7 +51,8 @@ func (s *talker) Follow(ctx context.Context, _ string, since time.Time, heard fu
 	return nil
 }
 
-// An agent that somebody removed takes it for an outage: Azure DevOps is asked when it lasts, once, and not at each blink.
+// An agent that somebody removed takes it for an outage: Azure DevOps is asked when it lasts, once,
+// and not at each blink.
 func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 	for name, c := range map[string]struct {
 		says      map[time.Duration]agent.Word
@@ -92,7 +93,13 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 // watching is a daemon that has brought m up.
 func watching(m member.Member, r phase.Runner) *attempt {
 	means := member.Means{StateDir: m.Journal.Dir(), Log: m.Log, Redactor: m.Redactor, Agent: m.Agent}
-	p := &process{Options: Options{Means: means}, journal: m.Journal, report: r.Report, hears: leave.NewEar(), reload: make(chan os.Signal, 1)}
+	p := &process{
+		Options: Options{Means: means},
+		journal: m.Journal,
+		report:  r.Report,
+		hears:   leave.NewEar(),
+		reload:  make(chan os.Signal, 1),
+	}
 	return &attempt{process: p, member: m}
 }
 
@@ -107,14 +114,16 @@ func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {
 			membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Agent.Drained = true })
 			leave.LetWork(t.Context(), m)
 			_ = a.failed(fault.New(fault.Network, "the other target cannot be left alone").Hint("Wait."), stood, false)
-			if answers := trouble == nil; p.Enabled != answers || m.State().Agent.Drained == answers || m.State().Phase != journal.Ready {
+			if answers := trouble == nil; p.Enabled != answers || m.State().Agent.Drained == answers ||
+				m.State().Phase != journal.Ready {
 				t.Errorf("enabled %v, drained %v, phase %s", p.Enabled, m.State().Agent.Drained, m.State().Phase)
 			}
 		})
 	}
 }
 
-// An agent that is down is brought up in a few seconds where it is the daemon's own process; a service manager has a minute for it.
+// An agent that is down is brought up in a few seconds where it is the daemon's own process; a
+// service manager has a minute for it.
 func TestAnAgentThatIsDownIsBroughtUp(t *testing.T) {
 	for service, within := range map[string][2]time.Duration{"process": {0, 10 * time.Second}, "systemd": {35 * time.Second, 70 * time.Second}} {
 		t.Run(service, func(t *testing.T) {
@@ -146,7 +155,10 @@ func TestAnAgentThatIsDownIsBroughtUp(t *testing.T) {
 func TestNoticesAreHeardIfTheyAreWanted(t *testing.T) {
 	imds := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "scheduledevents") {
-			_, _ = io.WriteString(w, `{"DocumentIncarnation":2,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"],"EventStatus":"Scheduled","NotBefore":"Mon, 19 Sep 2050 18:29:47 GMT"}]}`)
+			_, _ = io.WriteString(
+				w,
+				`{"DocumentIncarnation":2,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"],"EventStatus":"Scheduled","NotBefore":"Mon, 19 Sep 2050 18:29:47 GMT"}]}`,
+			)
 			return
 		}
 		_, _ = io.WriteString(w, `{"compute":{"vmId":"`+membertest.ThisInstance+`","name":"web_1"}}`)

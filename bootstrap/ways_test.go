@@ -21,7 +21,12 @@ import (
 )
 
 // fewVMs lets a test play with some VMs in an Azure of their own, in virtual time.
-func fewVMs(t *testing.T, n int, more func(*sim.Scenario), do func(ctx context.Context, t *testing.T, all []*machine)) {
+func fewVMs(
+	t *testing.T,
+	n int,
+	more func(*sim.Scenario),
+	do func(ctx context.Context, t *testing.T, all []*machine),
+) {
 	t.Helper()
 	dir := quickDir(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -63,7 +68,8 @@ func TestMovesBetweenTargetsOfOneKind(t *testing.T) {
 			if err := bootstrap.Run(ctx, o); err != nil {
 				t.Fatal(err)
 			}
-			if seen := m.azure.Agents(); len(seen) != 1 || seen[0].Target != "Shop/"+name || seen[0].Status != "online" {
+			if seen := m.azure.Agents(); len(seen) != 1 || seen[0].Target != "Shop/"+name ||
+				seen[0].Status != "online" {
 				t.Errorf("moved to %s: %v", name, seen)
 			}
 		}
@@ -162,7 +168,8 @@ func TestDoctorLooksAsABootWould(t *testing.T) {
 				}
 				i := slices.IndexFunc(report, func(x doctor.Check) bool { return x.Name == c.check })
 				found := report[i]
-				if found.Outcome != doctor.Bad || !strings.Contains(found.Detail, c.detail) || c.class.Code != "" && found.Class != c.class.Code {
+				if found.Outcome != doctor.Bad || !strings.Contains(found.Detail, c.detail) ||
+					c.class.Code != "" && found.Class != c.class.Code {
 					t.Errorf("%+v", report)
 				}
 				for _, x := range report {
@@ -182,7 +189,10 @@ func TestAnAgentThatNeverComesOnline(t *testing.T) {
 		m.starts = 10 * time.Hour
 		begin := time.Now()
 		f := m.once(ctx, 5*time.Hour)
-		if took := time.Since(begin); f == nil || f.Class != fault.Service || f.Advice == "" || took < 4*time.Minute || took > 6*time.Minute {
+		if took := time.Since(
+			begin,
+		); f == nil || f.Class != fault.Service || f.Advice == "" || took < 4*time.Minute ||
+			took > 6*time.Minute {
 			t.Errorf("after %s: %v", took, f)
 		}
 	})
@@ -197,7 +207,10 @@ func TestTheDeadlineEndsAnAttempt(t *testing.T) {
 		})
 		begin := time.Now()
 		f := m.once(ctx, 10*time.Minute)
-		if took := time.Since(begin); f == nil || f.Class != fault.Vault || took > 11*time.Minute || took < 8*time.Minute {
+		if took := time.Since(
+			begin,
+		); f == nil || f.Class != fault.Vault || took > 11*time.Minute ||
+			took < 8*time.Minute {
 			t.Errorf("after %s: %v", took, f)
 		}
 	})
@@ -218,7 +231,10 @@ func TestReregisterOff(t *testing.T) {
 				o.Set = []string{"agent.reregister=false"}
 			}
 			f := fault.From(bootstrap.Run(ctx, o))
-			if n := len(m.azure.Agents()); off && (f == nil || f.Class != fault.Target || n != 0) || !off && (f != nil || n != 1) {
+			if n := len(
+				m.azure.Agents(),
+			); off && (f == nil || f.Class != fault.Target || n != 0) ||
+				!off && (f != nil || n != 1) {
 				t.Errorf("off: %v; %d agents, %v", off, n, f)
 			}
 		})
@@ -242,13 +258,16 @@ func TestAnAgentIsNotStoppedForAPackageThatIsMissing(t *testing.T) {
 		o := m.options(5 * time.Minute)
 		o.Agent = bare{m}
 		f := fault.From(bootstrap.Run(ctx, o))
-		if seen := m.azure.Agents(); f == nil || f.Class != fault.Agent || len(seen) != 1 || seen[0].Target != "Shop/production" || !m.runs {
+		if seen := m.azure.Agents(); f == nil || f.Class != fault.Agent || len(seen) != 1 ||
+			seen[0].Target != "Shop/production" ||
+			!m.runs {
 			t.Errorf("%v; %v, runs: %v", f, seen, m.runs)
 		}
 	})
 }
 
-// A disk without a state, whose agent's folder was laid for another VM, is a clone's: nothing of that VM is used or removed.
+// A disk without a state, whose agent's folder was laid for another VM, is a clone's: nothing of
+// that VM is used or removed.
 func TestADiskOfAnotherVMWithoutAState(t *testing.T) {
 	fewVMs(t, 2, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		original, clone := all[0], all[1]
@@ -271,7 +290,8 @@ func (m *machine) leaves(ctx context.Context) (done bool, err error) {
 	return bootstrap.Deregister(ctx, m.options(5*time.Minute), bootstrap.Leaving{})
 }
 
-// A VM that has lost its state, and whose registration is another target's by now, does not count as one that has left.
+// A VM that has lost its state, and whose registration is another target's by now, does not count
+// as one that has left.
 func TestALostStateIsNoDeparture(t *testing.T) {
 	more := func(s *sim.Scenario) { s.Servers[0].Projects[0].Environments = []string{"production", "staging"} }
 	for name, c := range map[string]struct {
@@ -302,7 +322,8 @@ func TestALostStateIsNoDeparture(t *testing.T) {
 	}
 }
 
-// An operator who deregisters a VM that is still on its way means it: the daemon does not join it later, run --once does.
+// An operator who deregisters a VM that is still on its way means it: the daemon does not join it
+// later, run --once does.
 func TestAnOperatorsWordBeforeTheVMHasJoined(t *testing.T) {
 	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		m := all[0]
@@ -317,7 +338,10 @@ func TestAnOperatorsWordBeforeTheVMHasJoined(t *testing.T) {
 		}
 		m.front = nil
 		_ = daemon(ctx, m.options(time.Minute))
-		if s, _, _ := journal.Read(m.state); s.Phase != journal.Removed || s.RemovedBy != journal.ByOperator || len(m.azure.Agents()) != 0 {
+		if s, _, _ := journal.Read(
+			m.state,
+		); s.Phase != journal.Removed || s.RemovedBy != journal.ByOperator ||
+			len(m.azure.Agents()) != 0 {
 			t.Errorf("phase %s, by %q, %v", s.Phase, s.RemovedBy, m.azure.Agents())
 		}
 		joins(ctx, t, m)
@@ -338,17 +362,23 @@ func TestAnOperatorTakesOutAVMThatLostItsState(t *testing.T) {
 	})
 }
 
-// A VM that is ready, and whose agent runs, needs nobody's word for it at a restart of the daemon: it is watched over soon.
+// A VM that is ready, and whose agent runs, needs nobody's word for it at a restart of the daemon:
+// it is watched over soon.
 func TestAnOutageAtARestart(t *testing.T) {
 	for _, host := range []string{"contoso.vault", "dev.azure.com"} {
 		fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 			m := all[0]
 			joins(ctx, t, m)
-			fronted(m, host, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusServiceUnavailable) })
+			fronted(m, host, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})
 			begin := time.Now()
 			f := m.once(ctx, time.Hour)
 			s, _, _ := journal.Read(m.state)
-			if took := time.Since(begin); f != nil || took > time.Minute || s.Phase != journal.Ready || s.LastError == nil {
+			if took := time.Since(
+				begin,
+			); f != nil || took > time.Minute || s.Phase != journal.Ready ||
+				s.LastError == nil {
 				t.Errorf("%s is away: after %s %v; %s, %+v", host, took, f, s.Phase, s.LastError)
 			}
 		})

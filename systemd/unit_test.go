@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// What the daemon's unit says, and why. A directive that is added, changed or left out is one that a test must know of.
+// What the daemon's unit says, and why. A directive that is added, changed or left out is one that
+// a test must know of.
 func TestDirectives(t *testing.T) {
 	whys := map[string]string{
 		"After=network.target cloud-init.service cloud-init-network.service": "cloud-init writes configuration that user data brings",
@@ -68,7 +69,10 @@ func TestDirectives(t *testing.T) {
 			t.Errorf("the unit says %s %d times: %s", line, n, why)
 		}
 	}
-	sections := slices.DeleteFunc(strings.Split(Unit, "\n"), func(line string) bool { return !strings.HasPrefix(line, "[") })
+	sections := slices.DeleteFunc(
+		strings.Split(Unit, "\n"),
+		func(line string) bool { return !strings.HasPrefix(line, "[") },
+	)
 	if !slices.Equal(sections, []string{"[Unit]", "[Service]", "[Install]"}) {
 		t.Errorf("sections: %q", sections)
 	}

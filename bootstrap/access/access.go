@@ -1,6 +1,6 @@
-// Package access is how this VM gets at Azure DevOps: as its managed identity it fetches a personal access token (PAT) from
-// Key Vault, or takes that identity's own token, and shows it to Azure DevOps. What it holds it drops when it is told to, and
-// asks for again when it is needed next.
+// Package access is how this VM gets at Azure DevOps: as its managed identity it fetches a personal
+// access token (PAT) from Key Vault, or takes that identity's own token, and shows it to Azure
+// DevOps. What it holds it drops when it is told to, and asks for again when it is needed next.
 package access
 
 import (
@@ -23,7 +23,8 @@ type Way struct {
 	Client     *http.Client
 	Redactor   *secret.Redactor
 
-	// Young reports whether role assignments may not have spread yet: then a vault's refusal passes. nil = never.
+	// Young reports whether role assignments may not have spread yet: then a vault's refusal
+	// passes. nil = never.
 	Young func() bool
 	// Noted hears of each secret that the vault gave. nil = nobody does.
 	Noted func(azure.Secret) error
@@ -41,7 +42,8 @@ type Access struct {
 // New is access that holds nothing yet.
 func New(w Way) *Access { return &Access{way: w} }
 
-// Fetch gets the PAT, or what stands in for one, unless it is held. The error is a fault of the class identity or vault.
+// Fetch gets the PAT, or what stands in for one, unless it is held. The error is a fault of the
+// class identity or vault.
 func (a *Access) Fetch(ctx context.Context) (err error) {
 	switch {
 	case a.Holds():
@@ -97,7 +99,8 @@ func (a *Access) Drop() {
 // Drops counts how often what was held was dropped: what was learnt before is asked again.
 func (a *Access) Drops() int { return a.drops }
 
-// DevOps is the client of the configured organization or collection; it fetches what it shows there.
+// DevOps is the client of the configured organization or collection; it fetches what it shows
+// there.
 func (a *Access) DevOps(ctx context.Context) (*devops.Client, error) {
 	if err := a.Fetch(ctx); err != nil {
 		return nil, err
@@ -113,7 +116,8 @@ func (a *Access) DevOps(ctx context.Context) (*devops.Client, error) {
 	return a.server, nil
 }
 
-// At is the client of base, with the same PAT: an agent may stand in an organization or collection that is configured no more.
+// At is the client of base, with the same PAT: an agent may stand in an organization or collection
+// that is configured no more.
 func (a *Access) At(ctx context.Context, base string) (*devops.Client, error) {
 	c, err := a.DevOps(ctx)
 	if err != nil || base == a.way.Server.Base {

@@ -36,29 +36,46 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Host != "contoso.vault.azure.net" {
 		w.asked.Add(1)
 		w.shown.Store(r.Header.Get("Authorization"))
-		return answer(http.StatusOK, map[string]any{"authenticatedUser": map[string]any{"id": "1", "providerDisplayName": "Build"}})
+		return answer(
+			http.StatusOK,
+			map[string]any{"authenticatedUser": map[string]any{"id": "1", "providerDisplayName": "Build"}},
+		)
 	}
 	w.secrets.Add(1)
 	if w.refuses.Load() {
 		return answer(http.StatusTooManyRequests, map[string]any{"error": map[string]any{"code": "Throttled"}})
 	}
-	return answer(http.StatusOK, map[string]any{"value": value, "id": "https://contoso.vault.azure.net/secrets/azp-pat/1"})
+	return answer(
+		http.StatusOK,
+		map[string]any{"value": value, "id": "https://contoso.vault.azure.net/secrets/azp-pat/1"},
+	)
 }
 
 func (w *world) access(t *testing.T, entra bool) *Access {
 	imds := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		w.tokens.Add(1)
 		rw.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(rw, `{"access_token":"`+value+`","expires_in":"86400","resource":"x","token_type":"Bearer"}`)
+		_, _ = io.WriteString(
+			rw,
+			`{"access_token":"`+value+`","expires_in":"86400","resource":"x","token_type":"Bearer"}`,
+		)
 	}))
 	t.Cleanup(imds.Close)
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, imds.Listener.Addr().String())
 	}
 	return New(Way{
-		Credential: config.Credential{Entra: entra, KeyVault: config.KeyVault{URL: "https://contoso.vault.azure.net", Secret: "azp-pat"}},
-		Server:     config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"},
-		IMDS:       azure.NewIMDS("http://169.254.169.254", dial), Client: &http.Client{Transport: w}, Redactor: &secret.Redactor{},
+		Credential: config.Credential{
+			Entra:    entra,
+			KeyVault: config.KeyVault{URL: "https://contoso.vault.azure.net", Secret: "azp-pat"},
+		},
+		Server: config.Server{Hosted: true, Name: "contoso", Base: "https://dev.azure.com/contoso"},
+		IMDS: azure.NewIMDS(
+			"http://169.254.169.254",
+			dial,
+		),
+		Client:   &http.Client{Transport: w},
+		Redactor: &secret.Redactor{},
 	})
 }
 
@@ -132,7 +149,8 @@ func TestNothingIsHeldAfterDrop(t *testing.T) {
 	}
 }
 
-// What is held has a shape that nobody knows: the redactor is told of it before anybody can write it.
+// What is held has a shape that nobody knows: the redactor is told of it before anybody can write
+// it.
 func TestWhatIsHeldIsNotShown(t *testing.T) {
 	for _, entra := range []bool{false, true} {
 		a := (&world{}).access(t, entra)
@@ -206,7 +224,11 @@ func TestAt(t *testing.T) {
 	}
 	w.refuses.Store(true)
 	a.Drop()
-	if at, err := a.At(t.Context(), "https://dev.azure.com/former"); at != nil || fault.From(err).Class != fault.Vault {
+	if at, err := a.At(
+		t.Context(),
+		"https://dev.azure.com/former",
+	); at != nil ||
+		fault.From(err).Class != fault.Vault {
 		t.Errorf("%v, %v", at, err)
 	}
 	if host := a.Vault(); host != "contoso.vault.azure.net" {

@@ -10,7 +10,8 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// Protect keeps the PAT that this process will hold from others, and the environment from deciding where tokens come from.
+// Protect keeps the PAT that this process will hold from others, and the environment from deciding
+// where tokens come from.
 func Protect(log *logrus.Logger) error {
 	if err := secret.Harden(); err != nil {
 		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).
@@ -22,9 +23,15 @@ func Protect(log *logrus.Logger) error {
 	return nil
 }
 
-// Network is the configured way out of the VM, completed by the environment; dial nil = the system's.
+// Network is the configured way out of the VM, completed by the environment; dial nil = the
+// system's.
 func Network(c *config.Config, dial azure.Dial) (azure.Network, error) {
-	return azure.Network{Proxy: c.Network.Proxy, NoProxy: c.Network.NoProxy, CAFile: c.Network.CAFile, Dial: dial}.FromEnvironment()
+	return azure.Network{
+		Proxy:   c.Network.Proxy,
+		NoProxy: c.Network.NoProxy,
+		CAFile:  c.Network.CAFile,
+		Dial:    dial,
+	}.FromEnvironment()
 }
 
 // Target is the configured target in the words of Azure DevOps.

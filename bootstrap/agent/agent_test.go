@@ -26,8 +26,8 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// What config.sh is told, as the agent's listener would read it: only options that have no value are arguments, and
-// whatever a value looks like, it is one line of the environment.
+// What config.sh is told, as the agent's listener would read it: only options that have no value
+// are arguments, and whatever a value looks like, it is one line of the environment.
 func TestOptions(t *testing.T) {
 	proxy := func(name, password string) *url.URL {
 		return &url.URL{Scheme: "http", Host: "proxy:8080", User: url.UserPassword(name, password)}
@@ -53,7 +53,12 @@ func TestOptions(t *testing.T) {
 			[]string{"ENVIRONMENTNAME=--sslskipcertvalidation", "PROJECTNAME=--replace", "VIRTUALMACHINERESOURCETAGS=--unattended"}},
 	} {
 		c.r.AgentName, c.r.Work = "web-1", "_work"
-		if got, want := strings.Join(c.r.Args(), " "), strings.TrimSpace("--unattended --acceptTeeEula "+c.args); got != want {
+		if got, want := strings.Join(
+			c.r.Args(),
+			" ",
+		), strings.TrimSpace(
+			"--unattended --acceptTeeEula "+c.args,
+		); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, got, want)
 		}
 		want := append([]string{"AGENT=web-1", "AUTH=PAT", "URL=" + c.r.URL, "WORK=_work"}, c.values...)
@@ -66,8 +71,23 @@ func TestOptions(t *testing.T) {
 
 // Whoever gave a word, it stays in its line.
 func TestRegistrationRefusesLineBreaks(t *testing.T) {
-	good := Registration{Kind: "environment", Project: "Shop", Name: "production", Tags: []string{"web"}, URL: "https://dev.azure.com/contoso", Collection: "C", AgentName: "web-1", Work: "_work",
-		Marks: Marks{InstanceID: "1", ScaleSet: "web", SubscriptionID: "2", Registered: "2026-11-26T12:00:00Z"}, Proxy: &url.URL{Scheme: "http", Host: "proxy:1", User: url.UserPassword("u", "p")}}
+	good := Registration{
+		Kind:       "environment",
+		Project:    "Shop",
+		Name:       "production",
+		Tags:       []string{"web"},
+		URL:        "https://dev.azure.com/contoso",
+		Collection: "C",
+		AgentName:  "web-1",
+		Work:       "_work",
+		Marks: Marks{
+			InstanceID:     "1",
+			ScaleSet:       "web",
+			SubscriptionID: "2",
+			Registered:     "2026-11-26T12:00:00Z",
+		},
+		Proxy: &url.URL{Scheme: "http", Host: "proxy:1", User: url.UserPassword("u", "p")},
+	}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,9 +102,15 @@ func TestRegistrationRefusesLineBreaks(t *testing.T) {
 			r := good
 			set(&r)
 			err := r.check()
-			if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || line.Wrong(f.Error()+f.Advice, 1<<10) != "" {
+			if f := fault.From(
+				err,
+			); err == nil || f.Class != fault.Config || f.Advice == "" ||
+				line.Wrong(f.Error()+f.Advice, 1<<10) != "" {
 				t.Errorf("%s %.20q: %v", name, bad, err)
-			} else if strings.Contains(f.Error()+f.Advice, "Passw0rd") {
+			} else if strings.Contains(
+				f.Error()+f.Advice,
+				"Passw0rd",
+			) {
 				t.Errorf("the proxy's password is told: %v", f)
 			}
 		}
@@ -143,7 +169,13 @@ func TestMeanings(t *testing.T) {
 		{"Invalid configuration provided for url. Terminating unattended configuration.", fault.Agent, false, false},
 		{"something nobody knows", fault.Agent, false, false},
 	} {
-		r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1", ScopeHint: "Give the PAT its scope."}
+		r := Registration{
+			Kind:      "pool",
+			Name:      "Default",
+			URL:       "https://dev.azure.com/contoso",
+			AgentName: "web-1",
+			ScopeHint: "Give the PAT its scope.",
+		}
 		o := &outputReader{}
 		o.read(">> Connect:")
 		if cut := o.read(c.text); cut != c.cut {
@@ -161,8 +193,8 @@ func TestMeanings(t *testing.T) {
 	}
 }
 
-// Behind an environment or a deployment group "Pool … already contains" is an agent that a deleted resource left; beside the
-// target's own word it says nothing new.
+// Behind an environment or a deployment group "Pool … already contains" is an agent that a deleted
+// resource left; beside the target's own word it says nothing new.
 func TestConfigureMeetsTheNameInThePool(t *testing.T) {
 	const pool = "Pool environment-3-x already contains an agent with name web-1."
 	for _, c := range []struct {
@@ -181,7 +213,10 @@ func TestConfigureMeetsTheNameInThePool(t *testing.T) {
 			o.read(line)
 		}
 		err := o.verdict(Registration{Kind: c.kind, Name: "x", AgentName: "web-1"}, 1, nil, context.Background())
-		if f := fault.From(err); errors.Is(err, ErrInPool) != c.left || strings.Contains(f.Error(), "a moment ago") == c.left || !f.Wait {
+		if f := fault.From(
+			err,
+		); errors.Is(err, ErrInPool) != c.left || strings.Contains(f.Error(), "a moment ago") == c.left ||
+			!f.Wait {
 			t.Errorf("%s, %v: %v", c.kind, c.lines, err)
 		}
 	}
@@ -207,7 +242,8 @@ func archive(t testing.TB, entries ...entry) (file, sum string) {
 	return file, hex.EncodeToString(s[:])
 }
 
-// packed fails for names that Go's own writer does not take: one that ends in a slash and is no folder, say.
+// packed fails for names that Go's own writer does not take: one that ends in a slash and is no
+// folder, say.
 func packed(entries ...entry) ([]byte, error) {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
@@ -216,7 +252,9 @@ func packed(entries ...entry) ([]byte, error) {
 		if e.mode == 0 {
 			e.mode = 0o755
 		}
-		if err := w.WriteHeader(&tar.Header{Name: e.name, Linkname: e.link, Typeflag: e.kind, Mode: e.mode, Size: int64(len(e.text))}); err != nil {
+		if err := w.WriteHeader(
+			&tar.Header{Name: e.name, Linkname: e.link, Typeflag: e.kind, Mode: e.mode, Size: int64(len(e.text))},
+		); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write([]byte(e.text)); err != nil {
@@ -235,7 +273,15 @@ func home(t testing.TB) Home {
 	return h
 }
 
-var honest = []entry{{name: "./config.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/", kind: tar.TypeDir}, {name: "./bin/runsvc.sh", text: "#!/bin/sh\n", kind: tar.TypeReg}, {name: "./bin/node", link: "runsvc.sh", kind: tar.TypeSymlink}, {name: "./bin/twin", link: "./config.sh", kind: tar.TypeLink}, {name: "./suid", text: "x", kind: tar.TypeReg, mode: 0o6777}, {name: "./open", text: "x", kind: tar.TypeReg, mode: 0o666}}
+var honest = []entry{
+	{name: "./config.sh", text: "#!/bin/sh\n", kind: tar.TypeReg},
+	{name: "./bin/", kind: tar.TypeDir},
+	{name: "./bin/runsvc.sh", text: "#!/bin/sh\n", kind: tar.TypeReg},
+	{name: "./bin/node", link: "runsvc.sh", kind: tar.TypeSymlink},
+	{name: "./bin/twin", link: "./config.sh", kind: tar.TypeLink},
+	{name: "./suid", text: "x", kind: tar.TypeReg, mode: 0o6777},
+	{name: "./open", text: "x", kind: tar.TypeReg, mode: 0o666},
+}
 
 func quiet(string, ...any) {}
 
@@ -271,7 +317,12 @@ func TestPrepare(t *testing.T) {
 		t.Error("the folder is not fresh")
 	}
 	said := ""
-	if _, err := h.Prepare(file, sum, func(f string, a ...any) { said += fmt.Sprintf(f, a...) }); err != nil || !strings.Contains(said, "in place already") {
+	if _, err := h.Prepare(
+		file,
+		sum,
+		func(f string, a ...any) { said += fmt.Sprintf(f, a...) },
+	); err != nil ||
+		!strings.Contains(said, "in place already") {
 		t.Errorf("asked again: %q, %v", said, err)
 	}
 	// damage between prepare and boot is noticed
@@ -286,7 +337,8 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-// A package that is whole, and not the one that was verified at image time, is not laid: it would get the PAT.
+// A package that is whole, and not the one that was verified at image time, is not laid: it would
+// get the PAT.
 func TestASpoiltPackageIsNotLaid(t *testing.T) {
 	h := home(t)
 	file, sum := archive(t, honest...)
@@ -415,7 +467,8 @@ func TestHostileArchives(t *testing.T) {
 	}
 }
 
-// The names of a Windows package are refused everywhere: a drive, a stream beside a file, what leads out.
+// The names of a Windows package are refused everywhere: a drive, a stream beside a file, what
+// leads out.
 func TestHostileZips(t *testing.T) {
 	for _, name := range []string{"C:evil", `C:\evil`, "config.sh:evil", "../evil", `..\evil`, "/evil", "good", "bin/good"} {
 		var b bytes.Buffer
@@ -433,7 +486,11 @@ func TestHostileZips(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = Home{}.unpack(file, filepath.Join(dir, "out"))
-		if good := strings.HasSuffix(name, "good"); (err == nil) != good || err != nil && fault.From(err).Class != fault.Agent {
+		if good := strings.HasSuffix(
+			name,
+			"good",
+		); (err == nil) != good ||
+			err != nil && fault.From(err).Class != fault.Agent {
 			t.Errorf("%s: %v", name, err)
 		}
 		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 2 {
@@ -545,7 +602,11 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		_ = Home{}.unpack(name, filepath.Join(dir, "one"))
-		if made, err := packed(entry{name: a, link: b, kind: tar.TypeSymlink}, entry{name: c, text: "x", kind: tar.TypeReg}, entry{name: b, link: c, kind: tar.TypeLink}); err == nil {
+		if made, err := packed(
+			entry{name: a, link: b, kind: tar.TypeSymlink},
+			entry{name: c, text: "x", kind: tar.TypeReg},
+			entry{name: b, link: c, kind: tar.TypeLink},
+		); err == nil {
 			name := filepath.Join(dir, "made.tar.gz")
 			if err := os.WriteFile(name, made, 0o600); err != nil {
 				t.Fatal(err)
@@ -591,7 +652,12 @@ func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := ""
-	if _, err := h.Prepare(file, sum, func(f string, a ...any) { said += fmt.Sprintf(f, a...) }); err != nil || !strings.Contains(said, "in place already") {
+	if _, err := h.Prepare(
+		file,
+		sum,
+		func(f string, a ...any) { said += fmt.Sprintf(f, a...) },
+	); err != nil ||
+		!strings.Contains(said, "in place already") {
 		t.Errorf("the same package: %q, %v", said, err)
 	}
 	newer, newSum := archive(t, append([]entry{{name: "./news", text: "new", kind: tar.TypeReg}}, honest...)...)
@@ -613,13 +679,28 @@ func TestPrepareLeavesAnAgentInUseAlone(t *testing.T) {
 	}
 }
 
-// TestOthersFilesBesideThePackageStay: the folder is named by people, and may have been theirs before.
+// TestOthersFilesBesideThePackageStay: the folder is named by people, and may have been theirs
+// before.
 func TestOthersFilesBesideThePackageStay(t *testing.T) {
 	h := home(t)
-	others := []string{h.keep() + "/.bashrc", h.keep() + "/.ssh/key", h.keep() + "/notes", h.keep() + "/0123456789abcdef-folder/x", h.Dir + ".new/precious"}
-	ours := []string{h.keep() + "/.layout.json1234567890123456789", h.keep() + "/.azp-bootstrap-scratch-1", h.keep() + "/0123456789abcdef-old.tar.gz", h.keep() + "/new/half"}
+	others := []string{
+		h.keep() + "/.bashrc",
+		h.keep() + "/.ssh/key",
+		h.keep() + "/notes",
+		h.keep() + "/0123456789abcdef-folder/x",
+		h.Dir + ".new/precious",
+	}
+	ours := []string{
+		h.keep() + "/.layout.json1234567890123456789",
+		h.keep() + "/.azp-bootstrap-scratch-1",
+		h.keep() + "/0123456789abcdef-old.tar.gz",
+		h.keep() + "/new/half",
+	}
 	for _, name := range append(ours, others...) {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte("x"), 0o644)); err != nil {
+		if err := errors.Join(
+			os.MkdirAll(filepath.Dir(name), 0o755),
+			os.WriteFile(name, []byte("x"), 0o644),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}

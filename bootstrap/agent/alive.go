@@ -17,9 +17,9 @@ func ProcessStart(pid int) (start string, seen bool) {
 	return "", visible(pid)
 }
 
-// Alive reports whether the agent runs, the service manager's word for it ("unknown" if it cannot be
-// looked at), and since when that is so, if anybody knows. Everybody may ask. service is "" for an
-// agent that is a process.
+// Alive reports whether the agent runs, the service manager's word for it ("unknown" if it cannot
+// be looked at), and since when that is so, if anybody knows. Everybody may ask. service is "" for
+// an agent that is a process.
 func Alive(stateDir, service string) (runs bool, word string, since time.Time) {
 	r := Runner{State: stateDir, Process: service == ""}
 	runs, word = r.Running(service)
@@ -32,7 +32,8 @@ func Alive(stateDir, service string) (runs bool, word string, since time.Time) {
 	return runs, word, time.Time{}
 }
 
-// recordedPID is the number in a record, 0 if there is no record; ok is false if it may not be read.
+// recordedPID is the number in a record, 0 if there is no record; ok is false if it may not be
+// read.
 func recordedPID(record string) (pid int, ok bool) {
 	data, err := os.ReadFile(record) //nolint:gosec // the state folder's
 	number, _, _ := strings.Cut(strings.TrimSpace(string(data)), " ")

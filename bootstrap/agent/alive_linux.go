@@ -10,8 +10,9 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// visible reports whether this process may see whether another one runs. Where /proc is mounted with
-// hidepid (proc(5)), others' processes look as if they were not there; a signal still finds them.
+// visible reports whether this process may see whether another one runs. Where /proc is mounted
+// with hidepid (proc(5)), others' processes look as if they were not there; a signal still finds
+// them.
 func visible(pid int) bool {
 	if _, err := os.Stat(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
 		return true

@@ -9,14 +9,18 @@ import (
 )
 
 func open(pid int) (windows.Handle, error) {
-	return windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid)) //nolint:gosec // a number
+	return windows.OpenProcess(
+		windows.PROCESS_QUERY_LIMITED_INFORMATION,
+		false,
+		uint32(pid),
+	) //nolint:gosec // a number
 }
 
 // stillActive is STILL_ACTIVE: a process that has ended stays while others hold it open.
 const stillActive = 259
 
-// startTime identifies a process beyond its number: its creation time (GetProcessTimes); "" if there
-// is none, it has ended, or it may not be looked at.
+// startTime identifies a process beyond its number: its creation time (GetProcessTimes); "" if
+// there is none, it has ended, or it may not be looked at.
 func startTime(pid int) string {
 	h, err := open(pid)
 	if err != nil {

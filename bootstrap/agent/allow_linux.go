@@ -16,8 +16,9 @@ import (
 // wordFolder is emptied by each boot: what stands there, the daemon said in this one.
 const wordFolder = "/run/azp-bootstrap"
 
-// word is the file without which the agent's unit does not start: the daemon's word that this VM is the one that registered. A
-// disk that was copied has none, and so the original's agent, with its key, never starts on a copy.
+// word is the file without which the agent's unit does not start: the daemon's word that this VM is
+// the one that registered. A disk that was copied has none, and so the original's agent, with its
+// key, never starts on a copy.
 func word(instance string) string { return filepath.Join(wordFolder, "vm-"+instance) }
 
 // allow gives that word, for this boot.
@@ -36,8 +37,9 @@ func allow(instance string) error {
 	return nil
 }
 
-// A Sleeper is an agent's unit that waits for the daemon's word in this boot. Which instance it waits for stands in the unit, which
-// is root's; neither the configuration nor the state is needed to know.
+// A Sleeper is an agent's unit that waits for the daemon's word in this boot. Which instance it
+// waits for stands in the unit, which is root's; neither the configuration nor the state is needed
+// to know.
 type Sleeper struct{ Unit, Instance string }
 
 // Sleepers are the units that wait.
@@ -94,8 +96,9 @@ func (s Sleeper) Wake(ctx context.Context) error {
 // firmware is where the kernel shows the machine's own number, to root.
 const firmware = "/sys/class/dmi/id/product_uuid"
 
-// Firmware reports whether the machine's firmware says that this VM is the instance: Azure's vmId is its SMBIOS UUID. VMs of
-// the first generation show the first three groups in the other byte order (Azure/azure-init, vm_id handling).
+// Firmware reports whether the machine's firmware says that this VM is the instance: Azure's vmId
+// is its SMBIOS UUID. VMs of the first generation show the first three groups in the other byte
+// order (Azure/azure-init, vm_id handling).
 func (s Sleeper) Firmware() bool {
 	number, err := os.ReadFile(firmware)
 	return err == nil && sameMachine(string(number), s.Instance)

@@ -42,7 +42,14 @@ func TestAllowRefusesPaths(t *testing.T) {
 
 // Which instance a unit waits for stands in it; units of others wait for none.
 func TestInstanceOf(t *testing.T) {
-	text, err := Home{Dir: "/opt/azp-agent"}.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e-0001")
+	text, err := Home{
+		Dir: "/opt/azp-agent",
+	}.unit(
+		"vsts.agent.o.P.a.service",
+		"vsts.agent.o.P.a.service",
+		"azp",
+		"5c7a1b1e-0001",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

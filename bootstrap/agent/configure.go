@@ -47,7 +47,13 @@ func (h Home) trust(caFile string) []string {
 		return nil
 	}
 	bundle := h.path(caBundle)
-	return []string{"SSL_CERT_FILE=" + bundle, "NODE_EXTRA_CA_CERTS=" + bundle, "GIT_SSL_CAINFO=" + bundle, "CURL_CA_BUNDLE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle}
+	return []string{
+		"SSL_CERT_FILE=" + bundle,
+		"NODE_EXTRA_CA_CERTS=" + bundle,
+		"GIT_SSL_CAINFO=" + bundle,
+		"CURL_CA_BUNDLE=" + bundle,
+		"REQUESTS_CA_BUNDLE=" + bundle,
+	}
 }
 
 // furnish writes what config.sh is to find: the instance ID, network settings and certificates. The
@@ -62,8 +68,8 @@ func (h Home) furnish(r Registration) error {
 	}
 	bypass := ""
 	if r.Proxy != nil {
-		// One regular expression per line (VstsAgentWebProxy.cs). Configuring a deployment group asks
-		// IMDS, which must not go through a proxy.
+		// One regular expression per line (VstsAgentWebProxy.cs). Configuring a deployment group
+		// asks IMDS, which must not go through a proxy.
 		lines := []string{`169\.254\.169\.254`}
 		for _, n := range strings.FieldsFunc(r.NoProxy, func(r rune) bool { return r == ',' || r == ' ' }) {
 			lines = append(lines, regexp.QuoteMeta(strings.TrimPrefix(n, "*")))
@@ -89,9 +95,9 @@ func (h Home) furnish(r Registration) error {
 	return h.put(caBundle, all.String(), 0o644)
 }
 
-// put writes a file of the agent's folder, replacing what stands there; without content there is none afterwards. It
-// follows no link: the folder may be the service user's. The file is root's: what a job left behind must get no handle of a
-// file that config.sh will read.
+// put writes a file of the agent's folder, replacing what stands there; without content there is
+// none afterwards. It follows no link: the folder may be the service user's. The file is root's:
+// what a job left behind must get no handle of a file that config.sh will read.
 func (h Home) put(name, content string, mode fs.FileMode) error {
 	return h.write(name, content, mode, func(*os.File) error { return nil })
 }
@@ -127,10 +133,16 @@ func (h Home) write(name, content string, mode fs.FileMode, own func(*os.File) e
 	return diskFault(err, h.path(name))
 }
 
-// Configure lays the folder fresh, runs config.sh there, and reads its result; then the folder is the service user's. The PAT is
-// in the environment of that process tree alone, which, if root asks, runs as a user that no job ever runs as. Each line
-// of output goes to said, redacted.
-func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, redactor *secret.Redactor, said func(string)) (id int, err error) {
+// Configure lays the folder fresh, runs config.sh there, and reads its result; then the folder is
+// the service user's. The PAT is in the environment of that process tree alone, which, if root
+// asks, runs as a user that no job ever runs as. Each line of output goes to said, redacted.
+func (h Runner) Configure(
+	ctx context.Context,
+	r Registration,
+	pat secret.PAT,
+	redactor *secret.Redactor,
+	said func(string),
+) (id int, err error) {
 	if err := r.check(); err != nil {
 		return 0, err
 	}
@@ -183,7 +195,9 @@ func (h Runner) Configure(ctx context.Context, r Registration, pat secret.PAT, r
 	}
 	id, err = h.Registered()
 	if err == nil && id == 0 {
-		err = fault.New(fault.Agent, "config.sh ended well but wrote no .agent").Passing().Hint("Look at its output in the log; the folder is laid anew.")
+		err = fault.New(fault.Agent, "config.sh ended well but wrote no .agent").
+			Passing().
+			Hint("Look at its output in the log; the folder is laid anew.")
 	}
 	return id, err
 }
@@ -214,7 +228,8 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 		}
 		if fi, err := d.Info(); err == nil && fi.Size() < 16<<20 && fi.ModTime().After(since.Add(-2*time.Second)) {
 			data, err := readIn(root, name)
-			if err == nil && slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) }) {
+			if err == nil &&
+				slices.ContainsFunc(forms, func(f string) bool { return bytes.Contains(data, []byte(f)) }) {
 				holders = append(holders, name)
 			}
 		}
@@ -229,17 +244,27 @@ func (h Home) hunt(pat secret.PAT, since time.Time) error {
 	if err := errors.Join(err, h.Wipe()); err != nil {
 		return diskFault(err, h.Dir)
 	}
-	return fault.New(fault.Agent, "the agent kept the PAT on disk, which is what it does with servers that offer no key exchange (TFS 2015)").
-		Because(ErrKeptPAT).Hint("Upgrade the server to TFS 2018 Update 2 or newer: this one cannot be joined without leaving the PAT where jobs can read it.")
+	return fault.New(fault.Agent, "the agent kept the PAT on disk, which is what it does with servers that offer "+
+		"no key exchange (TFS 2015)").
+		Because(ErrKeptPAT).
+		Hint("Upgrade the server to TFS 2018 Update 2 or newer: this one cannot be joined without leaving the PAT " +
+			"where jobs can read it.")
 }
 
 // registration are the files that make a folder that of a registered agent.
 var registration = []string{
-	".credentials", ".credentials_rsaparams", ".credentials_migrated", ".agent", ".agent_migrated", ".service", ".proxycredentials", ".env",
+	".credentials",
+	".credentials_rsaparams",
+	".credentials_migrated",
+	".agent",
+	".agent_migrated",
+	".service",
+	".proxycredentials",
+	".env",
 }
 
-// Wipe removes the local registration: the folder is no longer configured, and the next Lay makes it
-// anew. The server is not told.
+// Wipe removes the local registration: the folder is no longer configured, and the next Lay makes
+// it anew. The server is not told.
 func (h Home) Wipe() error {
 	root, err := os.OpenRoot(h.Dir)
 	if errors.Is(err, fs.ErrNotExist) {

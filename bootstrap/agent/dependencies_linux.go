@@ -14,10 +14,10 @@ import (
 
 const dependenciesScript = "bin/installdependencies.sh"
 
-// InstallDependencies installs the native libraries that the agent needs (libicu, OpenSSL, Kerberos,
-// zlib) by the distribution's package manager, at image time: by the agent's own script, which knows
-// what its version needs on which distribution. Root runs it from the fresh, verified folder only, in
-// which no job has been. It returns what to record.
+// InstallDependencies installs the native libraries that the agent needs (libicu, OpenSSL,
+// Kerberos, zlib) by the distribution's package manager, at image time: by the agent's own script,
+// which knows what its version needs on which distribution. Root runs it from the fresh, verified
+// folder only, in which no job has been. It returns what to record.
 func (h Home) InstallDependencies(ctx context.Context, report func(format string, args ...any)) (string, error) {
 	m, err := h.Manifest()
 	switch {
@@ -61,5 +61,6 @@ func (h Home) InstallDependencies(ctx context.Context, report func(format string
 
 func dependenciesFault(err error) error {
 	return fault.New(fault.Agent, "the agent's native libraries could not be installed").Because(err).
-		Hint("See what the script said above. Where the image has them already, or has no repositories, use --no-dependencies.")
+		Hint("See what the script said above. Where the image has them already, or has no repositories, use " +
+			"--no-dependencies.")
 }

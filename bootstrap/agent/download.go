@@ -21,14 +21,21 @@ const DownloadSource = "https://download.agent.dev.azure.com/agent"
 // maxPackage bounds a download: real packages have 100 to 250 MB.
 const maxPackage = 2 << 30
 
-// Download fetches the package of a pin to a temporary file beside root's copy of the package, which
-// the caller removes. What does not have the pinned sum is refused and leaves nothing. progress hears
-// how much has come, and of how much (-1 = not known).
-func (h Home) Download(ctx context.Context, client *http.Client, source string, pin Pin, progress func(done, total int64)) (file string, err error) {
+// Download fetches the package of a pin to a temporary file beside root's copy of the package,
+// which the caller removes. What does not have the pinned sum is refused and leaves nothing.
+// progress hears how much has come, and of how much (-1 = not known).
+func (h Home) Download(
+	ctx context.Context,
+	client *http.Client,
+	source string,
+	pin Pin,
+	progress func(done, total int64),
+) (file string, err error) {
 	address := strings.TrimRight(source, "/") + "/" + pin.Version + "/" + pin.File()
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return "", fault.New(fault.Usage, "--source %s is not an https URL", source).Hint("Write for example %s.", DownloadSource)
+		return "", fault.New(fault.Usage, "--source %s is not an https URL", source).
+			Hint("Write for example %s.", DownloadSource)
 	}
 	if err := os.MkdirAll(h.keep(), 0o755); err != nil { //nolint:gosec // readable on purpose: nothing secret
 		return "", diskFault(err, "the package's folder "+h.keep())
@@ -44,7 +51,8 @@ func (h Home) Download(ctx context.Context, client *http.Client, source string, 
 	defer res.Body.Close() //nolint:errcheck // only read
 	if res.StatusCode != http.StatusOK {
 		e := fault.New(fault.Agent, "%s answered %s", address, res.Status).
-			Hint("Is there such a version? See the agent's release page. Without a way out, give the file: --package FILE.")
+			Hint("Is there such a version? See the agent's release page. Without a way out, give the file: " +
+				"--package FILE.")
 		if fault.PassingStatus(res.StatusCode) {
 			return "", e.Passing().Retry(fault.RetryAfter(res.Header))
 		}

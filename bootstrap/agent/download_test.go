@@ -58,7 +58,8 @@ func TestDownloadLeavesNothingHalfMade(t *testing.T) {
 	}
 }
 
-// A review finds a lock file right, or it is refused whole, also for the platforms whose lines are good.
+// A review finds a lock file right, or it is refused whole, also for the platforms whose lines are
+// good.
 func TestReadLockRefuses(t *testing.T) {
 	sum := strings.Repeat("a", 64)
 	good := "linux-x64 4.248.0 " + sum + " # pinned\n\n"
@@ -72,7 +73,8 @@ func TestReadLockRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		pin, err := ReadLock(file, "linux-x64")
-		if says == "" && (err != nil || pin.Version != "4.248.0" || pin.SHA256 != sum) || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+		if says == "" && (err != nil || pin.Version != "4.248.0" || pin.SHA256 != sum) ||
+			says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
 			t.Errorf("%q: %+v, %v", text, pin, err)
 		}
 	}
@@ -107,7 +109,8 @@ func TestPrepareOnAFullDisk(t *testing.T) {
 		t.Skip("only root can mount a small disk")
 	}
 	disk := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", disk).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", disk).
+		CombinedOutput(); err != nil {
 		t.Skipf("no small disk here: %s", out)
 	}
 	defer func() { _ = exec.Command("umount", disk).Run() }()
@@ -124,9 +127,17 @@ func TestPrepareOnAFullDisk(t *testing.T) {
 	}
 	left(t, h)
 
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }))
+	s := httptest.NewTLSServer(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }),
+	)
 	defer s.Close()
-	_, err = h.Download(t.Context(), s.Client(), s.URL, Pin{"linux-x64", "4.248.0", hex.EncodeToString(sum[:])}, func(int64, int64) {})
+	_, err = h.Download(
+		t.Context(),
+		s.Client(),
+		s.URL,
+		Pin{"linux-x64", "4.248.0", hex.EncodeToString(sum[:])},
+		func(int64, int64) {},
+	)
 	if f := fault.From(err); f == nil || f.Class != fault.Agent || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("%v", err)
 	}

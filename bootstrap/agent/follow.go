@@ -22,8 +22,9 @@ const (
 	Missing   Word = "missing" // it has given up: the server knows this agent no more, or lets it open no session
 )
 
-// words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs and Agent.cs;
-// the texts in src/Misc/layoutbin/en-US/strings.json). In another language it says nothing.
+// words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs and
+// Agent.cs; the texts in src/Misc/layoutbin/en-US/strings.json). In another language it says
+// nothing.
 var words = []struct {
 	pattern *regexp.Regexp
 	word    Word
@@ -43,9 +44,9 @@ func wordOf(line string) Word {
 	return ""
 }
 
-// Follow reads what the agent writes from now on and hands its words on, until ctx ends; with since, also what it has
-// written since then, as far as its lines say when. What jobs start can write there as well: a word is a
-// reason to look, never more.
+// Follow reads what the agent writes from now on and hands its words on, until ctx ends; with
+// since, also what it has written since then, as far as its lines say when. What jobs start can
+// write there as well: a word is a reason to look, never more.
 func (r Runner) Follow(ctx context.Context, service string, since time.Time, heard func(w Word, line string)) error {
 	hear := func(line string) {
 		line = strings.TrimSpace(line)

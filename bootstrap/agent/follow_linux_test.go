@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// A job may write whatever it likes into its unit's journal: what the agent says behind it is heard.
+// A job may write whatever it likes into its unit's journal: what the agent says behind it is
+// heard.
 func TestFollowHearsBehindALongLine(t *testing.T) {
 	bin := t.TempDir()
 	journalctl := "#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x\necho\necho 'The agent no longer exists on the server.'\nexec sleep 600\n"

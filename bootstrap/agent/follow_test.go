@@ -35,7 +35,11 @@ func TestWordsOfTheListener(t *testing.T) {
 func TestFollowHearsOnlyWhatIsNew(t *testing.T) {
 	state := t.TempDir()
 	log := filepath.Join(state, "agent.log")
-	if err := os.WriteFile(log, []byte("The agent no longer exists on the server. Please reconfigure the agent.\n"), 0o600); err != nil {
+	if err := os.WriteFile(
+		log,
+		[]byte("The agent no longer exists on the server. Please reconfigure the agent.\n"),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -66,7 +70,8 @@ func TestFollowHearsOnlyWhatIsNew(t *testing.T) {
 	}
 }
 
-// What the agent has said since it was started is heard, however late one listens; what it said before is not.
+// What the agent has said since it was started is heard, however late one listens; what it said
+// before is not.
 func TestFollowHearsWhatWasSaidSince(t *testing.T) {
 	state := t.TempDir()
 	text := "2026-11-24 03:00:00Z: Listening for Jobs\nThe agent no longer exists on the server.\n2026-11-24 03:00:07Z: Agent reconnected.\n"

@@ -7,8 +7,8 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-// openKept opens a file of what root keeps beside the agent's folder. What others own or may write there, they say:
-// it counts as if it were damaged.
+// openKept opens a file of what root keeps beside the agent's folder. What others own or may write
+// there, they say: it counts as if it were damaged.
 func (h Home) openKept(name string) (*os.File, error) {
 	for _, n := range []string{h.keep(), name} {
 		fi, err := h.Tree.Stat(n)

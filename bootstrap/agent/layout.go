@@ -81,7 +81,8 @@ func (h Home) stage(m Manifest) error {
 	if fi, err := h.Tree.Stat(filepath.Join(h.staged(), Script)); err != nil || !fi.Mode().IsRegular() {
 		_ = h.Tree.RemoveAll(h.staged())
 		return fault.New(fault.Agent, "%s is not an agent package: it has no %s", h.archive(m), Script).
-			Hint("Give the package of this platform from the agent's release page (vsts-agent-linux-x64-VERSION.tar.gz).")
+			Hint("Give the package of this platform from the agent's release page " +
+				"(vsts-agent-linux-x64-VERSION.tar.gz).")
 	}
 	return nil
 }
@@ -117,9 +118,9 @@ func (h Home) layFresh(m Manifest) error {
 // asideName begins the names of folders that were replaced, in root's own folder.
 const asideName = "old-"
 
-// layAside takes the old folder out of the way. It goes whole, with whatever a job has mounted in it, which need not let
-// itself be removed: that is tried again with each registration. A folder that is a mount of its own only
-// becomes empty.
+// layAside takes the old folder out of the way. It goes whole, with whatever a job has mounted in
+// it, which need not let itself be removed: that is tried again with each registration. A folder
+// that is a mount of its own only becomes empty.
 func (h Home) layAside() error {
 	err := h.Tree.Rename(h.Dir, filepath.Join(h.keep(), asideName+strconv.FormatInt(time.Now().UnixNano(), 36)))
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +129,8 @@ func (h Home) layAside() error {
 	return h.Tree.RemoveAll(h.Dir)
 }
 
-// lay makes the folder fresh from the package, and root's. One that prepare left fresh is used as it is.
+// lay makes the folder fresh from the package, and root's. One that prepare left fresh is used as
+// it is.
 func (h Home) lay() (Manifest, error) {
 	if err := h.ours(); err != nil {
 		return Manifest{}, err
@@ -144,8 +146,8 @@ func (h Home) lay() (Manifest, error) {
 	return m, h.layFresh(m)
 }
 
-// hand gives a folder that was laid to the one who configures it, on behalf of an instance: a user number apart, or, where that
-// is 0, the service user.
+// hand gives a folder that was laid to the one who configures it, on behalf of an instance: a user
+// number apart, or, where that is 0, the service user.
 func (h Home) hand(m Manifest, instanceID string) (apart int, err error) {
 	if err := h.setLayout(layout{SHA256: m.SHA256, InstanceID: instanceID}); err != nil {
 		return 0, err

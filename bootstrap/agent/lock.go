@@ -15,12 +15,26 @@ import (
 type Pin struct{ Platform, Version, SHA256 string }
 
 // Platforms are those that packages are published for (releaseNote.md of the agent's repository).
-var Platforms = []string{"linux-x64", "linux-arm64", "linux-arm", "linux-musl-x64", "linux-musl-arm64", "osx-x64", "osx-arm64", "win-x64", "win-x86", "win-arm64"}
+var Platforms = []string{
+	"linux-x64",
+	"linux-arm64",
+	"linux-arm",
+	"linux-musl-x64",
+	"linux-musl-arm64",
+	"osx-x64",
+	"osx-arm64",
+	"win-x64",
+	"win-x86",
+	"win-arm64",
+}
 
 // Platform is this machine's, in the agent's words.
 func Platform() string {
 	system := map[string]string{"linux": "linux", "darwin": "osx", "windows": "win"}[runtime.GOOS]
-	if libraries, _ := os.ReadDir("/lib"); runtime.GOOS == "linux" && slices.ContainsFunc(libraries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ld-musl-") }) {
+	if libraries, _ := os.ReadDir(
+		"/lib",
+	); runtime.GOOS == "linux" &&
+		slices.ContainsFunc(libraries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "ld-musl-") }) {
 		system = "linux-musl"
 	}
 	return system + "-" + map[string]string{"amd64": "x64", "386": "x86", "arm64": "arm64", "arm": "arm"}[runtime.GOARCH]
@@ -36,12 +50,15 @@ func (p Pin) File() string {
 
 var agentVersion = regexp.MustCompile(`^[0-9]{1,4}(\.[0-9]{1,6}){2}$`)
 
-// ReadLock finds the pin for a platform in a lock file: one line for each platform, "PLATFORM VERSION
-// SHA256"; # begins a comment. The whole file is checked, so that a review finds it right or refused.
+// ReadLock finds the pin for a platform in a lock file: one line for each platform, "PLATFORM
+// VERSION SHA256"; # begins a comment. The whole file is checked, so that a review finds it right
+// or refused.
 func ReadLock(file, platform string) (Pin, error) {
 	f, err := os.Open(file) //nolint:gosec // the operator names it
 	if err != nil {
-		return Pin{}, fault.New(fault.Agent, "the lock file").Because(err).Hint("Name it with --lock; scripts/pin-agent.sh VERSION writes one.")
+		return Pin{}, fault.New(fault.Agent, "the lock file").
+			Because(err).
+			Hint("Name it with --lock; scripts/pin-agent.sh VERSION writes one.")
 	}
 	defer f.Close() //nolint:errcheck // only read
 	found := Pin{}
@@ -54,7 +71,9 @@ func ReadLock(file, platform string) (Pin, error) {
 			continue
 		}
 		bad := func(why string) (Pin, error) {
-			return Pin{}, fault.New(fault.Agent, "%s:%d: %s", file, n, why).Hint("Write one line for each platform: linux-x64 4.248.0 SHA256. scripts/pin-agent.sh VERSION writes them.")
+			return Pin{}, fault.New(fault.Agent, "%s:%d: %s", file, n, why).
+				Hint("Write one line for each platform: linux-x64 4.248.0 SHA256. scripts/pin-agent.sh VERSION " +
+					"writes them.")
 		}
 		switch {
 		case len(fields) != 3:
@@ -74,11 +93,14 @@ func ReadLock(file, platform string) (Pin, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return Pin{}, fault.New(fault.Agent, "the lock file %s", file).Because(err).Hint("It is not a text file of short lines.")
+		return Pin{}, fault.New(fault.Agent, "the lock file %s", file).
+			Because(err).
+			Hint("It is not a text file of short lines.")
 	}
 	if found.Platform == "" {
 		return Pin{}, fault.New(fault.Agent, "%s pins no package for %s", file, platform).
-			Hint("Pin one: scripts/pin-agent.sh VERSION, compare the sums with the agent's release page, and commit the file.")
+			Hint("Pin one: scripts/pin-agent.sh VERSION, compare the sums with the agent's release page, and " +
+				"commit the file.")
 	}
 	return found, nil
 }

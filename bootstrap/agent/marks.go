@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Marks are what an agent tells of its VM: lines of .env, each of which shows among its capabilities. The daemon and sweep know by
-// them whose an agent is.
+// Marks are what an agent tells of its VM: lines of .env, each of which shows among its
+// capabilities. The daemon and sweep know by them whose an agent is.
 type Marks struct {
 	InstanceID                              string
 	ScaleSet, ResourceGroup, SubscriptionID string // where in Azure the VM is, so that a sweep can be limited
@@ -26,8 +26,8 @@ func (m Marks) lines() map[string]string {
 	}
 }
 
-// mark writes the marks anew: .env is the service user's, so a job may have changed them, and the agent shows them with each
-// session. What else stands in .env stays.
+// mark writes the marks anew: .env is the service user's, so a job may have changed them, and the
+// agent shows them with each session. What else stands in .env stays.
 func (h Home) mark(m Marks) error {
 	if m.Registered == "" { // of an earlier version: not known
 		return nil

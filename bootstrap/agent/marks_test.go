@@ -32,7 +32,17 @@ func TestTheAgentShowsWhoseItIs(t *testing.T) {
 	}
 	want := "AZP_BOOTSTRAP_INSTANCE_ID=id\nAZP_BOOTSTRAP_RESOURCE_GROUP=shop (1)\nAZP_BOOTSTRAP_SCALE_SET=web\n" +
 		"AZP_BOOTSTRAP_SUBSCRIPTION_ID=1\nLANG=C.UTF-8\n"
-	if got := shown(Registration{Marks: Marks{InstanceID: "id", ScaleSet: "web", ResourceGroup: "shop (1)", SubscriptionID: "1", Registered: at}}); got != want {
+	if got := shown(
+		Registration{
+			Marks: Marks{
+				InstanceID:     "id",
+				ScaleSet:       "web",
+				ResourceGroup:  "shop (1)",
+				SubscriptionID: "1",
+				Registered:     at,
+			},
+		},
+	); got != want {
 		t.Errorf("%q", got)
 	}
 	want = "AZP_BOOTSTRAP_INSTANCE_ID=id\nLANG=C.UTF-8\n" // a single VM is of no scale set
@@ -44,7 +54,8 @@ func TestTheAgentShowsWhoseItIs(t *testing.T) {
 	}
 }
 
-// .env is the service user's: before the agent starts, the marks are what the daemon knows, whatever a job made of them.
+// .env is the service user's: before the agent starts, the marks are what the daemon knows,
+// whatever a job made of them.
 func TestMarksAreWrittenAnew(t *testing.T) {
 	h := Home{Dir: t.TempDir(), User: "nobody"}
 	m := Marks{InstanceID: "id", ScaleSet: "web", Registered: at}
@@ -67,7 +78,11 @@ func TestMarksAreWrittenAnew(t *testing.T) {
 		}
 	}
 	other := filepath.Join(t.TempDir(), "other")
-	if err := errors.Join(os.WriteFile(other, []byte("X=y\n"), 0o644), os.Remove(filepath.Join(h.Dir, ".env")), os.Symlink(other, filepath.Join(h.Dir, ".env"))); err != nil {
+	if err := errors.Join(
+		os.WriteFile(other, []byte("X=y\n"), 0o644),
+		os.Remove(filepath.Join(h.Dir, ".env")),
+		os.Symlink(other, filepath.Join(h.Dir, ".env")),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.mark(m); err != nil {

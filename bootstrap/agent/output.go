@@ -16,7 +16,8 @@ func says(phrases ...string) []string { return phrases }
 
 const taken = "already contains an agent with name"
 
-// ErrInPool says that config.sh met an agent of the name in the pool behind an environment or deployment group, which may not list it.
+// ErrInPool says that config.sh met an agent of the name in the pool behind an environment or
+// deployment group, which may not list it.
 var ErrInPool = errors.New("the pool behind the target has an agent of this name")
 
 // What config.sh says, and what it means. The texts are those of the agent's strings.json (en-US)
@@ -28,23 +29,36 @@ var meanings = []struct {
 }{
 	{says("verify whether you have (network) access to"), true, func(_ string, r Registration) *fault.Error {
 		return fault.New(fault.Network, "config.sh cannot connect to %s", r.URL).Passing().
-			Hint("The daemon could: check that the agent gets the same proxy and certificates (network.proxy, network.caFile), and the firewall.")
+			Hint("The daemon could: check that the agent gets the same proxy and certificates (network.proxy, " +
+				"network.caFile), and the firewall.")
 	}},
 	{says("failed to replace the agent"), true, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh could not replace the agent of this name on the server").Passing().
 			Hint("Look at the lines before it; if it lasts, delete the old agent in Azure DevOps.")
 	}},
-	{says("already contains a machine with name", "already contains a virtual machine resource with name"), false, tookTheName},
+	{
+		says("already contains a machine with name", "already contains a virtual machine resource with name"),
+		false,
+		tookTheName,
+	},
 	{says(taken), false, func(line string, r Registration) *fault.Error {
 		if r.Kind == "pool" {
 			return tookTheName(line, r)
 		}
-		return fault.New(fault.Target, "an agent named %s stands in the pool behind the %s", r.AgentName, r).Passing().Because(ErrInPool).
-			Hint("A resource that was deleted on the target's page can leave its agent there; it is looked at by itself.")
+		return fault.New(fault.Target, "an agent named %s stands in the pool behind the %s", r.AgentName, r).
+			Passing().
+			Because(ErrInPool).
+			Hint("A resource that was deleted on the target's page can leave its agent there; it is looked at by " +
+				"itself.")
 	}},
-	{says("agent pool not found: '", "deployment group not found: '", "environment not found: '"), false, func(_ string, r Registration) *fault.Error {
-		return fault.New(fault.Target, "config.sh does not find the %s", r).Hint("Create it or correct target; the PAT's owner must see it.")
-	}},
+	{
+		says("agent pool not found: '", "deployment group not found: '", "environment not found: '"),
+		false,
+		func(_ string, r Registration) *fault.Error {
+			return fault.New(fault.Target, "config.sh does not find the %s", r).
+				Hint("Create it or correct target; the PAT's owner must see it.")
+		},
+	},
 	{says("clock may be out of sync"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "the VM's clock differs from the server's by more than five minutes").Passing().
 			Hint("Wait for time synchronization, or mend it: timedatectl, chronyc sources.")
@@ -52,30 +66,60 @@ var meanings = []struct {
 	{says("must not run with sudo"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh refuses to run as root").Hint("Name an account in agent.user.")
 	}},
-	{says("dependencies is missing", "dependencies missing", "icu-libs are missing", "can not find 'ld"), false, func(string, Registration) *fault.Error {
-		return fault.New(fault.Agent, "libraries that the agent needs are missing").Hint("Install them at image time: bin/installdependencies.sh of the agent package (libicu, openssl, krb5, zlib).")
-	}},
+	{
+		says("dependencies is missing", "dependencies missing", "icu-libs are missing", "can not find 'ld"),
+		false,
+		func(string, Registration) *fault.Error {
+			return fault.New(fault.Agent, "libraries that the agent needs are missing").
+				Hint("Install them at image time: bin/installdependencies.sh of the agent package (libicu, " +
+					"openssl, krb5, zlib).")
+		},
+	},
 	{says("because it is already configured"), false, func(string, Registration) *fault.Error {
-		return fault.New(fault.Agent, "config.sh finds itself configured already").Passing().Hint("The folder is laid anew by itself.")
+		return fault.New(fault.Agent, "config.sh finds itself configured already").
+			Passing().
+			Hint("The folder is laid anew by itself.")
 	}},
 	{says("invalid configuration provided for"), false, func(line string, _ Registration) *fault.Error {
-		return fault.New(fault.Agent, "config.sh refuses its arguments").Hint("The agent package may be too old or too new for this daemon: pin another version.")
+		return fault.New(fault.Agent, "config.sh refuses its arguments").
+			Hint("The agent package may be too old or too new for this daemon: pin another version.")
 	}},
-	{says("vs30063", "tf400813", "tf50309", "not authorized", "access denied", "unauthorized", "forbidden", "invalid_client"), false, func(_ string, r Registration) *fault.Error {
-		return fault.New(fault.Scope, "the server refuses to register this VM in the %s", r).Hint("%s", r.ScopeHint)
-	}},
-	{says("ssl connection could not be established", "remotecertificate", "untrustedroot", "partialchain"), false, func(_ string, r Registration) *fault.Error {
-		return fault.New(fault.Network, "config.sh does not trust the certificate of %s", r.URL).Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")
-	}},
+	{
+		says(
+			"vs30063",
+			"tf400813",
+			"tf50309",
+			"not authorized",
+			"access denied",
+			"unauthorized",
+			"forbidden",
+			"invalid_client",
+		),
+		false,
+		func(_ string, r Registration) *fault.Error {
+			return fault.New(fault.Scope, "the server refuses to register this VM in the %s", r).
+				Hint("%s", r.ScopeHint)
+		},
+	},
+	{
+		says("ssl connection could not be established", "remotecertificate", "untrustedroot", "partialchain"),
+		false,
+		func(_ string, r Registration) *fault.Error {
+			return fault.New(fault.Network, "config.sh does not trust the certificate of %s", r.URL).
+				Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")
+		},
+	},
 }
 
 func tookTheName(_ string, r Registration) *fault.Error {
-	return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).Passing().
+	return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).
+		Passing().
 		Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
 }
 
-// Exit codes that say that another try may do: the listener's own (Constants.cs, ReturnCode.RetryableError),
-// and those above 128, by which config.sh's shell says that a signal ended the listener.
+// Exit codes that say that another try may do: the listener's own (Constants.cs,
+// ReturnCode.RetryableError), and those above 128, by which config.sh's shell says that a signal
+// ended the listener.
 const (
 	retryable = 2
 	signalled = 128
@@ -103,7 +147,8 @@ func (o *outputReader) read(line string) (stop bool) {
 		if m.text[0] == taken && o.replacing {
 			continue // then it only announces the replacement
 		}
-		if slices.ContainsFunc(m.text, func(t string) bool { return strings.Contains(lower, t) }) && (o.make == nil || i < o.rank) {
+		if slices.ContainsFunc(m.text, func(t string) bool { return strings.Contains(lower, t) }) &&
+			(o.make == nil || i < o.rank) {
 			o.make, o.rank, o.line = m.make, i, line
 			if m.cut && !o.cut {
 				o.cut = true
@@ -135,7 +180,9 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 	case err == nil && exit == 0:
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fault.New(fault.Agent, "config.sh did not end within %s and was stopped; its last words: %s", r.Timeout, said).Passing().
+		return fault.New(fault.Agent, "config.sh did not end within %s and was stopped; its last "+
+			"words: %s", r.Timeout, said).
+			Passing().
 			Hint("Look at its output in the log and at the network; agent.configureTimeout allows it more time.")
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -144,7 +191,9 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 		if errors.As(err, &own) {
 			return own
 		}
-		return fault.New(fault.Agent, "config.sh cannot be run").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
+		return fault.New(fault.Agent, "config.sh cannot be run").
+			Because(err).
+			Hint("The package may be damaged: run azp-bootstrap prepare again.")
 	case o.make != nil:
 		f := o.make(o.line, r)
 		if f.Cause != nil {
@@ -156,7 +205,8 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 	if exit < 0 {
 		how = "by a signal"
 	}
-	f := fault.New(fault.Agent, "config.sh failed %s: %s", how, said).Hint("Its whole output is in the log; the agent's own log is in _diag of its folder.")
+	f := fault.New(fault.Agent, "config.sh failed %s: %s", how, said).
+		Hint("Its whole output is in the log; the agent's own log is in _diag of its folder.")
 	if exit < 0 || exit > signalled || exit == retryable {
 		return f.Passing() // memory may have been short
 	}

@@ -65,8 +65,8 @@ var packageName = regexp.MustCompile(
 )
 
 // Prepare puts the package in place: verified against its SHA-256, kept as root's, and laid out, so
-// that boot downloads and unpacks nothing. It is idempotent; report hears what it does. A folder that
-// an agent uses is not touched: there the package is kept for the next registration.
+// that boot downloads and unpacks nothing. It is idempotent; report hears what it does. A folder
+// that an agent uses is not touched: there the package is kept for the next registration.
 func (h Home) Prepare(file, sum string, report func(format string, args ...any)) (Manifest, error) {
 	sum = strings.ToLower(strings.TrimSpace(sum))
 	if !isSum(sum) {
@@ -83,7 +83,12 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 	if err := h.ensureUser(report); err != nil {
 		return Manifest{}, err
 	}
-	m := Manifest{File: filepath.Base(file), SHA256: sum, PreparedAt: time.Now().UTC().Truncate(time.Second), User: h.User}
+	m := Manifest{
+		File:       filepath.Base(file),
+		SHA256:     sum,
+		PreparedAt: time.Now().UTC().Truncate(time.Second),
+		User:       h.User,
+	}
 	if v := packageName.FindStringSubmatch(m.File); v != nil {
 		m.Version = v[1]
 	}
@@ -96,7 +101,10 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 	}
 	lay := h.layFresh
 	if h.inUse() {
-		report("the agent in %s is registered and stays as it is: the package is kept for its next registration", h.Dir)
+		report(
+			"the agent in %s is registered and stays as it is: the package is kept for its next registration",
+			h.Dir,
+		)
 		lay = h.tryUnpack
 	} else {
 		report("unpacking into %s", h.Dir)
@@ -157,8 +165,9 @@ func (h Home) clear() {
 // aside is held while old folders are removed.
 var aside sync.Mutex
 
-// clearAside removes folders that were replaced. What a job has left there may be huge, and a process of its that still stands in it
-// may make more of it than can be removed: nothing waits for that for long.
+// clearAside removes folders that were replaced. What a job has left there may be huge, and a
+// process of its that still stands in it may make more of it than can be removed: nothing waits for
+// that for long.
 func (h Home) clearAside() {
 	old, _ := h.Tree.Glob(filepath.Join(h.keep(), asideName+"*"))
 	if len(old) == 0 || !aside.TryLock() {
@@ -262,7 +271,8 @@ func (h Home) verify(file, sum string) error {
 
 func mismatch(file, got, want string) error {
 	return fault.New(fault.Agent, "%s is not the package it should be: its SHA-256 is %s, not %s", file, got, want).
-		Hint("It is damaged, cut short or another version: download it again and take the sum from the agent's release page.")
+		Hint("It is damaged, cut short or another version: download it again and take the sum from the agent's " +
+			"release page.")
 }
 
 // diskFault classifies an error of the disk under the agent; nil stays nil.

@@ -20,7 +20,11 @@ func TestAgentFolderIsRootsToPlace(t *testing.T) {
 	dir := filepath.Dir(h.Dir)
 	at := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
 	folder := func(name string, mode os.FileMode, uid int) {
-		if err := errors.Join(os.MkdirAll(at(name), 0o755), os.Chmod(at(name), mode), os.Lchown(at(name), uid, uid)); err != nil {
+		if err := errors.Join(
+			os.MkdirAll(at(name), 0o755),
+			os.Chmod(at(name), mode),
+			os.Lchown(at(name), uid, uid),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,8 +44,17 @@ func TestAgentFolderIsRootsToPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, gid := ids(games)
-	if err := errors.Join(os.Lchown(at("group"), 0, gid), os.Symlink(at("theirs"), at("link")), os.Symlink(at("root"), at("good")),
-		os.Symlink(at("root"), at("theirs", "link")), os.Symlink("theirs/link", at("chain")), os.Symlink(at("theirs", "root"), at("root", "leads"))); err != nil {
+	if err := errors.Join(
+		os.Lchown(at("group"), 0, gid),
+		os.Symlink(at("theirs"), at("link")),
+		os.Symlink(at("root"), at("good")),
+		os.Symlink(
+			at("root"),
+			at("theirs", "link"),
+		),
+		os.Symlink("theirs/link", at("chain")),
+		os.Symlink(at("theirs", "root"), at("root", "leads")),
+	); err != nil {
 		t.Fatal(err)
 	}
 	for name, foreign := range map[string]string{
@@ -78,9 +91,19 @@ func TestHandOverOfAFolderThatIsExchanged(t *testing.T) {
 	h, uid := asRoot(t)
 	dir := filepath.Dir(h.Dir)
 	victim := filepath.Join(dir, "victim")
-	err := errors.Join(os.MkdirAll(filepath.Join(h.Dir, "a"), 0o755), os.Mkdir(victim, 0o755), os.WriteFile(filepath.Join(victim, "secret"), nil, 0o600),
-		os.WriteFile(filepath.Join(h.Dir, "a", "secret"), nil, 0o600), os.WriteFile(filepath.Join(h.Dir, "zzz"), nil, 0o600), os.Mkdir(filepath.Join(dir, "other"), 0o755),
-		os.Symlink(victim, filepath.Join(dir, "other", "a")))
+	err := errors.Join(
+		os.MkdirAll(filepath.Join(h.Dir, "a"), 0o755),
+		os.Mkdir(victim, 0o755),
+		os.WriteFile(filepath.Join(victim, "secret"), nil, 0o600),
+		os.WriteFile(
+			filepath.Join(h.Dir, "a", "secret"),
+			nil,
+			0o600,
+		),
+		os.WriteFile(filepath.Join(h.Dir, "zzz"), nil, 0o600),
+		os.Mkdir(filepath.Join(dir, "other"), 0o755),
+		os.Symlink(victim, filepath.Join(dir, "other", "a")),
+	)
 	for i := range 20000 {
 		err = errors.Join(err, os.WriteFile(filepath.Join(h.Dir, fmt.Sprintf("m%d", i)), nil, 0o600))
 	}
@@ -139,7 +162,9 @@ func TestPackageIsRootsAlone(t *testing.T) {
 			}
 			err = laid(h, "vm")
 			f := fault.From(err)
-			if err == nil || f.Class != fault.Agent && (f.Class != fault.Config || name != h.keep()) { // it tells of its place, then
+			if err == nil ||
+				f.Class != fault.Agent &&
+					(f.Class != fault.Config || name != h.keep()) { // it tells of its place, then
 				t.Errorf("%s: %v", name, err)
 			}
 		}

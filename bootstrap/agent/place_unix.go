@@ -17,9 +17,9 @@ import (
 	"azp-bootstrap/bootstrap/tree"
 )
 
-// Guarded refuses, for root, an agent's folder that another account could exchange for one of its own, and the
-// package beside it: what config.sh is, and is given, would be that account's to say. The folder itself is the
-// service user's; all above it must be root's alone.
+// Guarded refuses, for root, an agent's folder that another account could exchange for one of its
+// own, and the package beside it: what config.sh is, and is given, would be that account's to say.
+// The folder itself is the service user's; all above it must be root's alone.
 func (h Home) Guarded() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -37,15 +37,17 @@ func (h Home) Guarded() error {
 	if foreign == "" {
 		return nil
 	}
-	return fault.New(fault.Config, "agent.dir %s is not safe from others: %s %s, and who may write there could put another agent in its place",
+	return fault.New(fault.Config, "agent.dir %s is not safe from others: %s %s, and who may write there could put "+
+		"another agent in its place",
 		h.Dir, foreign, whose).
-		Hint("Name a folder below folders of root's alone, such as agent.dir: /opt/azp-agent, and run azp-bootstrap prepare; "+
+		Hint("Name a folder below folders of root's alone, such as agent.dir: /opt/azp-agent, and run "+
+			"azp-bootstrap prepare; "+
 			"or make that one root's alone: chown root: %s; chmod go-w %s.", foreign, foreign)
 }
 
-// WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the service user.
-// Below a folder that is not root's, root makes and gives nothing: its owner could lead that elsewhere by
-// a link. There the folder must be the service user's already.
+// WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the
+// service user. Below a folder that is not root's, root makes and gives nothing: its owner could
+// lead that elsewhere by a link. There the folder must be the service user's already.
 func (h Home) WorkFolder(work string) error {
 	if !filepath.IsAbs(work) || strings.HasPrefix(filepath.Clean(work), filepath.Clean(h.Dir)+"/") {
 		return nil // the agent makes it
@@ -61,13 +63,19 @@ func (h Home) WorkFolder(work string) error {
 	if foreign, whose, err := h.foreignAbove(work); err != nil {
 		return diskFault(err, work)
 	} else if foreign != "" && os.Geteuid() == 0 {
-		return fault.New(fault.Config, "agent.work %s is not %s's, and root makes no folder below %s, which %s", work, u.Username, foreign, whose).
-			Hint("Make it at image time: install -d -o %s %s; or choose a place below a folder of root's.", u.Username, work)
+		return fault.New(fault.Config, "agent.work %s is not %s's, and root makes no folder below %s, "+
+			"which %s", work, u.Username, foreign, whose).
+			Hint("Make it at image time: install -d -o %s %s; or choose a place below a folder of "+
+				"root's.", u.Username, work)
 	}
 	if err := os.MkdirAll(work, 0o755); err != nil { //nolint:gosec // jobs of other users may look in
 		return diskFault(err, work)
 	}
-	f, err := os.OpenFile(work, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0) //nolint:gosec // the configuration's own path
+	f, err := os.OpenFile(
+		work,
+		os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY,
+		0,
+	) //nolint:gosec // the configuration's own path
 	if err != nil {
 		return diskFault(err, work)
 	}
@@ -87,9 +95,9 @@ func alone(fi fs.FileInfo) bool {
 	return (owner(fi) == 0 || owner(fi) == os.Geteuid()) && fi.Mode().Perm()&0o022 == 0
 }
 
-// foreignAbove is the outermost folder or link on the way to a path, with every link that leads there, that is not root's
-// alone, and whose it is; "" if there is none. In a folder that all may write and that is sticky (/tmp), what is root's
-// already can be moved by nobody else (unlink(2)).
+// foreignAbove is the outermost folder or link on the way to a path, with every link that leads
+// there, that is not root's alone, and whose it is; "" if there is none. In a folder that all may
+// write and that is sticky (/tmp), what is root's already can be moved by nobody else (unlink(2)).
 func (h Home) foreignAbove(path string) (foreign, whose string, err error) {
 	type step struct {
 		name string
@@ -116,14 +124,15 @@ func (h Home) foreignAbove(path string) (foreign, whose string, err error) {
 	return "", "", nil
 }
 
-// isDir reports whether a folder is the agent's own, also by way of links: it is the service user's.
+// isDir reports whether a folder is the agent's own, also by way of links: it is the service
+// user's.
 func (h Home) isDir(name string, fi fs.FileInfo) bool {
 	real, err := h.Tree.Real(h.Dir)
 	return fi.IsDir() && (name == filepath.Clean(h.Dir) || err == nil && name == real)
 }
 
-// mayWrite reports whether others may write a folder: all, or a group of the service user's. That another group may is root's
-// own word, as it is of staff in Debian's /usr/local.
+// mayWrite reports whether others may write a folder: all, or a group of the service user's. That
+// another group may is root's own word, as it is of staff in Debian's /usr/local.
 func (h Home) mayWrite(fi fs.FileInfo) bool {
 	if fi.Mode().Perm()&0o002 != 0 {
 		return true
@@ -143,13 +152,15 @@ func groupOf(fi fs.FileInfo) int {
 	return -1
 }
 
-// staysRoots: what is not there yet, others may make before root does. The agent's folder is to be the service user's.
+// staysRoots: what is not there yet, others may make before root does. The agent's folder is to be
+// the service user's.
 func (h Home) staysRoots(name string) bool {
 	fi, err := h.Tree.Lstat(name)
 	return name != filepath.Clean(h.Dir) && err == nil && owner(fi) == 0
 }
 
-// accountName is how people know an account. Who the accounts of an image are, this machine does not know.
+// accountName is how people know an account. Who the accounts of an image are, this machine does
+// not know.
 func (h Home) accountName(uid int) string {
 	number := strconv.Itoa(uid)
 	if u, err := user.LookupId(number); err == nil && h.Tree == (tree.Tree{}) {

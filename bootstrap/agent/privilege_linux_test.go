@@ -48,8 +48,8 @@ func ownerOf(t *testing.T, name string) int {
 	return owner(fi)
 }
 
-// What the service user owns, it can lead elsewhere by a link: root must neither make a folder there nor give
-// one away.
+// What the service user owns, it can lead elsewhere by a link: root must neither make a folder
+// there nor give one away.
 func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 	h, uid := asRoot(t)
 	dir := filepath.Dir(h.Dir)
@@ -95,8 +95,15 @@ func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 func TestHandOverTouchesNothingElse(t *testing.T) {
 	h, uid := asRoot(t)
 	victim := filepath.Join(filepath.Dir(h.Dir), "victim")
-	if err := errors.Join(os.MkdirAll(filepath.Join(h.Dir, "a", "b"), 0o755), os.WriteFile(victim, nil, 0o600),
-		os.Symlink(victim, filepath.Join(h.Dir, "a", "link")), os.Symlink("/etc", filepath.Join(h.Dir, "etc"))); err != nil {
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(h.Dir, "a", "b"), 0o755),
+		os.WriteFile(victim, nil, 0o600),
+		os.Symlink(
+			victim,
+			filepath.Join(h.Dir, "a", "link"),
+		),
+		os.Symlink("/etc", filepath.Join(h.Dir, "etc")),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.handOver(); err != nil {
@@ -113,8 +120,9 @@ func TestHandOverTouchesNothingElse(t *testing.T) {
 	})
 }
 
-// What a job left behind as the service user cannot read the PAT in config.sh's environment: that runs as somebody else, and so
-// does all that it starts. Afterwards the folder is the service user's.
+// What a job left behind as the service user cannot read the PAT in config.sh's environment: that
+// runs as somebody else, and so does all that it starts. Afterwards the folder is the service
+// user's.
 func TestConfigRunsAsNobodyElse(t *testing.T) {
 	h, uid := asRoot(t)
 	dir := filepath.Dir(h.Dir)
@@ -123,8 +131,15 @@ func TestConfigRunsAsNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A process of the service user that looks at every process's environment, over and over.
-	spy := exec.Command("/bin/sh", "-c", `while :; do cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -a TOKEN=; done >>`+seen+"/all") //nolint:gosec // a test's own
-	spy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setpgid: true}                    //nolint:gosec // an account number
+	spy := exec.Command(
+		"/bin/sh",
+		"-c",
+		`while :; do cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -a TOKEN=; done >>`+seen+"/all",
+	) //nolint:gosec // a test's own
+	spy.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
+		Setpgid:    true,
+	} //nolint:gosec // an account number
 	if err := spy.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +147,15 @@ func TestConfigRunsAsNobodyElse(t *testing.T) {
 		_ = syscall.Kill(-spy.Process.Pid, syscall.SIGKILL)
 		_ = spy.Wait()
 	}()
-	file, sum := archive(t, entry{name: "./config.sh", kind: tar.TypeReg, text: "#!/bin/sh\nid -u >who\nid -G >groups\n(sleep 1; id -u >child)\n" +
-		`printf '{"agentId": 7}' >.agent` + "\nchmod 600 .agent\n"})
+	file, sum := archive(
+		t,
+		entry{
+			name: "./config.sh",
+			kind: tar.TypeReg,
+			text: "#!/bin/sh\nid -u >who\nid -G >groups\n(sleep 1; id -u >child)\n" +
+				`printf '{"agentId": 7}' >.agent` + "\nchmod 600 .agent\n",
+		},
+	)
 	if _, err := h.Prepare(file, sum, quiet); err != nil {
 		t.Fatal(err)
 	}
@@ -141,8 +163,15 @@ func TestConfigRunsAsNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1", Work: "_work",
-		Marks: Marks{InstanceID: "1"}, Timeout: time.Minute}
+	r := Registration{
+		Kind:      "pool",
+		Name:      "Default",
+		URL:       "https://dev.azure.com/contoso",
+		AgentName: "web-1",
+		Work:      "_work",
+		Marks:     Marks{InstanceID: "1"},
+		Timeout:   time.Minute,
+	}
 	id, err := Runner{Home: h, State: t.TempDir()}.Configure(t.Context(), r, pat, &secret.Redactor{}, func(string) {})
 	if err != nil || id != 7 {
 		t.Fatal(id, err)
@@ -175,7 +204,9 @@ func TestApartIsNobodys(t *testing.T) {
 		t.Fatal(err)
 	}
 	sleeps := exec.Command("sleep", "60")
-	sleeps.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(first), Gid: uint32(first)}} //nolint:gosec // a user number
+	sleeps.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uint32(first), Gid: uint32(first)},
+	} //nolint:gosec // a user number
 	if err := sleeps.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -188,8 +219,8 @@ func TestApartIsNobodys(t *testing.T) {
 	}
 }
 
-// While root furnishes the folder nothing in it is the service user's, not for a moment: a process that a job left behind would get a
-// handle by which it changes what config.sh reads.
+// While root furnishes the folder nothing in it is the service user's, not for a moment: a process
+// that a job left behind would get a handle by which it changes what config.sh reads.
 func TestTheFolderIsRootsUntilItIsGiven(t *testing.T) {
 	h, uid := asRoot(t)
 	file, sum := archive(t, honest...)
@@ -197,11 +228,23 @@ func TestTheFolderIsRootsUntilItIsGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign := filepath.Join(filepath.Dir(h.Dir), "opened")
-	spy := exec.Command("/bin/sh", "-c", `cd "$0" && while :; do for f in .env .proxybypass runsvc.sh config.sh .agent; do [ ! -w "$f" ] || echo "$f"; done; done >>"$1"`, h.Dir, sign)
-	if err := errors.Join(os.WriteFile(sign, nil, 0o666), os.Chmod(sign, 0o666)); err != nil { //nolint:gosec // for another user
+	spy := exec.Command(
+		"/bin/sh",
+		"-c",
+		`cd "$0" && while :; do for f in .env .proxybypass runsvc.sh config.sh .agent; do [ ! -w "$f" ] || echo "$f"; done; done >>"$1"`,
+		h.Dir,
+		sign,
+	)
+	if err := errors.Join(
+		os.WriteFile(sign, nil, 0o666),
+		os.Chmod(sign, 0o666),
+	); err != nil { //nolint:gosec // for another user
 		t.Fatal(err)
 	}
-	spy.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setpgid: true} //nolint:gosec // an account number
+	spy.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
+		Setpgid:    true,
+	} //nolint:gosec // an account number
 	if err := spy.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +279,11 @@ func TestAccountRefusesRootsNumber(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, append(text, "toor:x:0:0::/root:/bin/sh\ntoot:x:61100:61100::/tmp:/bin/sh\n"...), 0o644); err != nil { //nolint:gosec // as it is
+	if err := os.WriteFile(
+		file,
+		append(text, "toor:x:0:0::/root:/bin/sh\ntoot:x:61100:61100::/tmp:/bin/sh\n"...),
+		0o644,
+	); err != nil { //nolint:gosec // as it is
 		t.Fatal(err)
 	}
 	var toor, toot error

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Working reports whether a job runs: each has a worker process of its own. Whose it is does not matter: in doubt a
-// job runs.
+// Working reports whether a job runs: each has a worker process of its own. Whose it is does not
+// matter: in doubt a job runs.
 func (r Runner) Working(string) bool {
 	out, err := exec.Command("/bin/ps", "-axo", "comm=").Output()
 	for _, name := range strings.Split(string(out), "\n") {

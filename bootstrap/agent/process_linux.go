@@ -30,10 +30,11 @@ func stat(pid int) []string {
 	return strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 }
 
-// apart finds a user number that no account has and nothing runs as. config.sh runs as such a one: it holds the PAT, and what jobs
-// have left behind (cron, at, a lingering session) runs as the service user, who may read the environment of his own
-// processes. systemd keeps these numbers for the users of a single service (systemd.exec(5), DynamicUser=), and
-// notes those that it has given away.
+// apart finds a user number that no account has and nothing runs as. config.sh runs as such a one:
+// it holds the PAT, and what jobs have left behind (cron, at, a lingering session) runs as the
+// service user, who may read the environment of his own processes. systemd keeps these numbers for
+// the users of a single service (systemd.exec(5), DynamicUser=), and notes those that it has given
+// away.
 func apart() (uid int, err error) {
 	for uid = 65519; uid >= 61184; uid-- {
 		_, known := user.LookupId(strconv.Itoa(uid))
@@ -42,7 +43,8 @@ func apart() (uid int, err error) {
 			return uid, nil
 		}
 	}
-	return 0, fault.New(fault.Agent, "config.sh needs a user number that nobody has, and all from 61184 to 65519 are taken").
+	return 0, fault.New(fault.Agent, "config.sh needs a user number that nobody has, and all from 61184 to 65519 "+
+		"are taken").
 		Hint("They are systemd's, for DynamicUser=: look who gave them to accounts (getent passwd).")
 }
 

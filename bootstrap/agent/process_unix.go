@@ -42,7 +42,10 @@ func (p process) start(ctx context.Context, output *os.File, session bool) (cmd 
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.Dir, p.Env, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !session, Setsid: session}
 	if p.Apart != 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.Apart), Gid: uint32(p.Apart)} //nolint:gosec // a user number
+		cmd.SysProcAttr.Credential = &syscall.Credential{
+			Uid: uint32(p.Apart),
+			Gid: uint32(p.Apart),
+		} //nolint:gosec // a user number
 	} else if cmd.SysProcAttr.Credential, err = credentialOf(p.User); err != nil {
 		return nil, err
 	}
@@ -59,8 +62,16 @@ func (p process) start(ctx context.Context, output *os.File, session bool) (cmd 
 		return err
 	}
 	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
-	if err := os.WriteFile(p.Record, []byte(record), 0o644); err != nil { //nolint:gosec // no secret; no process outlives a power cut, half a record is none
-		return nil, shut(fault.New(fault.State, "the record of a process").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", filepath.Dir(p.Record)))
+	if err := os.WriteFile(
+		p.Record,
+		[]byte(record),
+		0o644,
+	); err != nil { //nolint:gosec // no secret; no process outlives a power cut, half a record is none
+		return nil, shut(
+			fault.New(fault.State, "the record of a process").
+				Because(err).
+				Hint("Check free space and rights of %s (--state-dir); run as root.", filepath.Dir(p.Record)),
+		)
 	}
 	if _, err := io.WriteString(open, "go\n"); err != nil {
 		return nil, shut(err)
@@ -168,5 +179,6 @@ func endRecorded(ctx context.Context, record string, sig syscall.Signal, patienc
 	}
 }
 
-// killedBefore is how long before a deadline what does not end by itself is killed: what comes after needs time as well.
+// killedBefore is how long before a deadline what does not end by itself is killed: what comes
+// after needs time as well.
 const killedBefore = 10 * time.Second

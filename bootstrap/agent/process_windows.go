@@ -25,8 +25,8 @@ type process struct {
 	Apart  int // for Unix
 }
 
-// command runs config.cmd by its name in its own folder, with options alone: there is nothing that cmd.exe would read as
-// syntax, nor anything to quote.
+// command runs config.cmd by its name in its own folder, with options alone: there is nothing that
+// cmd.exe would read as syntax, nor anything to quote.
 func (p process) command() *exec.Cmd {
 	args := append([]string{"/d", "/c", `.\` + filepath.Base(p.Argv[0])}, p.Argv[1:]...)
 	cmd := exec.Command("cmd.exe", args...) //nolint:gosec // argv is ours
@@ -40,8 +40,17 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 		return -1, err
 	}
 	defer windows.CloseHandle(job) //nolint:errcheck // ends what is left
-	limits := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{LimitFlags: windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE}}
-	if _, err := windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation, uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits))); err != nil {
+	limits := windows.JOBOBJECT_EXTENDED_LIMIT_INFORMATION{
+		BasicLimitInformation: windows.JOBOBJECT_BASIC_LIMIT_INFORMATION{
+			LimitFlags: windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+		},
+	}
+	if _, err := windows.SetInformationJobObject(
+		job,
+		windows.JobObjectExtendedLimitInformation,
+		uintptr(unsafe.Pointer(&limits)),
+		uint32(unsafe.Sizeof(limits)),
+	); err != nil {
 		return -1, err
 	}
 	r, w, err := os.Pipe()
@@ -56,7 +65,11 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 	if err != nil {
 		return -1, err
 	}
-	h, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(cmd.Process.Pid)) //nolint:gosec // a process number
+	h, err := windows.OpenProcess(
+		windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE,
+		false,
+		uint32(cmd.Process.Pid),
+	) //nolint:gosec // a process number
 	if err == nil {
 		err = windows.AssignProcessToJobObject(job, h)
 		_ = windows.CloseHandle(h)
@@ -97,8 +110,8 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 	return 0, nil
 }
 
-// Working reports whether a job runs: each has a worker process of its own. Whose it is does not matter: in doubt a
-// job runs.
+// Working reports whether a job runs: each has a worker process of its own. Whose it is does not
+// matter: in doubt a job runs.
 func (r Runner) Working(string) bool {
 	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
 	if err != nil {

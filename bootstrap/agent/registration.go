@@ -32,16 +32,18 @@ type Registration struct {
 }
 
 // inputs are the variables in which the agent's listener looks for each of its options
-// (microsoft/azure-pipelines-agent, CommandSettings.cs). It cuts white space off a value, and takes an empty one for
-// none.
+// (microsoft/azure-pipelines-agent, CommandSettings.cs). It cuts white space off a value, and takes
+// an empty one for none.
 const inputs = "VSTS_AGENT_INPUT_"
 
 const caBundle = "azp-bootstrap-ca.pem" // under the agent's root, where --sslcacert wants it
 
-// The options, as CommandLine/ConfigureAgent.cs and ConfigureOrRemoveBase.cs name them. Values go by the environment:
-// there none can be read as an option, whatever it begins with, and no quoting of a shell's reaches it.
+// The options, as CommandLine/ConfigureAgent.cs and ConfigureOrRemoveBase.cs name them. Values go
+// by the environment: there none can be read as an option, whatever it begins with, and no quoting
+// of a shell's reaches it.
 
-// Args are the arguments of config.sh: options without a value, and not a word that comes from outside.
+// Args are the arguments of config.sh: options without a value, and not a word that comes from
+// outside.
 func (r Registration) Args() []string {
 	args := []string{"--unattended", "--acceptTeeEula"}
 	if r.Replace {
@@ -66,7 +68,10 @@ func (r Registration) Args() []string {
 func (r Registration) values() map[string]string {
 	v := map[string]string{"url": r.URL, "auth": "PAT", "agent": r.AgentName, "work": r.Work}
 	group := func(name, tags string) {
-		v[name], v["projectname"], v["collectionname"], v[tags] = r.Name, r.Project, r.Collection, strings.Join(r.Tags, ",")
+		v[name], v["projectname"], v["collectionname"], v[tags] = r.Name, r.Project, r.Collection, strings.Join(
+			r.Tags,
+			",",
+		)
 	}
 	switch r.Kind {
 	case "environment":
@@ -95,7 +100,8 @@ func (r Registration) check() error {
 				return fault.New(fault.Config, "the %s of this VM's agent, %q, %s", name, line.Shown(prefix(value, 100)), wrong).
 					Hint("Correct what it is made of: the configuration, the VM's tags, or the VM itself.")
 			} else if wrong != "" {
-				return fault.New(fault.Config, "the proxy's password %s", wrong).Hint("Correct network.proxy (or HTTPS_PROXY).")
+				return fault.New(fault.Config, "the proxy's password %s", wrong).
+					Hint("Correct network.proxy (or HTTPS_PROXY).")
 			}
 		}
 	}

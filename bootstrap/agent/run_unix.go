@@ -26,13 +26,14 @@ func (r Runner) record() string { return filepath.Join(r.State, "agent.pid") }
 // configureRecord is where config.sh's process is recorded.
 func (r Runner) configureRecord() string { return filepath.Join(r.State, "configure.pid") }
 
-// Start makes the agent run, if it does not, trusting the certificates of caFile as well; it returns the
-// name of its service, "" for a process.
+// Start makes the agent run, if it does not, trusting the certificates of caFile as well; it
+// returns the name of its service, "" for a process.
 func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, error) {
 	script := map[bool]string{false: "runsvc.sh", true: "run.sh"}[r.Process]
 	if _, err := r.read(script); errors.Is(err, fs.ErrNotExist) {
 		return "", fault.New(fault.Agent, "the agent's folder has no %s, which starts it", script).Because(ErrGutted).
-			Hint("If a job removed it, the next attempt lays the agent anew: the daemon's, or azp-bootstrap run --once. If the package brought none, run azp-bootstrap prepare again.")
+			Hint("If a job removed it, the next attempt lays the agent anew: the daemon's, or azp-bootstrap run " +
+				"--once. If the package brought none, run azp-bootstrap prepare again.")
 	}
 	if !r.Process {
 		if err := r.mark(s.Marks); err != nil {
@@ -53,10 +54,13 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 	// The agent outlives this process (run --once), so its output goes to a file, not to a pipe.
 	out, err := os.OpenFile(filepath.Join(r.State, "agent.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
-		return "", fault.New(fault.State, "the agent's log").Because(err).Hint("Check free space and rights of %s.", r.State)
+		return "", fault.New(fault.State, "the agent's log").
+			Because(err).
+			Hint("Check free space and rights of %s.", r.State)
 	}
 	defer out.Close() //nolint:errcheck // the child has its own
-	// As a service: else run.sh starts itself anew after the agent's update (update.sh), beside the one that is started here.
+	// As a service: else run.sh starts itself anew after the agent's update (update.sh), beside the
+	// one that is started here.
 	argv := []string{r.path("run.sh"), "--startuptype", "service"}
 	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile)...), Argv: argv, Record: r.record()}
 	cmd, err := p.start(ctx, out, true)
@@ -64,7 +68,9 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 		return "", own
 	}
 	if err != nil {
-		return "", fault.New(fault.Service, "the agent cannot be started").Because(err).Hint("The package may be damaged: run azp-bootstrap prepare again.")
+		return "", fault.New(fault.Service, "the agent cannot be started").
+			Because(err).
+			Hint("The package may be damaged: run azp-bootstrap prepare again.")
 	}
 	go func() { _ = cmd.Wait() }() // so that it leaves no zombie
 	return "", nil
@@ -94,7 +100,9 @@ func (r Runner) Stop(ctx context.Context) error {
 // left behind is ended as well.
 func (r Runner) Remove(ctx context.Context, service string) error {
 	if err := endRecorded(ctx, r.configureRecord(), syscall.SIGKILL, 0); err != nil {
-		return fault.New(fault.Agent, "config.sh of an earlier run").Because(err).Hint("End it by hand, then run again.")
+		return fault.New(fault.Agent, "config.sh of an earlier run").
+			Because(err).
+			Hint("End it by hand, then run again.")
 	}
 	if err := r.Stop(ctx); err != nil {
 		return err

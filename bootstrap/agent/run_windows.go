@@ -34,7 +34,8 @@ func manage(name string) (service.Service, error) {
 // Start starts the agent's service and returns its name.
 func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
 	if r.Process {
-		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").Hint("Set agent.service: auto.")
+		return "", fault.New(fault.Config, "agent.service: process is for Linux and macOS").
+			Hint("Set agent.service: auto.")
 	}
 	if err := s.Check(); err != nil {
 		return "", err
@@ -75,8 +76,8 @@ func (r Runner) Running(name string) (bool, string) {
 // Stop ends nothing: the service outlives the daemon.
 func (r Runner) Stop(context.Context) error { return nil }
 
-// Remove stops and removes the agent's service: the journal's, and what else starts this folder's agent, if the
-// journal was lost.
+// Remove stops and removes the agent's service: the journal's, and what else starts this folder's
+// agent, if the journal was lost.
 func (r Runner) Remove(_ context.Context, name string) error {
 	for _, n := range append(r.services(), name) {
 		if !agentService(n) {
@@ -113,7 +114,8 @@ func (h Home) services() (names []string) {
 		if err != nil {
 			continue
 		}
-		if c, err := s.Config(); err == nil && strings.EqualFold(strings.Trim(c.BinaryPathName, `"`), h.path(`bin\AgentService.exe`)) {
+		if c, err := s.Config(); err == nil &&
+			strings.EqualFold(strings.Trim(c.BinaryPathName, `"`), h.path(`bin\AgentService.exe`)) {
 			names = append(names, n)
 		}
 		_ = s.Close()
@@ -122,5 +124,7 @@ func (h Home) services() (names []string) {
 }
 
 func serviceFault(name, what string, err error) error {
-	return fault.New(fault.Service, "the agent's service %s %s", name, what).Because(err).Hint("Look at: sc query %s; the event log.", name)
+	return fault.New(fault.Service, "the agent's service %s %s", name, what).
+		Because(err).
+		Hint("Look at: sc query %s; the event log.", name)
 }

@@ -10,9 +10,18 @@ import (
 )
 
 // registrationFiles are what configuring the agent leaves in its folder.
-var registrationFiles = []string{".agent", ".agent_migrated", ".credentials", ".credentials_migrated", ".credentials_rsaparams", ".service", ".proxycredentials"}
+var registrationFiles = []string{
+	".agent",
+	".agent_migrated",
+	".credentials",
+	".credentials_migrated",
+	".credentials_rsaparams",
+	".service",
+	".proxycredentials",
+}
 
-// RegistrationFile names the file that shows that this folder's agent is registered; "" if it is not.
+// RegistrationFile names the file that shows that this folder's agent is registered; "" if it is
+// not.
 func (h Home) RegistrationFile() string {
 	for _, n := range registrationFiles {
 		if _, err := h.Tree.Lstat(h.path(n)); err == nil {
@@ -31,7 +40,8 @@ func (h Home) Renew() error {
 	return h.layFresh(m)
 }
 
-// isLink reports whether the folder is a link: it would be replaced, and what it leads to would stay.
+// isLink reports whether the folder is a link: it would be replaced, and what it leads to would
+// stay.
 func (h Home) isLink() bool {
 	fi, err := h.Tree.Lstat(h.Dir)
 	return err == nil && fi.Mode()&fs.ModeSymlink != 0
@@ -58,7 +68,11 @@ func (h Home) Lint(report func(file, wrong, fix string)) {
 		return
 	}
 	if h.isLink() {
-		report(h.Dir, "a link: sealing would leave what it leads to", "Name the folder itself in agent.dir and run azp-bootstrap prepare again.")
+		report(
+			h.Dir,
+			"a link: sealing would leave what it leads to",
+			"Name the folder itself in agent.dir and run azp-bootstrap prepare again.",
+		)
 		return
 	}
 	for _, name := range h.leftovers() {

@@ -10,8 +10,8 @@ import (
 	"azp-bootstrap/bootstrap/line"
 )
 
-// A Service is what the agent's service is made of. Each word is the configuration's, the journal's or the
-// server's: nothing of it ever comes from the agent's folder, which jobs can write.
+// A Service is what the agent's service is made of. Each word is the configuration's, the journal's
+// or the server's: nothing of it ever comes from the agent's folder, which jobs can write.
 type Service struct {
 	ServerURL string
 	Group     string // the name of the pool, of the pool behind the deployment group, or of the environment
@@ -47,8 +47,8 @@ func (s Service) organization() (string, error) {
 	return organization, nil
 }
 
-// name is the service as the agent itself would name it (Configuration/ServiceControlManager.cs): organization,
-// group, agent; cut when it would be longer than 80 characters.
+// name is the service as the agent itself would name it (Configuration/ServiceControlManager.cs):
+// organization, group, agent; cut when it would be longer than 80 characters.
 func (s Service) name(pattern string) (string, error) {
 	organization, err := s.organization()
 	if err != nil {
@@ -67,8 +67,9 @@ func (s Service) name(pattern string) (string, error) {
 	return name, nil
 }
 
-// short is a name for which escaped, as the service manager writes it, has at most so many bytes: cut by whole
-// characters where most can be saved. What tells it from another that is cut alike is the sum at its end.
+// short is a name for which escaped, as the service manager writes it, has at most so many bytes:
+// cut by whole characters where most can be saved. What tells it from another that is cut alike is
+// the sum at its end.
 func (s Service) short(pattern string, escaped func(string) string, most int) (string, error) {
 	organization, err := s.organization()
 	if err != nil {
@@ -104,7 +105,8 @@ const longestFile = 255
 func agentService(name string) bool {
 	begin, _, _ := strings.Cut(servicePattern, "{")
 	_, end, _ := strings.Cut(servicePattern, "{2}")
-	return strings.HasPrefix(name, begin) && strings.HasSuffix(name, end) && !strings.ContainsAny(name, "/") && line.Wrong(name, longestFile) == ""
+	return strings.HasPrefix(name, begin) && strings.HasSuffix(name, end) && !strings.ContainsAny(name, "/") &&
+		line.Wrong(name, longestFile) == ""
 }
 
 func prefix(s string, n int) string {

@@ -41,7 +41,8 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 		name = s.Unit
 	}
 	if os.Geteuid() != 0 {
-		return name, fault.New(fault.Service, "only root can install the agent's service").Hint("Run as root, or set agent.service: process.")
+		return name, fault.New(fault.Service, "only root can install the agent's service").
+			Hint("Run as root, or set agent.service: process.")
 	}
 	svc, err := h.launchDaemon(name)
 	if err != nil {
@@ -93,5 +94,7 @@ func serviceState(name string) string {
 }
 
 func serviceFault(name, what string, err error) error {
-	return fault.New(fault.Service, "the agent's service %s %s", name, what).Because(err).Hint("Look at: launchctl print system/%s.", name)
+	return fault.New(fault.Service, "the agent's service %s %s", name, what).
+		Because(err).
+		Hint("Look at: launchctl print system/%s.", name)
 }

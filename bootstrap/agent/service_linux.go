@@ -31,10 +31,12 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 		return "", err
 	}
 	if os.Geteuid() != 0 {
-		return name, fault.New(fault.Service, "only root can install the agent's service").Hint("Run as root, or set agent.service: process.")
+		return name, fault.New(fault.Service, "only root can install the agent's service").
+			Hint("Run as root, or set agent.service: process.")
 	}
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return name, fault.New(fault.Service, "this system does not run systemd").Hint("Set agent.service: process, so that the daemon runs the agent itself.")
+		return name, fault.New(fault.Service, "this system does not run systemd").
+			Hint("Set agent.service: process, so that the daemon runs the agent itself.")
 	}
 	u, err := account(h.User)
 	if err != nil {
@@ -49,7 +51,11 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	changed := err != nil || string(old) != text
 	if changed {
 		if _, err := os.Lstat(path); err == nil && !h.runsHere(old) {
-			return name, serviceFault(name, "cannot be installed", fmt.Errorf("%s is there and not this agent's (masked?)", path))
+			return name, serviceFault(
+				name,
+				"cannot be installed",
+				fmt.Errorf("%s is there and not this agent's (masked?)", path),
+			)
 		}
 		if err := whole.Write(path, []byte(text), 0o644); err != nil {
 			return name, serviceFault(name, "cannot be installed", err)
@@ -64,12 +70,13 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	return name, enableAndStart(ctx, name, changed && old != nil)
 }
 
-// systemdPatience is how long systemd may take for one thing: longer than an agent that is stopped may (TimeoutStopSec).
+// systemdPatience is how long systemd may take for one thing: longer than an agent that is stopped
+// may (TimeoutStopSec).
 const systemdPatience = 6 * time.Minute
 
-// enableAndStart starts a unit, at each boot and now. systemd finds a new unit by itself when it is started, and what enabling
-// it changes counts from the next boot on: so nothing waits for systemd to read all units again, as systemctl enable
-// lets it, which takes longer than all else here.
+// enableAndStart starts a unit, at each boot and now. systemd finds a new unit by itself when it is
+// started, and what enabling it changes counts from the next boot on: so nothing waits for systemd
+// to read all units again, as systemctl enable lets it, which takes longer than all else here.
 func enableAndStart(ctx context.Context, name string, replaced bool) error {
 	ctx, cancel := context.WithTimeout(ctx, systemdPatience)
 	defer cancel()
@@ -100,7 +107,11 @@ func enableAndStart(ctx context.Context, name string, replaced bool) error {
 }
 
 // job waits for a job of systemd's to end well.
-func job(ctx context.Context, begin func(ctx context.Context, name, mode string, ended chan<- string) (int, error), name string) error {
+func job(
+	ctx context.Context,
+	begin func(ctx context.Context, name, mode string, ended chan<- string) (int, error),
+	name string,
+) error {
 	ended := make(chan string, 1)
 	if _, err := begin(ctx, name, "replace", ended); err != nil {
 		return err
@@ -116,8 +127,8 @@ func job(ctx context.Context, begin func(ctx context.Context, name, mode string,
 	}
 }
 
-// uninstallService stops and removes the unit of this folder's agent, whatever the journal calls it: a lost journal
-// knows no name, and the folder's own files say what jobs wish.
+// uninstallService stops and removes the unit of this folder's agent, whatever the journal calls
+// it: a lost journal knows no name, and the folder's own files say what jobs wish.
 func (h Home) uninstallService(ctx context.Context, _ string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -156,7 +167,8 @@ func uninstallUnit(ctx context.Context, name string) error {
 	return nil
 }
 
-// stopUnit lets a unit end by itself for as long as ctx leaves time, and then kills what is left of it.
+// stopUnit lets a unit end by itself for as long as ctx leaves time, and then kills what is left of
+// it.
 func stopUnit(ctx context.Context, c *dbus.Conn, name string) error {
 	gently, cancel := ctx, context.CancelFunc(func() {})
 	if end, limited := ctx.Deadline(); limited {
@@ -174,8 +186,8 @@ func stopUnit(ctx context.Context, c *dbus.Conn, name string) error {
 }
 
 // serviceState is systemd's word for it: active, activating, failed, inactive; "unknown" if systemd
-// cannot be asked. It is asked over D-Bus, every half minute for as long as the VM lives: a process for
-// each time would be most of what the daemon costs.
+// cannot be asked. It is asked over D-Bus, every half minute for as long as the VM lives: a process
+// for each time would be most of what the daemon costs.
 func serviceState(name string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -192,14 +204,23 @@ func serviceState(name string) string {
 	return state
 }
 
-// followService reads the unit's journal from now on, and before that its last lines. journalctl sleeps until something is written.
-// --merge: else --follow wants the entries of this boot, whose ID a container's hardened unit sees as the
-// host's.
+// followService reads the unit's journal from now on, and before that its last lines. journalctl
+// sleeps until something is written. --merge: else --follow wants the entries of this boot, whose
+// ID a container's hardened unit sees as the host's.
 func followService(ctx context.Context, name string, recent bool, hear func(line string)) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	lines := map[bool]int{true: recentLines}[recent]
-	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--follow", "--merge", "--lines="+strconv.Itoa(lines), "--output=cat", "_SYSTEMD_UNIT="+name) //nolint:gosec // our own name
+	cmd := exec.CommandContext(
+		ctx,
+		"journalctl",
+		"--quiet",
+		"--follow",
+		"--merge",
+		"--lines="+strconv.Itoa(lines),
+		"--output=cat",
+		"_SYSTEMD_UNIT="+name,
+	) //nolint:gosec // our own name
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -231,5 +252,7 @@ func eachLine(text io.Reader, hear func(line string)) error {
 }
 
 func serviceFault(name, what string, err error) error {
-	return fault.New(fault.Service, "the agent's service %s %s", name, what).Because(err).Hint("Look at: systemctl status '%s'; journalctl -u '%s'.", name, name)
+	return fault.New(fault.Service, "the agent's service %s %s", name, what).
+		Because(err).
+		Hint("Look at: systemctl status '%s'; journalctl -u '%s'.", name, name)
 }

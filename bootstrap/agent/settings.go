@@ -13,11 +13,12 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// Registered is the agent's ID as its file .agent has it (ConfigurationStore.cs, AgentSettings), 0 if the folder is
-// not configured. It is the one thing that is read of a file that jobs can write, and only to compare it.
+// Registered is the agent's ID as its file .agent has it (ConfigurationStore.cs, AgentSettings), 0
+// if the folder is not configured. It is the one thing that is read of a file that jobs can write,
+// and only to compare it.
 //
-// encoding/json ignores the case of keys, which differs between the agent's serializers; a byte order mark
-// is dropped.
+// encoding/json ignores the case of keys, which differs between the agent's serializers; a byte
+// order mark is dropped.
 func (h Home) Registered() (id int, err error) {
 	data, err := h.read(".agent")
 	if os.IsNotExist(err) {
@@ -28,7 +29,9 @@ func (h Home) Registered() (id int, err error) {
 		err = json.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), &s)
 	}
 	if err != nil || s.AgentID <= 0 {
-		return 0, fault.New(fault.Agent, "%s cannot be read", h.path(".agent")).Because(err).Hint("The agent is registered anew.")
+		return 0, fault.New(fault.Agent, "%s cannot be read", h.path(".agent")).
+			Because(err).
+			Hint("The agent is registered anew.")
 	}
 	return s.AgentID, nil
 }

@@ -43,7 +43,8 @@ func stubborn(t *testing.T) Runner {
 	}
 }
 
-// A VM that goes in half a minute cannot let its agent take 20 s to end: the server must be told as well.
+// A VM that goes in half a minute cannot let its agent take 20 s to end: the server must be told as
+// well.
 func TestStopLeavesTimeForWhatComesAfter(t *testing.T) {
 	r := stubborn(t)
 	begin := time.Now()

@@ -18,22 +18,30 @@ import (
 	"azp-bootstrap/bootstrap/line"
 )
 
-// unit is the text of the unit that svc.sh would make (bin/vsts.agent.service.template), with these changes: it
-// starts again after a failure, the network is there first, a stop leaves nothing behind, and in each boot it starts when the
-// daemon has said that this VM is the one that registered. It comes from code
-// that root owns; runsvc.sh, in the agent's folder, runs as the service user only.
+// unit is the text of the unit that svc.sh would make (bin/vsts.agent.service.template), with these
+// changes: it starts again after a failure, the network is there first, a stop leaves nothing
+// behind, and in each boot it starts when the daemon has said that this VM is the one that
+// registered. It comes from code that root owns; runsvc.sh, in the agent's folder, runs as the
+// service user only.
 //
-// KillMode is mixed, not process: SIGTERM still goes to runsvc.sh alone, which lets the listener end
-// its session, but then whatever jobs left running is ended too. It runs as the service user and
-// could look on when a re-registration gives config.sh, the same user's process, a PAT.
+// KillMode is mixed, not process: SIGTERM still goes to runsvc.sh alone, which lets the listener
+// end its session, but then whatever jobs left running is ended too. It runs as the service user
+// and could look on when a re-registration gives config.sh, the same user's process, a PAT.
 //
-// A step that takes too much memory is killed alone: systemd's own policy would stop the unit, and the job with it.
-// The kernel looks for such a step first, since the agent gives its steps a score of 500
-// (ProcessInvoker.cs, WriteProcessOomScoreAdj), and for the listener and its worker last.
+// A step that takes too much memory is killed alone: systemd's own policy would stop the unit, and
+// the job with it. The kernel looks for such a step first, since the agent gives its steps a score
+// of 500 (ProcessInvoker.cs, WriteProcessOomScoreAdj), and for the listener and its worker last.
 func (h Home) unit(plain, name, user, instance string) (string, error) {
 	const unitSection, service, install = "Unit", "Service", "Install"
 	lines := []*unit.UnitOption{
-		{Section: unitSection, Name: "Description", Value: "Azure Pipelines Agent (" + strings.TrimSuffix(strings.TrimPrefix(plain, "vsts.agent."), ".service") + ")"},
+		{
+			Section: unitSection,
+			Name:    "Description",
+			Value: "Azure Pipelines Agent (" + strings.TrimSuffix(
+				strings.TrimPrefix(plain, "vsts.agent."),
+				".service",
+			) + ")",
+		},
 		{Section: unitSection, Name: "Wants", Value: "network-online.target"},
 		{Section: unitSection, Name: "After", Value: "network-online.target"},
 		{Section: unitSection, Name: "StartLimitIntervalSec", Value: "0"},
@@ -60,7 +68,8 @@ func (h Home) unit(plain, name, user, instance string) (string, error) {
 			wrong = `ends with \, which would join it with the next line`
 		}
 		if wrong != "" {
-			return "", fault.New(fault.Config, "the line %s of the agent's unit, %q, %s", l.Name, line.Shown(prefix(l.Value, 100)), wrong).
+			return "", fault.New(fault.Config, "the line %s of the agent's unit, "+
+				"%q, %s", l.Name, line.Shown(prefix(l.Value, 100)), wrong).
 				Hint("It is made of url, target, agent.name, agent.dir and agent.user: correct them.")
 		}
 	}
@@ -74,12 +83,13 @@ func (h Home) starts() string { return strconv.Quote(h.path("runsvc.sh")) }
 // longestLine is below the 2048 bytes that every systemd reads of a line, with its name.
 const longestLine = 2000
 
-// plainUnit are names that systemd takes unescaped, if they are not too long. (Here and elsewhere a regular expression
-// does not count to hundreds: compiling that would cost each start milliseconds.)
+// plainUnit are names that systemd takes unescaped, if they are not too long. (Here and elsewhere a
+// regular expression does not count to hundreds: compiling that would cost each start
+// milliseconds.)
 var plainUnit = regexp.MustCompile(`^[A-Za-z0-9:_.-]+$`)
 
-// longestUnit is below UNIT_NAME_MAX and the 255 bytes of a file's name: systemd and we write beside it under longer
-// names.
+// longestUnit is below UNIT_NAME_MAX and the 255 bytes of a file's name: systemd and we write
+// beside it under longer names.
 const longestUnit = 200
 
 // unitName is the name as svc.sh passes it through `systemd-escape --path`: a dash becomes \x2d.
@@ -103,7 +113,11 @@ func unitFile(name string) string { return unitFolder + "/" + name }
 
 // readUnit reads a unit that root wrote. A link is none, such as the one by which a unit is masked.
 func readUnit(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) //nolint:gosec // in systemd's folder
+	f, err := os.OpenFile(
+		path,
+		os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK,
+		0,
+	) //nolint:gosec // in systemd's folder
 	if err != nil {
 		return nil, err
 	}

@@ -17,11 +17,38 @@ import (
 
 // hostile are words that would be more than a word where a line ends the matter.
 var hostile = []string{
-	"w\n[Service]\nExecStartPre=+/tmp/e\n#", "w\r[Service]", "w\x00", "w\u2028ExecStartPre=+/tmp/e", "w\u2029x", "w\u0085x", "w\x1b[2J", "w\xff", "w\\\n",
-	strings.Repeat("w", 3000), "%n%h%i", "--now", "-", "../../ssh", "ssh.service", "/etc/passwd", "$PATH", "${PATH}", `"quoted"`, `back\slash\`, "ends with space ", "a;b", "a#b", strings.Repeat("я", 100), strings.Repeat("w", 300),
+	"w\n[Service]\nExecStartPre=+/tmp/e\n#",
+	"w\r[Service]",
+	"w\x00",
+	"w\u2028ExecStartPre=+/tmp/e",
+	"w\u2029x",
+	"w\u0085x",
+	"w\x1b[2J",
+	"w\xff",
+	"w\\\n",
+	strings.Repeat(
+		"w",
+		3000,
+	),
+	"%n%h%i",
+	"--now",
+	"-",
+	"../../ssh",
+	"ssh.service",
+	"/etc/passwd",
+	"$PATH",
+	"${PATH}",
+	`"quoted"`,
+	`back\slash\`,
+	"ends with space ",
+	"a;b",
+	"a#b",
+	strings.Repeat("я", 100),
+	strings.Repeat("w", 300),
 }
 
-// The unit has the lines that it should have and no other, whatever the words are; or there is none.
+// The unit has the lines that it should have and no other, whatever the words are; or there is
+// none.
 func TestUnitHoldsItsLines(t *testing.T) {
 	made := 0
 	for _, word := range hostile {
@@ -44,13 +71,17 @@ func TestUnitHoldsItsLines(t *testing.T) {
 				text, err = c.h.unit(plain, name, "azp", "5c7a1b1e")
 			}
 			if err != nil {
-				if f := fault.From(err); f.Advice == "" || line.Wrong(f.Error(), 3<<10) != "" || f.Class == fault.Internal {
+				if f := fault.From(
+					err,
+				); f.Advice == "" || line.Wrong(f.Error(), 3<<10) != "" ||
+					f.Class == fault.Internal {
 					t.Errorf("%s %.40q: refused as %q", what, word, f)
 				}
 				continue
 			}
 			made++
-			if strings.ContainsAny(name, "/\n\x00") || len(name) > 255 || !strings.HasPrefix(name, "vsts.agent.") || !strings.HasSuffix(name, ".service") {
+			if strings.ContainsAny(name, "/\n\x00") || len(name) > 255 || !strings.HasPrefix(name, "vsts.agent.") ||
+				!strings.HasSuffix(name, ".service") {
 				t.Errorf("%s %.40q: the unit's name is %q", what, word, name)
 			}
 			options, err := unit.DeserializeOptions(strings.NewReader(text))
@@ -63,8 +94,27 @@ func TestUnitHoldsItsLines(t *testing.T) {
 					names = append(names, o.Name)
 				}
 			}
-			want := []string{"Description", "Wants", "After", "StartLimitIntervalSec", "ConditionPathExists", "ExecStart", "User", "WorkingDirectory", "KillMode", "KillSignal", "TimeoutStopSec", "Restart", "RestartSec", "OOMPolicy", "OOMScoreAdjust", "WantedBy"}
-			if !slices.Equal(names, want) || strings.Count(text, "\n[") != 3 || strings.Count(text, "\nExec") != 1 || !utf8.ValidString(text) || strings.Contains(strings.ReplaceAll(text, "%%", ""), "%") {
+			want := []string{
+				"Description",
+				"Wants",
+				"After",
+				"StartLimitIntervalSec",
+				"ConditionPathExists",
+				"ExecStart",
+				"User",
+				"WorkingDirectory",
+				"KillMode",
+				"KillSignal",
+				"TimeoutStopSec",
+				"Restart",
+				"RestartSec",
+				"OOMPolicy",
+				"OOMScoreAdjust",
+				"WantedBy",
+			}
+			if !slices.Equal(names, want) || strings.Count(text, "\n[") != 3 || strings.Count(text, "\nExec") != 1 ||
+				!utf8.ValidString(text) ||
+				strings.Contains(strings.ReplaceAll(text, "%%", ""), "%") {
 				t.Errorf("%s %.40q: the unit is\n%s", what, word, text)
 			}
 			if !c.h.runsHere([]byte(text)) {
@@ -79,7 +129,14 @@ func TestUnitHoldsItsLines(t *testing.T) {
 
 // What the agent's unit says, and why.
 func TestDirectivesOfTheAgentsUnit(t *testing.T) {
-	text, err := Home{Dir: "/opt/azp-agent"}.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e")
+	text, err := Home{
+		Dir: "/opt/azp-agent",
+	}.unit(
+		"vsts.agent.o.P.a.service",
+		"vsts.agent.o.P.a.service",
+		"azp",
+		"5c7a1b1e",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +172,10 @@ func TestUnitNamesFit(t *testing.T) {
 			for _, name := range []string{"web-000001", "web-000002", long + "1", long + "2", strings.Repeat("🙂", 63) + "a", strings.Repeat("🙂", 63) + "b"} {
 				s := Service{ServerURL: url, Group: group, Agent: name}
 				unit, plain, err := unitOf(s)
-				if err != nil || len(unit) > longestUnit || !utf8.ValidString(plain) || strings.Contains(plain, "\uFFFD") || !agentService(unit) || s.Check() != nil {
+				if err != nil || len(unit) > longestUnit || !utf8.ValidString(plain) ||
+					strings.Contains(plain, "\uFFFD") ||
+					!agentService(unit) ||
+					s.Check() != nil {
 					t.Errorf("%+v: %d bytes, %q, %v", s, len(unit), plain, err)
 				}
 				if other, taken := seen[unit]; taken && len([]rune(plain)) < 80 {
@@ -133,7 +193,9 @@ func TestUnitNamesFit(t *testing.T) {
 			}
 		}
 	}
-	if name, _, _ := unitOf(Service{ServerURL: "https://dev.azure.com/contoso", Group: "Default", Agent: "web-1"}); name != `vsts.agent.contoso.Default.web\x2d1.service` {
+	if name, _, _ := unitOf(
+		Service{ServerURL: "https://dev.azure.com/contoso", Group: "Default", Agent: "web-1"},
+	); name != `vsts.agent.contoso.Default.web\x2d1.service` {
 		t.Errorf("a common name became %q", name)
 	}
 }
@@ -146,7 +208,14 @@ func TestUnitsOfThisFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := Home{Dir: "/opt/other"}.unit("vsts.agent.o.P.b.service", "vsts.agent.o.P.b.service", "azp", "5c7a1b1e")
+	other, err := Home{
+		Dir: "/opt/other",
+	}.unit(
+		"vsts.agent.o.P.b.service",
+		"vsts.agent.o.P.b.service",
+		"azp",
+		"5c7a1b1e",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +266,15 @@ func TestFolderSaysNothingButTheID(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		agent := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\x00", `\u0000`, "\x1b", `\u001b`).Replace(word)
-		if err := os.WriteFile(h.path(".agent"), []byte(`{"agentId":7,"agentName":"`+agent+`","poolName":"`+agent+`","environmentName":"`+agent+`","serverUrl":"`+agent+`","workFolder":"`+agent+`"}`), 0o644); err != nil {
+		agent := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\x00", `\u0000`, "\x1b", `\u001b`).
+			Replace(word)
+		if err := os.WriteFile(
+			h.path(".agent"),
+			[]byte(
+				`{"agentId":7,"agentName":"`+agent+`","poolName":"`+agent+`","environmentName":"`+agent+`","serverUrl":"`+agent+`","workFolder":"`+agent+`"}`,
+			),
+			0o644,
+		); err != nil {
 			t.Fatal(err)
 		}
 		if id, err := h.Registered(); err != nil || id != 7 {

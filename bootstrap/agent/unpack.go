@@ -47,7 +47,8 @@ func (h Home) unpack(archive, dir string) error {
 		return diskFault(err, dir)
 	}
 	return fault.New(fault.Agent, "the package %s is refused", archive).Because(err).
-		Hint("It is damaged or not what it claims to be: take the package from the agent's release page, with its SHA-256.")
+		Hint("It is damaged or not what it claims to be: take the package from the agent's release page, with its " +
+			"SHA-256.")
 }
 
 type unpacker struct {
@@ -113,7 +114,12 @@ func (u *unpacker) zip(f *os.File) error {
 		} else if e.Mode().IsRegular() {
 			var r io.ReadCloser
 			if r, err = e.Open(); err == nil {
-				err = u.file(e.Name, e.Mode().Perm(), int64(min(e.UncompressedSize64, 1<<62)), r) //nolint:gosec // bounded
+				err = u.file(
+					e.Name,
+					e.Mode().Perm(),
+					int64(min(e.UncompressedSize64, 1<<62)),
+					r,
+				) //nolint:gosec // bounded
 				_ = r.Close()
 			}
 		} else {

@@ -27,7 +27,8 @@ func account(name string) (*user.User, error) {
 	}
 	if name == "" || name == me.Username {
 		if os.Geteuid() == 0 {
-			return nil, fault.New(fault.Config, "agent.user is empty and the daemon runs as root: jobs would run as root").
+			return nil, fault.New(fault.Config, "agent.user is empty and the daemon runs as root: jobs would run "+
+				"as root").
 				Hint("Set agent.user: azp, or run as another user.")
 		}
 		return me, nil
@@ -38,7 +39,8 @@ func account(name string) (*user.User, error) {
 			Hint("Create it at image time: azp-bootstrap prepare does, or useradd --system --create-home %s.", name)
 	}
 	if u.Uid == "0" {
-		return nil, fault.New(fault.Config, "agent.user %s is root: jobs would run as root", name).Hint("Name an account of its own, such as azp.")
+		return nil, fault.New(fault.Config, "agent.user %s is root: jobs would run as root", name).
+			Hint("Name an account of its own, such as azp.")
 	}
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.Config, "only root can run the agent as %s", name).
@@ -79,10 +81,17 @@ func (h Home) baseEnvironment() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + u.HomeDir, "USER=" + u.Username, "LOGNAME=" + u.Username, "LANG=C.UTF-8"}, nil
+	return []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=" + u.HomeDir,
+		"USER=" + u.Username,
+		"LOGNAME=" + u.Username,
+		"LANG=C.UTF-8",
+	}, nil
 }
 
-// configurer is the user number that config.sh runs as; 0 = the service user's own: who is not root has no other.
+// configurer is the user number that config.sh runs as; 0 = the service user's own: who is not root
+// has no other.
 func (h Home) configurer() (uid int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, nil
@@ -99,9 +108,9 @@ func (h Home) handOver() error {
 	return h.giveTo(ids(u))
 }
 
-// giveTo gives the folder to a user. What lies deepest goes first: a folder that is still
-// root's cannot be exchanged for a link under our hands. All names are looked up below the folder that was opened
-// at the beginning, whatever takes its place meanwhile.
+// giveTo gives the folder to a user. What lies deepest goes first: a folder that is still root's
+// cannot be exchanged for a link under our hands. All names are looked up below the folder that was
+// opened at the beginning, whatever takes its place meanwhile.
 func (h Home) giveTo(uid, gid int) error {
 	root, err := os.OpenRoot(h.Dir)
 	if err != nil {
@@ -151,14 +160,18 @@ func (h Home) ensureUser(report func(string, ...any)) error {
 		}
 		report("creating the account %s", h.User)
 		if out, err := exec.Command(path, argv[1:]...).CombinedOutput(); err != nil { //nolint:gosec // checked name
-			return fault.New(fault.Agent, "%s %s: %s", argv[0], h.User, out).Because(err).Hint("Create the account yourself and run prepare again.")
+			return fault.New(fault.Agent, "%s %s: %s", argv[0], h.User, out).
+				Because(err).
+				Hint("Create the account yourself and run prepare again.")
 		}
 		return nil
 	}
-	return fault.New(fault.Agent, "the account %s does not exist and there is no useradd", h.User).Hint("Create the account and run prepare again.")
+	return fault.New(fault.Agent, "the account %s does not exist and there is no useradd", h.User).
+		Hint("Create the account and run prepare again.")
 }
 
-// serviceArgs and serviceValues are options of config.sh that concern the service: here it makes none.
+// serviceArgs and serviceValues are options of config.sh that concern the service: here it makes
+// none.
 func (h Home) serviceArgs() []string            { return nil }
 func (h Home) serviceValues() map[string]string { return nil }
 

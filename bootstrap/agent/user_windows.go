@@ -12,13 +12,14 @@ import (
 // Script configures the agent: the package's own, as it is named on this system.
 const Script = "config.cmd"
 
-// baseEnvironment is the daemon's own without what it was configured by: config.cmd runs PowerShell,
-// which needs much of it.
+// baseEnvironment is the daemon's own without what it was configured by: config.cmd runs
+// PowerShell, which needs much of it.
 func (h Home) baseEnvironment() ([]string, error) {
 	var env []string
 	for _, kv := range os.Environ() {
 		upper := strings.ToUpper(kv)
-		if !strings.HasPrefix(upper, "AZP_BOOTSTRAP_") && !strings.HasPrefix(upper, inputs) && !strings.HasPrefix(upper, "LANG=") {
+		if !strings.HasPrefix(upper, "AZP_BOOTSTRAP_") && !strings.HasPrefix(upper, inputs) &&
+			!strings.HasPrefix(upper, "LANG=") {
 			env = append(env, kv)
 		}
 	}
@@ -49,7 +50,8 @@ func (h Home) ensureUser(func(string, ...any)) error {
 func (h Home) furnishService() error { return nil }
 func (h Home) handOver() error       { return nil } // config.cmd grants the rights
 
-// configurer: here config.cmd runs as the daemon does: a process of another session does not see its environment.
+// configurer: here config.cmd runs as the daemon does: a process of another session does not see
+// its environment.
 func (h Home) configurer() (uid int, err error) { return 0, nil }
 func (h Home) giveTo(int, int) error            { return nil }
 func (h Home) own(*os.File) error               { return nil }

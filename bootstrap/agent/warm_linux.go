@@ -14,10 +14,10 @@ const (
 	warmShare = 4
 )
 
-// Warm has the kernel read the agent's programs into the page cache, at idle priority, while the boot waits for
-// the network: config.sh's own start, hundreds of files of .NET from a cold disk, is the longest part of a first
-// boot. It returns how many bytes were asked for; what goes wrong costs nothing but the time that it would have
-// saved.
+// Warm has the kernel read the agent's programs into the page cache, at idle priority, while the
+// boot waits for the network: config.sh's own start, hundreds of files of .NET from a cold disk, is
+// the longest part of a first boot. It returns how many bytes were asked for; what goes wrong costs
+// nothing but the time that it would have saved.
 func (h Home) Warm(ctx context.Context) (asked int64) {
 	most := int64(warmMost)
 	var info unix.Sysinfo_t
@@ -53,9 +53,10 @@ type warming struct {
 	asked, most int64
 }
 
-// folder reads ahead what is in the folder name in the open folder at; if it holds no programs, what is in a folder bin below it.
-// The system is asked without more ado, since each boot pays for each of some hundred files: a name in an open folder leads
-// nowhere else unless it is a link, which is not followed.
+// folder reads ahead what is in the folder name in the open folder at; if it holds no programs,
+// what is in a folder bin below it. The system is asked without more ado, since each boot pays for
+// each of some hundred files: a name in an open folder leads nowhere else unless it is a link,
+// which is not followed.
 func (w *warming) folder(at int, name string, programs bool) {
 	fd, err := unix.Openat(at, name, readOnly|unix.O_DIRECTORY, 0)
 	if err != nil {

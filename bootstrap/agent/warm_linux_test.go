@@ -30,7 +30,12 @@ func resident(t *testing.T, name string) (pages int) {
 	}
 	defer unix.Munmap(m) //nolint:errcheck // a test's
 	vec := make([]byte, (len(m)+4095)/4096)
-	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&vec[0]))); errno != 0 {
+	if _, _, errno := unix.Syscall(
+		unix.SYS_MINCORE,
+		uintptr(unsafe.Pointer(&m[0])),
+		uintptr(len(m)),
+		uintptr(unsafe.Pointer(&vec[0])),
+	); errno != 0 {
 		t.Skip(errno)
 	}
 	return bytes.Count(vec, []byte{1})

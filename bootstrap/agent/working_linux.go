@@ -17,10 +17,11 @@ import (
 
 // Working reports whether a job runs. In doubt one does: what waits for it has an end of its own.
 //
-// What is asked is what no job can leave: the agent's control group, or its session. Of each process there the
-// name and the owner are read, which everybody may, and which the kernel answers by itself. The command line lies in
-// the process's memory: who maps a file system of its own there (FUSE) lets its readers wait for ever. The program
-// (/proc/PID/exe) only CAP_SYS_PTRACE shows, which the daemon's unit does not have.
+// What is asked is what no job can leave: the agent's control group, or its session. Of each
+// process there the name and the owner are read, which everybody may, and which the kernel answers
+// by itself. The command line lies in the process's memory: who maps a file system of its own there
+// (FUSE) lets its readers wait for ever. The program (/proc/PID/exe) only CAP_SYS_PTRACE shows,
+// which the daemon's unit does not have.
 func (r Runner) Working(service string) bool {
 	u, err := account(r.User)
 	if err != nil {
@@ -42,8 +43,8 @@ func (r Runner) Working(service string) bool {
 	return err != nil || slices.ContainsFunc(pids, func(pid int) bool { return works(pid, uid) })
 }
 
-// works reports whether a process is a worker of this user's. Its name is that of the file it was started from
-// (proc(5), comm); .NET leaves it alone.
+// works reports whether a process is a worker of this user's. Its name is that of the file it was
+// started from (proc(5), comm); .NET leaves it alone.
 func works(pid, uid int) bool {
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil || strings.TrimSuffix(string(name), "\n") != worker {
@@ -53,8 +54,9 @@ func works(pid, uid int) bool {
 	return owner == uid
 }
 
-// session are the processes of the session that a recorded process began: field 6 of /proc/PID/stat (proc(5)). A
-// number is not given away anew while a session has it, so they are found when that process has ended as well.
+// session are the processes of the session that a recorded process began: field 6 of /proc/PID/stat
+// (proc(5)). A number is not given away anew while a session has it, so they are found when that
+// process has ended as well.
 func session(record string) (pids []int) {
 	leader, _ := written(record)
 	for _, pid := range processes() {
@@ -88,8 +90,8 @@ func members(service string) ([]int, error) {
 	return inGroup("/sys/fs/cgroup", group)
 }
 
-// inGroup are the processes of a control group and those below it: in systemd's own hierarchy where there are several
-// (cgroup v1), else in the only one.
+// inGroup are the processes of a control group and those below it: in systemd's own hierarchy where
+// there are several (cgroup v1), else in the only one.
 func inGroup(root, group string) (pids []int, err error) {
 	dir := filepath.Join(root, "systemd", group)
 	if _, err := os.Stat(filepath.Join(root, "systemd")); errors.Is(err, fs.ErrNotExist) {

@@ -30,8 +30,8 @@ func asNews(t *testing.T) (h Home, uid int) {
 	return Home{Dir: filepath.Join(dir, "agent"), User: "news"}, uid
 }
 
-// started runs a program under a name, in a session of its own, as the user of this number (0 = the caller's), and
-// returns the session's leader.
+// started runs a program under a name, in a session of its own, as the user of this number (0 = the
+// caller's), and returns the session's leader.
 func started(t *testing.T, dir string, uid int, script string) int {
 	t.Helper()
 	cmd := exec.Command("/bin/bash", "-c", script)
@@ -56,9 +56,17 @@ func started(t *testing.T, dir string, uid int, script string) int {
 }
 
 // What the daemon's unit leaves to root: CapabilityBoundingSet of systemd/azp-bootstrap.service.
-var unitCapabilities = []uint{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_CHOWN, unix.CAP_FOWNER, unix.CAP_DAC_OVERRIDE, unix.CAP_KILL}
+var unitCapabilities = []uint{
+	unix.CAP_SETUID,
+	unix.CAP_SETGID,
+	unix.CAP_CHOWN,
+	unix.CAP_FOWNER,
+	unix.CAP_DAC_OVERRIDE,
+	unix.CAP_KILL,
+}
 
-// confined does something on a thread that has no more capabilities than the unit, and ends with it.
+// confined does something on a thread that has no more capabilities than the unit, and ends with
+// it.
 func confined(t *testing.T, do func()) {
 	done := make(chan error)
 	go func() {
@@ -79,8 +87,8 @@ func confined(t *testing.T, do func()) {
 	}
 }
 
-// A job of another user's is seen with the rights that the unit has, also after the agent's self-update, when bin
-// is a link.
+// A job of another user's is seen with the rights that the unit has, also after the agent's
+// self-update, when bin is a link.
 func TestWorkingSeesAJob(t *testing.T) {
 	h, uid := asNews(t)
 	state := t.TempDir()

@@ -28,7 +28,13 @@ func answer(r *http.Request, status int, header http.Header, body string) *http.
 	if header == nil {
 		header = http.Header{}
 	}
-	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: r, ProtoMajor: 1}
+	return &http.Response{
+		StatusCode: status,
+		Header:     header,
+		Body:       io.NopCloser(strings.NewReader(body)),
+		Request:    r,
+		ProtoMajor: 1,
+	}
 }
 
 // metadata is an IMDS that gives a token for whatever is asked, and notes for what.
@@ -39,19 +45,25 @@ func metadata(t testing.TB, asked *[]string) *IMDS {
 		}
 		*asked = append(*asked, r.URL.Query().Get("resource"))
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]string{"access_token": "managed-identity-token", "expires_in": "3600", "expires_on": "32503680000", "resource": r.URL.Query().Get("resource"), "token_type": "Bearer"})
+		_ = json.NewEncoder(w).
+			Encode(map[string]string{"access_token": "managed-identity-token", "expires_in": "3600", "expires_on": "32503680000", "resource": r.URL.Query().Get("resource"), "token_type": "Bearer"})
 	}))
 	t.Cleanup(s.Close)
 	return NewIMDS(s.URL, nil)
 }
 
 func ask(t testing.TB, imds *IMDS, then func(*http.Request) *http.Response) (Secret, error) {
-	v, err := NewVault("https://contoso.vault.azure.net", imds, Identity{}, &http.Client{Transport: answerer(func(r *http.Request) *http.Response {
-		if r.Header.Get("Authorization") == "" {
-			t.Error("the vault was asked without a token")
-		}
-		return then(r)
-	})})
+	v, err := NewVault(
+		"https://contoso.vault.azure.net",
+		imds,
+		Identity{},
+		&http.Client{Transport: answerer(func(r *http.Request) *http.Response {
+			if r.Header.Get("Authorization") == "" {
+				t.Error("the vault was asked without a token")
+			}
+			return then(r)
+		})},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +71,12 @@ func ask(t testing.TB, imds *IMDS, then func(*http.Request) *http.Response) (Sec
 }
 
 func secretAnswer(r *http.Request) *http.Response {
-	return answer(r, 200, http.Header{"Content-Type": {"application/json"}}, `{"value":"opaque-token","id":"https://contoso.vault.azure.net/secrets/azp-pat/v1","attributes":{"enabled":true}}`)
+	return answer(
+		r,
+		200,
+		http.Header{"Content-Type": {"application/json"}},
+		`{"value":"opaque-token","id":"https://contoso.vault.azure.net/secrets/azp-pat/v1","attributes":{"enabled":true}}`,
+	)
 }
 
 // A vault's challenge decides nothing: the token is asked for its domain before it is spoken to.
@@ -73,7 +90,12 @@ func TestChallengesAreNotBelieved(t *testing.T) {
 		`Bearer authorization="https://login.microsoftonline.com/t", resource="https://evil.example"`, `Bearer authorization="%zz", scope="%zz"`, strings.Repeat("Bearer ", 1000),
 		`Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`} {
 		_, err := ask(t, imds, func(r *http.Request) *http.Response {
-			return answer(r, 401, http.Header{"Www-Authenticate": {c}}, `{"error":{"code":"Unauthorized","message":"x"}}`)
+			return answer(
+				r,
+				401,
+				http.Header{"Www-Authenticate": {c}},
+				`{"error":{"code":"Unauthorized","message":"x"}}`,
+			)
 		})
 		if f := fault.From(err); err == nil || f.Class != fault.Vault || f.Advice == "" {
 			t.Errorf("%.60q became %v", c, err)
@@ -121,7 +143,10 @@ func TestVaultAnswers(t *testing.T) {
 			return answer(r, c.status, http.Header{"Content-Type": {"application/json"}, "Retry-After": {"2"}}, c.body)
 		})
 		f := fault.From(err)
-		if err == nil || f.Class != fault.Vault || f.Wait != c.wait || f.Advice == "" || !strings.Contains(f.Error(), c.says) || c.wait && f.After != 2*time.Second || asked != 1 { // who waits, and for how long, is not the SDK's to say
+		if err == nil || f.Class != fault.Vault || f.Wait != c.wait || f.Advice == "" ||
+			!strings.Contains(f.Error(), c.says) ||
+			c.wait && f.After != 2*time.Second ||
+			asked != 1 { // who waits, and for how long, is not the SDK's to say
 			t.Errorf("%d %s became %v (wait %v, after %s)", c.status, c.body, err, f != nil && f.Wait, f.After)
 		}
 	}
@@ -132,7 +157,12 @@ func TestExpiryByTheVaultsClock(t *testing.T) {
 	var asked []string
 	imds := metadata(t, &asked)
 	_, err := ask(t, imds, func(r *http.Request) *http.Response {
-		return answer(r, 200, http.Header{"Content-Type": {"application/json"}, "Date": {"Mon, 02 Jan 2006 15:04:05 GMT"}}, `{"value":"opaque-token","attributes":{"exp":1136300000}}`)
+		return answer(
+			r,
+			200,
+			http.Header{"Content-Type": {"application/json"}, "Date": {"Mon, 02 Jan 2006 15:04:05 GMT"}},
+			`{"value":"opaque-token","attributes":{"exp":1136300000}}`,
+		)
 	})
 	if err != nil {
 		t.Error(err)
@@ -141,8 +171,16 @@ func TestExpiryByTheVaultsClock(t *testing.T) {
 
 // Each of these leads azidentity away from IMDS (managed_identity_client.go and the SDKs below it).
 func TestCleanEnvironment(t *testing.T) {
-	names := []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET",
-		"AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_REGIONAL_AUTHORITY_NAME"}
+	names := []string{
+		"IDENTITY_ENDPOINT",
+		"IDENTITY_HEADER",
+		"IDENTITY_SERVER_THUMBPRINT",
+		"IMDS_ENDPOINT",
+		"MSI_ENDPOINT",
+		"MSI_SECRET",
+		"AZURE_POD_IDENTITY_AUTHORITY_HOST",
+		"AZURE_REGIONAL_AUTHORITY_NAME",
+	}
 	for _, name := range names {
 		t.Setenv(name, "http://evil")
 	}
@@ -162,7 +200,10 @@ func TestIMDSIgnoresProxies(t *testing.T) {
 	imds := metadata(t, &asked)
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:9")
 	t.Setenv("http_proxy", "http://127.0.0.1:9")
-	if _, err := imds.Instance(context.Background()); fault.From(err).Class != fault.IMDS || !strings.Contains(err.Error(), "without a vmId") {
+	if _, err := imds.Instance(
+		context.Background(),
+	); fault.From(err).Class != fault.IMDS ||
+		!strings.Contains(err.Error(), "without a vmId") {
 		t.Errorf("got %v", err) // it answered, if not as IMDS would
 	}
 }
@@ -185,10 +226,14 @@ func TestInstance(t *testing.T) {
 	}
 }
 
-// A boot that is ahead of the VM's network by a moment loses no second; one that waits for long asks each second.
+// A boot that is ahead of the VM's network by a moment loses no second; one that waits for long
+// asks each second.
 func TestIMDSThatIsNotThereYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := NewIMDS("http://169.254.169.254", func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ENETUNREACH })
+		i := NewIMDS(
+			"http://169.254.169.254",
+			func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ENETUNREACH },
+		)
 		after := func() time.Duration {
 			_, err := i.Instance(t.Context())
 			f := fault.From(err)
@@ -231,13 +276,22 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func FuzzVault(f *testing.F) {
-	f.Add(`Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`, 401, `{"value":"x"}`)
+	f.Add(
+		`Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`,
+		401,
+		`{"value":"x"}`,
+	)
 	f.Add(`Bearer authorization="https:", resource=""`, 403, `{"error":{}}`)
 	var asked []string
 	imds := metadata(f, &asked)
 	f.Fuzz(func(t *testing.T, challenge string, status int, body string) {
 		s, err := ask(t, imds, func(r *http.Request) *http.Response {
-			return answer(r, 200+(status&0x7fffffff)%400, http.Header{"Content-Type": {"application/json"}, "Www-Authenticate": {challenge}}, body)
+			return answer(
+				r,
+				200+(status&0x7fffffff)%400,
+				http.Header{"Content-Type": {"application/json"}, "Www-Authenticate": {challenge}},
+				body,
+			)
 		})
 		if err == nil && s.PAT.Reveal() == "" {
 			t.Error("no secret and no error")
@@ -250,7 +304,11 @@ func FuzzVault(f *testing.F) {
 
 // FuzzMetadata gives whatever IMDS might answer, for the instance and for the token.
 func FuzzMetadata(f *testing.F) {
-	f.Add(200, "application/json", `{"compute":{"vmId":"5c7a1b1e-0001-4d3a-9a00-000000000001","name":"web_1","tagsList":[{"name":"a","value":"b"}],"osProfile":{"computerName":"web-1"}}}`)
+	f.Add(
+		200,
+		"application/json",
+		`{"compute":{"vmId":"5c7a1b1e-0001-4d3a-9a00-000000000001","name":"web_1","tagsList":[{"name":"a","value":"b"}],"osProfile":{"computerName":"web-1"}}}`,
+	)
 	f.Add(200, "application/json", `{"access_token":"x","expires_in":"1","expires_on":"x"}`)
 	f.Add(200, "text/html", "<html>")
 	f.Add(400, "application/json", `{"error":"invalid_request","error_description":"Identity not found"}`)

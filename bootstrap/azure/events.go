@@ -44,7 +44,16 @@ func (i *IMDS) Events(ctx context.Context) (incarnation int, events []Event, err
 	}
 	for _, e := range body.Events {
 		at, _ := http.ParseTime(e.NotBefore) // empty once it has started
-		events = append(events, Event{ID: e.EventID, Type: e.EventType, Started: strings.EqualFold(e.EventStatus, "Started"), NotBefore: at, Resources: e.Resources})
+		events = append(
+			events,
+			Event{
+				ID:        e.EventID,
+				Type:      e.EventType,
+				Started:   strings.EqualFold(e.EventStatus, "Started"),
+				NotBefore: at,
+				Resources: e.Resources,
+			},
+		)
 	}
 	return body.DocumentIncarnation, events, nil
 }
@@ -67,7 +76,8 @@ func (i *IMDS) Acknowledge(ctx context.Context, id string) error {
 	}
 	defer res.Body.Close() //nolint:errcheck // nothing to read
 	if res.StatusCode != http.StatusOK {
-		return fault.New(fault.IMDS, "the scheduled event %s could not be acknowledged (IMDS answered %s)", id, res.Status).
+		return fault.New(fault.IMDS, "the scheduled event %s could not be acknowledged (IMDS "+
+			"answered %s)", id, res.Status).
 			Hint("The platform goes on by itself at the event's time.")
 	}
 	return nil

@@ -29,9 +29,18 @@ func (i Identity) String() string {
 }
 
 // misleading are the variables by which azidentity would look for tokens elsewhere than at IMDS
-// (App Service, Arc, Service Fabric, Azure ML); a left-over or hostile one must not decide where the
-// token comes from.
-var misleading = []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_REGIONAL_AUTHORITY_NAME"}
+// (App Service, Arc, Service Fabric, Azure ML); a left-over or hostile one must not decide where
+// the token comes from.
+var misleading = []string{
+	"IDENTITY_ENDPOINT",
+	"IDENTITY_HEADER",
+	"IDENTITY_SERVER_THUMBPRINT",
+	"IMDS_ENDPOINT",
+	"MSI_ENDPOINT",
+	"MSI_SECRET",
+	"AZURE_POD_IDENTITY_AUTHORITY_HOST",
+	"AZURE_REGIONAL_AUTHORITY_NAME",
+}
 
 // CleanEnvironment removes these variables from this process and returns the names it found.
 func CleanEnvironment() (removed []string) {
@@ -77,9 +86,9 @@ func newCredential(imds *IMDS, id Identity) (*credential, error) {
 }
 
 // GetToken asks IMDS for a token of the identity. Claims make the SDK's cache be passed over, which
-// lives as long as the process (microsoft-authentication-library-for-go, apps/managedidentity): a token
-// that a vault rejects, or that was for an identity since replaced, would be shown again for a day. IMDS has a
-// cache of its own and is not sent the claims.
+// lives as long as the process (microsoft-authentication-library-for-go, apps/managedidentity): a
+// token that a vault rejects, or that was for an identity since replaced, would be shown again for
+// a day. IMDS has a cache of its own and is not sent the claims.
 func (c *credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (t azcore.AccessToken, err error) {
 	if o.Claims == "" {
 		o.Claims = "{}"
@@ -126,17 +135,21 @@ func (c *credential) explain(err error, answer *http.Response) error {
 	lower := strings.ToLower(text)
 	switch {
 	case strings.Contains(lower, "multiple user assigned identities"):
-		return fault.New(fault.Identity, "the VM has several managed identities and the configuration names none (IMDS: %s)", text).
+		return fault.New(fault.Identity, "the VM has several managed identities and the configuration names none "+
+			"(IMDS: %s)", text).
 			Hint("Set one of credential.identity.clientId, objectId and resourceId.")
 	case status == http.StatusBadRequest && c.id != (Identity{}):
 		return fault.New(fault.Identity, "%s is not assigned to this VM (IMDS answered 400: %s)", c.id, text).
 			Hint("Assign it (az vm identity assign, az vmss identity assign), or correct credential.identity.")
 	case status == http.StatusBadRequest || strings.Contains(lower, "identity not found"):
 		return fault.New(fault.Identity, "the VM has no managed identity (IMDS answered 400: %s)", text).
-			Hint("Give it one: az vm identity assign (scale sets: az vmss identity assign, then upgrade the instances).")
+			Hint("Give it one: az vm identity assign (scale sets: az vmss identity assign, then upgrade the " +
+				"instances).")
 	case status == http.StatusNotFound || fault.PassingStatus(status):
 		return fault.New(fault.Identity, "no token for %s yet (IMDS answered %d: %s)", c.id, status, text).
-			Passing().Retry(fault.RetryAfter(answer.Header)).Hint("IMDS is busy or being updated; if it lasts, look at the VM's health in the portal.")
+			Passing().
+			Retry(fault.RetryAfter(answer.Header)).
+			Hint("IMDS is busy or being updated; if it lasts, look at the VM's health in the portal.")
 	case status >= 300:
 		return fault.New(fault.Identity, "no token for %s (IMDS answered %d: %s)", c.id, status, text).
 			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)

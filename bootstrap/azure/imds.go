@@ -26,8 +26,8 @@ type IMDS struct {
 	away    atomic.Int64 // since when it is not reached, in nanoseconds of Unix time; 0: it is
 }
 
-// NewIMDS makes a client that asks for the fixed address and reaches it at endpoint, with dial (nil = the
-// system's). It never goes through a proxy.
+// NewIMDS makes a client that asks for the fixed address and reaches it at endpoint, with dial (nil
+// = the system's). It never goes through a proxy.
 func NewIMDS(endpoint string, dial Dial) *IMDS {
 	addr := net.JoinHostPort(imdsHost, "80")
 	if u, err := url.Parse(endpoint); err == nil && u.Host != "" {
@@ -55,8 +55,8 @@ var vmID = regexp.MustCompile(`^[0-9A-Za-z._-]+$`)
 
 const longestVMID = 64
 
-// again is when IMDS is asked anew if it is not reached: the boot may be ahead of the VM's network by a moment, or by
-// minutes. Nobody else asks this one.
+// again is when IMDS is asked anew if it is not reached: the boot may be ahead of the VM's network
+// by a moment, or by minutes. Nobody else asks this one.
 func (i *IMDS) again() time.Duration {
 	now := time.Now().UnixNano()
 	i.away.CompareAndSwap(0, now)
@@ -102,7 +102,9 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 	}
 	c := body.Compute
 	if len(c.VMID) > longestVMID || !vmID.MatchString(c.VMID) {
-		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId (it gave %q)", snippet([]byte(c.VMID))).Passing().Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
+		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId (it gave %q)", snippet([]byte(c.VMID))).
+			Passing().
+			Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
 	}
 	v := Instance{
 		VMID: strings.ToLower(c.VMID), Name: c.Name, ComputerName: c.OSProfile.ComputerName,
@@ -128,7 +130,8 @@ func (v Instance) Index() string {
 }
 
 func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into any) error {
-	const notAzure = "Is this an Azure VM? If it is, check that nothing (firewall, proxy, container network) blocks " + imdsHost + "."
+	const notAzure = "Is this an Azure VM? If it is, check that nothing (firewall, proxy, container network) " +
+		"blocks " + imdsHost + "."
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+imdsHost+path, nil)
 	if err != nil {
 		return err
@@ -136,7 +139,10 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 	req.Header.Set("Metadata", "true")
 	res, err := client.Do(req)
 	if err != nil {
-		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Passing().Retry(i.again()).Hint(notAzure)
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).
+			Passing().
+			Retry(i.again()).
+			Hint(notAzure)
 	}
 	defer res.Body.Close() //nolint:errcheck // nothing was written
 	i.away.Store(0)
@@ -145,7 +151,8 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Hint(notAzure)
 	}
 	if res.StatusCode != http.StatusOK {
-		e := fault.New(fault.IMDS, "the Instance Metadata Service answered %s: %s", res.Status, snippet(data)).Hint(notAzure)
+		e := fault.New(fault.IMDS, "the Instance Metadata Service answered %s: %s", res.Status, snippet(data)).
+			Hint(notAzure)
 		// 404 and 410 are answers of a service that is starting or being updated (up to 70 s).
 		if res.StatusCode == http.StatusNotFound || fault.PassingStatus(res.StatusCode) {
 			return e.Passing().Retry(fault.RetryAfter(res.Header))
@@ -153,7 +160,9 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 		return e
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		e := fault.New(fault.IMDS, "%s answered something that is not instance metadata: %s", imdsHost, snippet(data)).Because(err).Hint(notAzure)
+		e := fault.New(fault.IMDS, "%s answered something that is not instance metadata: %s", imdsHost, snippet(data)).
+			Because(err).
+			Hint(notAzure)
 		if strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
 			return e.Passing() // cut short
 		}

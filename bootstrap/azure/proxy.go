@@ -15,12 +15,13 @@ import (
 	"azp-bootstrap/bootstrap/line"
 )
 
-// ParseProxy reads a proxy's address as people write it, wherever they do: without a scheme, as curl takes it, with a
-// domain's user (CORP\user:password@host:3128). What comes back is whole: a scheme, a host, and the user and the
-// password decoded. wrong and fix say what to write otherwise, and nothing of what was written: it may be a password.
+// ParseProxy reads a proxy's address as people write it, wherever they do: without a scheme, as
+// curl takes it, with a domain's user (CORP\user:password@host:3128). What comes back is whole: a
+// scheme, a host, and the user and the password decoded. wrong and fix say what to write otherwise,
+// and nothing of what was written: it may be a password.
 //
-// The agent and the daemon get the same: what could be read in two ways, or what the agent would not take
-// (VstsAgentWebProxy.cs), is refused here.
+// The agent and the daemon get the same: what could be read in two ways, or what the agent would
+// not take (VstsAgentWebProxy.cs), is refused here.
 func ParseProxy(given string) (u *url.URL, wrong, fix string) {
 	const example = "Write for example http://proxy.corp:3128, with credentials http://user:password@proxy.corp:3128."
 	given = strings.TrimSpace(given)
@@ -34,7 +35,8 @@ func ParseProxy(given string) (u *url.URL, wrong, fix string) {
 	rest := given
 	if scheme, after, found := strings.Cut(given, "://"); found && isScheme.MatchString(scheme) {
 		if u.Scheme, rest = strings.ToLower(scheme), after; u.Scheme != "http" && u.Scheme != "https" {
-			return nil, "is neither an http:// nor an https:// proxy", "Write http://: the agent knows no other proxies."
+			return nil, "is neither an http:// nor an https:// " +
+				"proxy", "Write http://: the agent knows no other proxies."
 		}
 	}
 	if at := strings.LastIndex(rest, "@"); at >= 0 { // a host has none, a password may
@@ -52,7 +54,8 @@ func ParseProxy(given string) (u *url.URL, wrong, fix string) {
 		return nil, "has a host name in letters that DNS does not know", "Write the name as DNS has it: xn--…"
 	}
 	host, err := url.Parse("http://" + rest)
-	if err != nil || host.Hostname() == "" || strings.ContainsAny(rest, `\ %`) || !isPort(host.Port()) || strings.HasSuffix(rest, ":") {
+	if err != nil || host.Hostname() == "" || strings.ContainsAny(rest, `\ %`) || !isPort(host.Port()) ||
+		strings.HasSuffix(rest, ":") {
 		return nil, "names no host and port", example
 	}
 	u.Host = host.Host
@@ -69,8 +72,14 @@ func isPort(port string) bool {
 // proxyUser reads a user and a password.
 func proxyUser(given string) (u *url.Userinfo, wrong, fix string) {
 	if i := strings.IndexAny(given, `/?# `); i >= 0 {
-		return nil, fmt.Sprintf("has the character %q in its user name or password, where a URL cannot hold it", given[i]),
-			fmt.Sprintf("Write it as %%%02X there.", given[i])
+		return nil, fmt.Sprintf(
+				"has the character %q in its user name or password, where a URL cannot hold it",
+				given[i],
+			),
+			fmt.Sprintf(
+				"Write it as %%%02X there.",
+				given[i],
+			)
 	}
 	name, password, _ := strings.Cut(given, ":")
 	for _, part := range []*string{&name, &password} {
@@ -80,14 +89,19 @@ func proxyUser(given string) (u *url.Userinfo, wrong, fix string) {
 		}
 		switch {
 		case line.Wrong(plain, line.Longest) != "":
-			return nil, "has a user name or password that " + line.Wrong(plain, line.Longest), "Give the proxy's account another one."
+			return nil, "has a user name or password that " + line.Wrong(
+				plain,
+				line.Longest,
+			), "Give the proxy's account another one."
 		case strings.TrimSpace(plain) != plain:
-			return nil, "has a user name or password that begins or ends with a space, which the agent cuts off", "Give the proxy's account another one."
+			return nil, "has a user name or password that begins or ends with a space, which the agent " +
+				"cuts off", "Give the proxy's account another one."
 		}
 		*part = plain
 	}
 	if name == "" || password == "" {
-		return nil, "has a user name or a password alone, and the agent uses neither without the other", "Write both, user:password@host:port, or none."
+		return nil, "has a user name or a password alone, and the agent uses neither without the " +
+			"other", "Write both, user:password@host:port, or none."
 	}
 	return url.UserPassword(name, password), "", ""
 }
@@ -101,8 +115,8 @@ func (n Network) Through() (*url.URL, error) {
 	return u, nil
 }
 
-// EnvironmentProxy is the proxy that the environment names for https, and the variable that does so. Of several, the one
-// that Go's own clients take comes first.
+// EnvironmentProxy is the proxy that the environment names for https, and the variable that does
+// so. Of several, the one that Go's own clients take comes first.
 func EnvironmentProxy() (variable, value string) {
 	for _, variable := range []string{"HTTPS_PROXY", "https_proxy"} {
 		if value := os.Getenv(variable); value != "" {

@@ -38,7 +38,11 @@ func TestParseProxy(t *testing.T) {
 			continue
 		}
 		password, _ := u.User.Password()
-		if got := [3]string{(&url.URL{Scheme: u.Scheme, Host: u.Host}).String(), u.User.Username(), password}; got != want {
+		if got := [3]string{
+			(&url.URL{Scheme: u.Scheme, Host: u.Host}).String(),
+			u.User.Username(),
+			password,
+		}; got != want {
 			t.Errorf("%q: %q, want %q", given, got, want)
 		}
 		if again, wrong, _ := ParseProxy(u.String()); wrong != "" || again.String() != u.String() {
@@ -94,7 +98,8 @@ func TestParseProxyRefuses(t *testing.T) {
 		"http://agents:" + strings.Repeat(pass, 1000) + "@proxy:1": "proxy.corp",
 	} {
 		u, wrong, advice := ParseProxy(given)
-		if wrong == "" || !strings.Contains(advice, fix) || strings.Contains(wrong+advice, pass) || strings.Contains(wrong+advice, "agents") {
+		if wrong == "" || !strings.Contains(advice, fix) || strings.Contains(wrong+advice, pass) ||
+			strings.Contains(wrong+advice, "agents") {
 			t.Errorf("%.60q: %v; %s; %s", given, u, wrong, advice)
 		}
 		for _, source := range []string{"network.proxy", "HTTPS_PROXY", "https_proxy"} {
@@ -109,14 +114,18 @@ func TestParseProxyRefuses(t *testing.T) {
 				t.Setenv(source, given)
 			}
 			_, err := n.FromEnvironment()
-			if f := fault.From(err); err == nil || f.Class != fault.Config || !strings.Contains(f.Error(), source) || strings.Contains(f.Error()+f.Advice, pass) {
+			if f := fault.From(
+				err,
+			); err == nil || f.Class != fault.Config || !strings.Contains(f.Error(), source) ||
+				strings.Contains(f.Error()+f.Advice, pass) {
 				t.Errorf("%.60q by %s: %v", given, source, err)
 			}
 		}
 	}
 }
 
-// Whatever is taken is taken whole: it means the same again, and nothing of the credentials is left in the host.
+// Whatever is taken is taken whole: it means the same again, and nothing of the credentials is left
+// in the host.
 func FuzzParseProxy(f *testing.F) {
 	f.Add("http://CORP\\agents:p@ss%23@proxy:3128/")
 	f.Add("agents:p://w@host:3128")
@@ -130,7 +139,8 @@ func FuzzParseProxy(f *testing.F) {
 			return
 		}
 		again, wrong, _ := ParseProxy(u.String())
-		if wrong != "" || again.String() != u.String() || strings.ContainsAny(u.Host, "@/ \\\n\x00") || u.Hostname() == "" {
+		if wrong != "" || again.String() != u.String() || strings.ContainsAny(u.Host, "@/ \\\n\x00") ||
+			u.Hostname() == "" {
 			t.Errorf("%q became %q, then %v %s", given, u, again, wrong)
 		}
 	})

@@ -42,8 +42,8 @@ func (d Dial) within(limit time.Duration) Dial {
 	}
 }
 
-// Client makes the HTTP client for Key Vault and Azure DevOps. It follows no redirect: a credential must not follow one,
-// and neither service sends any to a client that is authorized.
+// Client makes the HTTP client for Key Vault and Azure DevOps. It follows no redirect: a credential
+// must not follow one, and neither service sends any to a client that is authorized.
 func (n Network) Client() (*http.Client, error) {
 	t, err := n.transport()
 	if err != nil {
@@ -56,7 +56,8 @@ func (n Network) Client() (*http.Client, error) {
 	return client(t, 60*time.Second, maxBody), nil
 }
 
-// Downloader makes a client for large files and no credentials: it follows redirects, to https only.
+// Downloader makes a client for large files and no credentials: it follows redirects, to https
+// only.
 func (n Network) Downloader() (*http.Client, error) {
 	t, err := n.transport()
 	if err != nil {
@@ -70,12 +71,17 @@ func (n Network) Downloader() (*http.Client, error) {
 	}}, nil
 }
 
-// idle is how long a connection is kept that nobody uses: what stands between may forget it soon after.
+// idle is how long a connection is kept that nobody uses: what stands between may forget it soon
+// after.
 const idle = 30 * time.Second
 
-// bundles are where distributions keep the system's certificates in one file (as crypto/x509 looks for them).
+// bundles are where distributions keep the system's certificates in one file (as crypto/x509 looks
+// for them).
 var bundles = []string{
-	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+	"/etc/ssl/certs/ca-certificates.crt",
+	"/etc/pki/tls/certs/ca-bundle.crt",
+	"/etc/ssl/ca-bundle.pem",
+	"/etc/ssl/cert.pem",
 }
 
 // Bundle is the file of the system's certificates; "" if there is none.
@@ -95,7 +101,9 @@ func (n Network) roots() (*x509.CertPool, error) {
 	}
 	own, err := os.ReadFile(n.CAFile)
 	if err != nil {
-		return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").Because(err).Hint("Name a PEM file that root can read.")
+		return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").
+			Because(err).
+			Hint("Name a PEM file that root can read.")
 	}
 	all, err := x509.SystemCertPool()
 	if err != nil {

@@ -122,13 +122,20 @@ func later(after time.Duration, status, body string) Dial {
 			}
 			_, _ = io.Copy(io.Discard, r.Body)
 			time.Sleep(after)
-			_, _ = fmt.Fprintf(there, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+			_, _ = fmt.Fprintf(
+				there,
+				"HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+				status,
+				len(body),
+				body,
+			)
 		}()
 		return here, nil
 	}
 }
 
-// Azure DevOps delays a heavy user by up to 30 s; what takes minutes is no answer. Lists of thousands of agents may.
+// Azure DevOps delays a heavy user by up to 30 s; what takes minutes is no answer. Lists of
+// thousands of agents may.
 func TestADelayedAnswerIsWaitedFor(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
@@ -152,11 +159,22 @@ func TestADelayedAnswerIsWaitedFor(t *testing.T) {
 	}
 }
 
-// The first question of a VM's life switches scheduled events on: its answer takes up to two minutes. Nothing else takes so long.
+// The first question of a VM's life switches scheduled events on: its answer takes up to two
+// minutes. Nothing else takes so long.
 func TestTheFirstEventsTakeTwoMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := NewIMDS("", later(2*time.Minute, "200 OK", `{"DocumentIncarnation":3,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"]}]}`))
-		if n, events, err := i.Events(t.Context()); err != nil || n != 3 || len(events) != 1 || !events[0].Concerns("WEB_1") || events[0].Concerns("web_") || events[0].Concerns("web_10") {
+		i := NewIMDS(
+			"",
+			later(
+				2*time.Minute,
+				"200 OK",
+				`{"DocumentIncarnation":3,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"]}]}`,
+			),
+		)
+		if n, events, err := i.Events(
+			t.Context(),
+		); err != nil || n != 3 || len(events) != 1 || !events[0].Concerns("WEB_1") || events[0].Concerns("web_") ||
+			events[0].Concerns("web_10") {
 			t.Errorf("%d, %+v, %v", n, events, err)
 		}
 		begin := time.Now()
@@ -172,14 +190,16 @@ func TestAcknowledge(t *testing.T) {
 	for status, heard := range map[int]bool{200: true, 202: false, 302: false, 400: false, 404: false, 429: false, 500: false} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			if r.Method != http.MethodPost || r.Header.Get("Metadata") != "true" || string(body) != `{"StartRequests":[{"EventId":"E-1"}]}` {
+			if r.Method != http.MethodPost || r.Header.Get("Metadata") != "true" ||
+				string(body) != `{"StartRequests":[{"EventId":"E-1"}]}` {
 				t.Errorf("%s %s", r.Method, body)
 			}
 			w.WriteHeader(status)
 		}))
 		err := NewIMDS(s.URL, nil).Acknowledge(t.Context(), "E-1")
 		s.Close()
-		if (err == nil) != heard || err != nil && (fault.From(err).Class != fault.IMDS || fault.From(err).Advice == "") {
+		if (err == nil) != heard ||
+			err != nil && (fault.From(err).Class != fault.IMDS || fault.From(err).Advice == "") {
 			t.Errorf("%d: %v", status, err)
 		}
 	}
@@ -216,7 +236,8 @@ func TestAnInstanceIDHasOneForm(t *testing.T) {
 	}
 }
 
-// A VM may have several identities, with different rights: the configured one is asked for, and no other.
+// A VM may have several identities, with different rights: the configured one is asked for, and no
+// other.
 func TestTheIdentityIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		id          Identity
@@ -229,7 +250,9 @@ func TestTheIdentityIsNamed(t *testing.T) {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			asked++
 			for _, name := range []string{"client_id", "object_id", "msi_res_id"} {
-				if got := r.URL.Query().Get(name); (name == c.name) != (got != "") || name == c.name && got != c.value {
+				if got := r.URL.Query().
+					Get(name); (name == c.name) != (got != "") ||
+					name == c.name && got != c.value {
 					t.Errorf("%s: %s is %q", c.id, name, got)
 				}
 			}
@@ -244,7 +267,8 @@ func TestTheIdentityIsNamed(t *testing.T) {
 	}
 }
 
-// A file that holds no certificate would leave the VM with the system's alone, and nobody would know why it trusts too little.
+// A file that holds no certificate would leave the VM with the system's alone, and nobody would
+// know why it trusts too little.
 func TestCAFilesAreRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.der")
 	if err := os.WriteFile(file, []byte{0x30, 0x82}, 0o600); err != nil {
@@ -252,7 +276,10 @@ func TestCAFilesAreRead(t *testing.T) {
 	}
 	for _, name := range []string{file, file + ".missing"} {
 		_, err := Network{CAFile: name}.Client()
-		if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || !strings.Contains(f.Error(), name) {
+		if f := fault.From(
+			err,
+		); err == nil || f.Class != fault.Config || f.Advice == "" ||
+			!strings.Contains(f.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

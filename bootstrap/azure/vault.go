@@ -36,7 +36,11 @@ func NewVault(vaultURL string, imds *IMDS, id Identity, client *http.Client) (*V
 	if err != nil {
 		return nil, err
 	}
-	c, err := azsecrets.NewClient("https://"+u.Hostname(), cred, &azsecrets.ClientOptions{ClientOptions: options(challenged{client, u.Hostname()})})
+	c, err := azsecrets.NewClient(
+		"https://"+u.Hostname(),
+		cred,
+		&azsecrets.ClientOptions{ClientOptions: options(challenged{client, u.Hostname()})},
+	)
 	if err != nil {
 		return nil, fault.New(fault.Vault, "the vault %s", u.Hostname()).Because(err)
 	}
@@ -49,10 +53,10 @@ func resourceOf(host string) string {
 	return "https://" + domain
 }
 
-// challenged answers the request without a token, by which the SDK asks which token the vault wants (keyvault/internal,
-// challenge_policy.go), in the vault's place: for a vault it is its domain's, as the SDK itself verifies. It
-// spares each VM a round trip, a vault that serves thousands half of its transactions, and the SDK a challenge
-// that somebody else wrote.
+// challenged answers the request without a token, by which the SDK asks which token the vault wants
+// (keyvault/internal, challenge_policy.go), in the vault's place: for a vault it is its domain's,
+// as the SDK itself verifies. It spares each VM a round trip, a vault that serves thousands half of
+// its transactions, and the SDK a challenge that somebody else wrote.
 type challenged struct {
 	policy.Transporter
 	host string
@@ -63,9 +67,19 @@ func (c challenged) Do(r *http.Request) (*http.Response, error) {
 		return c.Transporter.Do(r)
 	}
 	// A managed identity's tenant is its own: the one named here is not used.
-	challenge := `Bearer authorization="https://login.microsoftonline.com/common", resource="` + resourceOf(c.host) + `"`
-	return &http.Response{Status: "401 Unauthorized", StatusCode: http.StatusUnauthorized, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Www-Authenticate": {challenge}}, Body: http.NoBody, Request: r}, nil
+	challenge := `Bearer authorization="https://login.microsoftonline.com/common", resource="` + resourceOf(
+		c.host,
+	) + `"`
+	return &http.Response{
+		Status:     "401 Unauthorized",
+		StatusCode: http.StatusUnauthorized,
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     http.Header{"Www-Authenticate": {challenge}},
+		Body:       http.NoBody,
+		Request:    r,
+	}, nil
 }
 
 // A Secret is the PAT with what the vault says about it.
@@ -111,19 +125,22 @@ func (v *Vault) Secret(ctx context.Context, name, version string, young bool) (s
 		if a.Expires != nil {
 			s.Expires = *a.Expires
 			if !now.Before(s.Expires) {
-				return Secret{}, fault.New(fault.Vault, "%s expired on %s", what, s.Expires.UTC().Format(time.RFC3339)).About(OfSecret).
+				return Secret{}, fault.New(fault.Vault, "%s expired on %s", what, s.Expires.UTC().Format(time.RFC3339)).
+					About(OfSecret).
 					Hint("Store a new PAT as a new version of the secret; the VM takes it by itself.")
 			}
 		}
 		if a.NotBefore != nil && now.Before(*a.NotBefore) {
-			return Secret{}, fault.New(fault.Vault, "%s is not valid before %s", what, a.NotBefore.UTC().Format(time.RFC3339)).About(OfSecret).
+			return Secret{}, fault.New(fault.Vault, "%s is not valid before %s", what, a.NotBefore.UTC().Format(time.RFC3339)).
+				About(OfSecret).
 				Hint("Wait until then, or correct the secret's activation date.")
 		}
 	}
 	s.PAT, err = secret.NewPAT(*got.Value)
 	if err != nil {
 		return Secret{}, fault.New(fault.Vault, "%s holds no PAT: %s", what, err).About(OfSecret).
-			Hint("Store the token alone as the secret's value: az keyvault secret set --vault-name NAME --name %s --file FILE (not --value: argument lists are for everyone to read).", name)
+			Hint("Store the token alone as the secret's value: az keyvault secret set --vault-name NAME --name %s "+
+				"--file FILE (not --value: argument lists are for everyone to read).", name)
 	}
 	return s, nil
 }
@@ -134,12 +151,15 @@ func disabled(what string) error {
 }
 
 func (v *Vault) cutShort(what string) *fault.Error {
-	return fault.New(fault.Vault, "%s: the answer was cut short", what).Passing().Hint("A firewall or proxy may be closing connections to %s.", v.host)
+	return fault.New(fault.Vault, "%s: the answer was cut short", what).
+		Passing().
+		Hint("A firewall or proxy may be closing connections to %s.", v.host)
 }
 
 func (v *Vault) notAVault(what, why string) *fault.Error {
 	return fault.New(fault.Vault, "%s: what answers there is not a Key Vault: %s", what, why).
-		Hint("Check credential.keyVault.url, DNS (a private endpoint's zone) and the proxy: something else answers as %s.", v.host)
+		Hint("Check credential.keyVault.url, DNS (a private endpoint's zone) and the proxy: something else answers "+
+			"as %s.", v.host)
 }
 
 func (v *Vault) explain(what, name string, err error, young bool) error {
@@ -167,7 +187,8 @@ func (v *Vault) explain(what, name string, err error, young bool) error {
 	return fault.Connection(fault.Vault, what, v.host, err)
 }
 
-// explainAnswer reads Key Vault's error codes (learn.microsoft.com/azure/key-vault/general/rest-error-codes).
+// explainAnswer reads Key Vault's error codes
+// (learn.microsoft.com/azure/key-vault/general/rest-error-codes).
 func (v *Vault) explainAnswer(what, name string, answer *azcore.ResponseError, young bool) error {
 	body, _ := runtime.Payload(answer.RawResponse)
 	var parsed struct {
@@ -180,7 +201,15 @@ func (v *Vault) explainAnswer(what, name string, answer *azcore.ResponseError, y
 	inner, message := parsed.Error.Inner.Code, snippet([]byte(parsed.Error.Message))
 	status := answer.StatusCode
 	new := func(format string, args ...any) *fault.Error {
-		return fault.New(fault.Vault, "%s: %s (%d %s: %s)", what, fmt.Sprintf(format, args...), status, strings.TrimSpace(parsed.Error.Code+" "+inner), message)
+		return fault.New(
+			fault.Vault,
+			"%s: %s (%d %s: %s)",
+			what,
+			fmt.Sprintf(format, args...),
+			status,
+			strings.TrimSpace(parsed.Error.Code+" "+inner),
+			message,
+		)
 	}
 	switch {
 	case fault.PassingStatus(status):
@@ -192,18 +221,26 @@ func (v *Vault) explainAnswer(what, name string, answer *azcore.ResponseError, y
 		return disabled(what)
 	case status == http.StatusForbidden && (inner == "ForbiddenByFirewall" || inner == "ForbiddenByConnection"):
 		return new("the vault's firewall refuses this VM").
-			Hint("Allow the VM's subnet in the vault's networking settings (service endpoint Microsoft.KeyVault), or use a private endpoint.")
+			Hint("Allow the VM's subnet in the vault's networking settings (service endpoint Microsoft.KeyVault), " +
+				"or use a private endpoint.")
 	case status == http.StatusForbidden:
 		e := new("access denied to %s", v.id).
-			Hint("Give the identity the role \"Key Vault Secrets User\" on this secret (or, with access policies, the secret permission Get): az role assignment create --role \"Key Vault Secrets User\" --assignee-object-id PRINCIPAL --scope VAULT_ID/secrets/%s. Assignments take up to 10 minutes to spread.", name)
+			Hint("Give the identity the role \"Key Vault Secrets User\" on this secret (or, with access policies, "+
+				"the secret permission Get): az role assignment create --role \"Key Vault Secrets User\" --assignee-object-id PRINCIPAL --scope VAULT_ID/secrets/%s. Assignments take up to 10 minutes to spread.", name)
 		if young {
 			return e.Passing()
 		}
 		return e
 	case status == http.StatusNotFound:
-		return new("there is no such secret").About(OfSecret).Hint("Check credential.keyVault.secret and version; create it with az keyvault secret set.")
+		return new(
+			"there is no such secret",
+		).About(OfSecret).
+			Hint("Check credential.keyVault.secret and version; create it with az keyvault secret set.")
 	case status == http.StatusUnauthorized:
-		return new("the vault rejects the token of %s", v.id).Hint("The vault and the identity must be in the same Microsoft Entra tenant.")
+		return new(
+			"the vault rejects the token of %s",
+			v.id,
+		).Hint("The vault and the identity must be in the same Microsoft Entra tenant.")
 	}
 	return new("the vault refuses the request").Hint("Look the code up in Key Vault's REST API error codes.")
 }

@@ -12,8 +12,8 @@ import (
 	"azp-bootstrap/bootstrap/line"
 )
 
-// VaultDomains are the DNS suffixes of Key Vault by cloud (learn.microsoft.com, "About keys, secrets
-// and certificates", table of DNS suffixes).
+// VaultDomains are the DNS suffixes of Key Vault by cloud (learn.microsoft.com, "About keys,
+// secrets and certificates", table of DNS suffixes).
 var VaultDomains = map[string]string{
 	"public":       "vault.azure.net",
 	"usgovernment": "vault.usgovcloudapi.net",
@@ -142,19 +142,32 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 func (c *Config) checkIdentity(bad func(key, text, fix string)) {
 	id := c.Credential.Identity
 	if id.ClientID != "" && !guid.MatchString(id.ClientID) {
-		bad("credential.identity.clientId", "not a client ID", "Write the GUID that `az identity show --query clientId` prints.")
+		bad(
+			"credential.identity.clientId",
+			"not a client ID",
+			"Write the GUID that `az identity show --query clientId` prints.",
+		)
 	}
 	if id.ObjectID != "" && !guid.MatchString(id.ObjectID) {
-		bad("credential.identity.objectId", "not an object ID", "Write the GUID that `az identity show --query principalId` prints.")
+		bad(
+			"credential.identity.objectId",
+			"not an object ID",
+			"Write the GUID that `az identity show --query principalId` prints.",
+		)
 	}
 	if id.ResourceID != "" && !strings.HasPrefix(strings.ToLower(id.ResourceID), "/subscriptions/") {
-		bad("credential.identity.resourceId", "not a resource ID", "Write the path that `az identity show --query id` prints: /subscriptions/….")
+		bad(
+			"credential.identity.resourceId",
+			"not a resource ID",
+			"Write the path that `az identity show --query id` prints: /subscriptions/….",
+		)
 	}
 }
 
 const orPAT = "Set credential.keyVault to a vault that holds a PAT, and delete credential.entra."
 
-// checkEntra: only Azure DevOps Services takes tokens of Microsoft Entra, and only the public cloud's
+// checkEntra: only Azure DevOps Services takes tokens of Microsoft Entra, and only the public
+// cloud's
 // (learn.microsoft.com/azure/devops/integrate/get-started/authentication/service-principal-managed-identity).
 func (c *Config) checkEntra(bad func(key, text, fix string)) {
 	switch {
@@ -165,7 +178,11 @@ func (c *Config) checkEntra(bad func(key, text, fix string)) {
 	}
 	for _, key := range []string{"credential.keyVault.url", "credential.keyVault.secret"} {
 		if _, set := c.Values[key]; set {
-			bad(key, "a vault is named and credential.entra is on", "Keep one of the two: with credential.entra nothing is read from a vault.")
+			bad(
+				key,
+				"a vault is named and credential.entra is on",
+				"Keep one of the two: with credential.entra nothing is read from a vault.",
+			)
 		}
 	}
 }
@@ -180,9 +197,17 @@ func (c *Config) checkVault(bad func(key, text, fix string)) {
 	case err != nil || u.Hostname() == "":
 		bad("credential.keyVault.url", "not a URL", fix)
 	case u.Scheme != "https":
-		bad("credential.keyVault.url", "the scheme is not https", "Write https://: the PAT and the identity's token travel here.")
+		bad(
+			"credential.keyVault.url",
+			"the scheme is not https",
+			"Write https://: the PAT and the identity's token travel here.",
+		)
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || (u.Port() != "" && u.Port() != "443"):
-		bad("credential.keyVault.url", "goes on behind the vault's name", "Write https://"+u.Hostname()+" and name the secret in credential.keyVault.secret.")
+		bad(
+			"credential.keyVault.url",
+			"goes on behind the vault's name",
+			"Write https://"+u.Hostname()+" and name the secret in credential.keyVault.secret.",
+		)
 	default:
 		if text := vaultDomain(u.Hostname(), c.Cloud); text != "" {
 			bad("credential.keyVault.url", text, fix)
@@ -192,10 +217,18 @@ func (c *Config) checkVault(bad func(key, text, fix string)) {
 	case kv.Secret == "":
 		bad("credential.keyVault.secret", "is missing", "Name the secret that holds the PAT.")
 	case len(kv.Secret) > 127 || !secretName.MatchString(kv.Secret):
-		bad("credential.keyVault.secret", "not the name of a secret", "Names have 1 to 127 letters, digits and dashes. (The name, not the PAT itself.)")
+		bad(
+			"credential.keyVault.secret",
+			"not the name of a secret",
+			"Names have 1 to 127 letters, digits and dashes. (The name, not the PAT itself.)",
+		)
 	}
 	if len(kv.Version) > 64 || !secretVersion.MatchString(kv.Version) {
-		bad("credential.keyVault.version", "not a version of a secret", `Write the 32 hexadecimal digits that Key Vault shows, or "" for the latest.`)
+		bad(
+			"credential.keyVault.version",
+			"not a version of a secret",
+			`Write the 32 hexadecimal digits that Key Vault shows, or "" for the latest.`,
+		)
 	}
 }
 
@@ -211,7 +244,14 @@ func (c *Config) CheckCloud(azEnvironment string) error {
 			return nil
 		}
 		v := c.Values["credential.entra"]
-		return Problems{{v.Where, "credential.entra", "Azure DevOps Services takes no tokens of " + azEnvironment + ", which this VM is in", orPAT}}.Err()
+		return Problems{
+			{
+				v.Where,
+				"credential.entra",
+				"Azure DevOps Services takes no tokens of " + azEnvironment + ", which this VM is in",
+				orPAT,
+			},
+		}.Err()
 	}
 	u, err := url.Parse(c.Credential.KeyVault.URL)
 	if c.Cloud != "auto" || err != nil {
@@ -219,7 +259,14 @@ func (c *Config) CheckCloud(azEnvironment string) error {
 	}
 	if text := vaultDomain(u.Hostname(), cloud); text != "" {
 		v := c.Values["credential.keyVault.url"]
-		return Problems{{v.Where, "credential.keyVault.url", text + " (this VM is in " + azEnvironment + ")", "Name a vault of this cloud: https://NAME." + VaultDomains[cloud] + "."}}.Err()
+		return Problems{
+			{
+				v.Where,
+				"credential.keyVault.url",
+				text + " (this VM is in " + azEnvironment + ")",
+				"Name a vault of this cloud: https://NAME." + VaultDomains[cloud] + ".",
+			},
+		}.Err()
 	}
 	return nil
 }
@@ -252,7 +299,11 @@ func (c *Config) checkNetwork(bad func(key, text, fix string)) {
 	case err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "":
 		bad("imds.endpoint", "not http://ADDRESS", "Write http://169.254.169.254, or leave the key out.")
 	case !loopback(u.Hostname()) && !net.ParseIP(u.Hostname()).IsLinkLocalUnicast():
-		bad("imds.endpoint", "neither link-local nor loopback", "Tokens come from here unencrypted: it must not leave the machine.")
+		bad(
+			"imds.endpoint",
+			"neither link-local nor loopback",
+			"Tokens come from here unencrypted: it must not leave the machine.",
+		)
 	}
 	if l := c.Health.Listen; l != "" {
 		if _, _, err := net.SplitHostPort(l); err != nil {

@@ -63,7 +63,8 @@ type Agent struct {
 	ConfigureTimeout time.Duration `key:"configureTimeout"`
 }
 
-// Credential says where the PAT is and which managed identity may read it; with Entra there is no PAT.
+// Credential says where the PAT is and which managed identity may read it; with Entra there is no
+// PAT.
 type Credential struct {
 	// Entra: the managed identity's own Microsoft Entra token stands in for a PAT.
 	Entra    bool     `key:"entra"`

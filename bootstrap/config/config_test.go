@@ -117,12 +117,23 @@ func load(t *testing.T, files map[string]string, environ, set []string) (*Config
 }
 
 func TestPrecedence(t *testing.T) {
-	files := map[string]string{"config.yaml": good + "agent: {name: file, work: file, replace: never}\n", "conf.d/10.yaml": "agent: {name: ten, work: ten}\n", "conf.d/20.yaml": "agent: {name: twenty}\n"}
-	c, err := load(t, files, []string{"AZP_BOOTSTRAP_AGENT__NAME=env", "AZP_BOOTSTRAP_DRAIN__TIMEOUT=3m", "AZP_BOOTSTRAP_STATE_DIR=/x"}, nil)
+	files := map[string]string{
+		"config.yaml":    good + "agent: {name: file, work: file, replace: never}\n",
+		"conf.d/10.yaml": "agent: {name: ten, work: ten}\n",
+		"conf.d/20.yaml": "agent: {name: twenty}\n",
+	}
+	c, err := load(
+		t,
+		files,
+		[]string{"AZP_BOOTSTRAP_AGENT__NAME=env", "AZP_BOOTSTRAP_DRAIN__TIMEOUT=3m", "AZP_BOOTSTRAP_STATE_DIR=/x"},
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Agent.Name != "env" || c.Agent.Work != "ten" || c.Agent.Replace != "never" || c.Drain.Timeout.Minutes() != 3 || c.Cloud != "auto" {
+	if c.Agent.Name != "env" || c.Agent.Work != "ten" || c.Agent.Replace != "never" ||
+		c.Drain.Timeout.Minutes() != 3 ||
+		c.Cloud != "auto" {
 		t.Errorf("got %+v", c.Agent)
 	}
 	for key, where := range map[string]string{"agent.name": "environment AZP_BOOTSTRAP_AGENT__NAME", "agent.work": "10.yaml:1", "agent.replace": "config.yaml:4", "cloud": "default"} {
@@ -140,7 +151,12 @@ func TestPrecedence(t *testing.T) {
 }
 
 func TestTargetOfAStrongerSourceReplaces(t *testing.T) {
-	c, err := load(t, map[string]string{"config.yaml": good, "conf.d/1.yaml": "target: {pool: {name: Default}}\n"}, nil, nil)
+	c, err := load(
+		t,
+		map[string]string{"config.yaml": good, "conf.d/1.yaml": "target: {pool: {name: Default}}\n"},
+		nil,
+		nil,
+	)
 	if err != nil || c.Target.Kind() != KindPool {
 		t.Errorf("got %v, %v", c, err)
 	}
@@ -191,13 +207,25 @@ func TestEmptyDropIn(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "50-target.yaml: is empty") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := load(t, map[string]string{"config.yaml": good, "conf.d/50-target.yaml": "# nothing here\n"}, nil, nil); err != nil {
+	if _, err := load(
+		t,
+		map[string]string{"config.yaml": good, "conf.d/50-target.yaml": "# nothing here\n"},
+		nil,
+		nil,
+	); err != nil {
 		t.Errorf("a comment alone: %v", err)
 	}
 }
 
 func TestNames(t *testing.T) {
-	c, err := load(t, map[string]string{"config.yaml": good + `agent: {name: "{{.ScaleSet}}-{{.InstanceIndex}}-{{.Tags.role}}"}` + "\n"}, nil, nil)
+	c, err := load(
+		t,
+		map[string]string{
+			"config.yaml": good + `agent: {name: "{{.ScaleSet}}-{{.InstanceIndex}}-{{.Tags.role}}"}` + "\n",
+		},
+		nil,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +270,17 @@ func TestTemplatesAreBounded(t *testing.T) {
 		`{{slice .VMID 0 4}}{{if eq .Zone "1"}}a{{else}}b{{end}}`:    "5c7aa",
 		`{{with index .Tags "role"}}{{.}}{{end}}{{print "-" .Zone}}`: "blue-1",
 	} {
-		if got, err := Expand(text, Facts{ScaleSet: "web", InstanceIndex: "7", VMID: "5c7a1b1e", Zone: "1", Tags: map[string]string{"role": "blue"}}); err != nil || got != want {
+		if got, err := Expand(
+			text,
+			Facts{
+				ScaleSet:      "web",
+				InstanceIndex: "7",
+				VMID:          "5c7a1b1e",
+				Zone:          "1",
+				Tags:          map[string]string{"role": "blue"},
+			},
+		); err != nil ||
+			got != want {
 			t.Errorf("%s became %q, %v; want %q", text, got, err, want)
 		}
 	}
@@ -258,7 +296,10 @@ func TestOthersMayNotWriteTheConfiguration(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "etc")
 			for name, text := range map[string]string{"config.yaml": good, "conf.d/10.yaml": "agent: {name: ten}\n"} {
 				path := filepath.Join(dir, name)
-				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+				if err := errors.Join(
+					os.MkdirAll(filepath.Dir(path), 0o755),
+					os.WriteFile(path, []byte(text), 0o644),
+				); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -273,7 +314,10 @@ func TestOthersMayNotWriteTheConfiguration(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = Load(filepath.Join(dir, "config.yaml"), nil, nil)
-			if f := fault.From(err); err == nil || f.Class != fault.Config || !strings.Contains(f.Error(), filepath.Join(dir, what)+": others may write it") || !strings.Contains(f.Advice, "chmod go-w") {
+			if f := fault.From(
+				err,
+			); err == nil || f.Class != fault.Config || !strings.Contains(f.Error(), filepath.Join(dir, what)+": others may write it") ||
+				!strings.Contains(f.Advice, "chmod go-w") {
 				t.Errorf("%s with %04o: %v", what, mode, err)
 			}
 		}
@@ -287,7 +331,8 @@ func TestNoTokenOnACommandLine(t *testing.T) {
 		variable := "AZP_BOOTSTRAP_" + strings.ToUpper(strings.ReplaceAll(key, ".", "__"))
 		for _, given := range []struct{ environ, set []string }{{nil, []string{key + "=" + token}}, {[]string{variable + "=" + token}, nil}} {
 			_, err := load(t, map[string]string{"config.yaml": good}, given.environ, given.set)
-			if err == nil || !strings.Contains(err.Error(), key+": a token is written here") || strings.Contains(err.Error()+fault.From(err).Advice, token) {
+			if err == nil || !strings.Contains(err.Error(), key+": a token is written here") ||
+				strings.Contains(err.Error()+fault.From(err).Advice, token) {
 				t.Errorf("%s: %v", key, err)
 			}
 		}
@@ -304,7 +349,19 @@ func TestCheckCloud(t *testing.T) {
 		{"contoso.vault.usgovcloudapi.net", "auto", "AzureUSGovernmentCloud", true}, {"contoso.vault.usgovcloudapi.net", "auto", "AzurePublicCloud", false},
 		{"contoso.vault.azure.net", "auto", "", true}, {"contoso.vault.azure.net", "public", "AzureChinaCloud", true}, // an operator's word
 	} {
-		cfg, err := load(t, map[string]string{"config.yaml": strings.Replace(good, "contoso.vault.azure.net", c.vault, 1) + "cloud: " + c.cloud + "\n"}, nil, nil)
+		cfg, err := load(
+			t,
+			map[string]string{
+				"config.yaml": strings.Replace(
+					good,
+					"contoso.vault.azure.net",
+					c.vault,
+					1,
+				) + "cloud: " + c.cloud + "\n",
+			},
+			nil,
+			nil,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +374,14 @@ func TestCheckCloud(t *testing.T) {
 // A managed identity's token opens much more than a server: it is shown to Azure DevOps Services alone.
 func TestEntraIsForServicesOnly(t *testing.T) {
 	for url, ok := range map[string]bool{"https://dev.azure.com/contoso": true, "https://contoso.visualstudio.com": true, "https://devops.corp/C": false, "https://dev.azure.com.evil.example/contoso": false} {
-		_, err := load(t, map[string]string{"config.yaml": "url: " + url + "\ntarget: {pool: {name: Default}}\ncredential: {entra: true}\n"}, nil, nil)
+		_, err := load(
+			t,
+			map[string]string{
+				"config.yaml": "url: " + url + "\ntarget: {pool: {name: Default}}\ncredential: {entra: true}\n",
+			},
+			nil,
+			nil,
+		)
 		if (err == nil) != ok || err != nil && fault.From(err).Class != fault.Config {
 			t.Errorf("%s: %v", url, err)
 		}
@@ -352,7 +416,12 @@ func TestRemote(t *testing.T) {
 	if c, err := remote("{userData: true}", pool, nil); err != nil || c.Target.Name() != "Fast" {
 		t.Errorf("user data was not read: %v", err)
 	}
-	if c, err := remote("{tags: true}", "", map[string]string{"azp-bootstrap.agent.name": "tagged", "role": "x"}); err != nil || c.Agent.Name != "tagged" {
+	if c, err := remote(
+		"{tags: true}",
+		"",
+		map[string]string{"azp-bootstrap.agent.name": "tagged", "role": "x"},
+	); err != nil ||
+		c.Agent.Name != "tagged" {
 		t.Errorf("tags were not read: %v", err)
 	}
 	for _, evil := range []string{"url: https://dev.azure.com/evil\n", "credential: {keyVault: {url: https://evil.vault.azure.net}}\n", "network: {proxy: http://evil:1}\n", "agent: {dir: /etc}\n", "imds: {endpoint: http://127.0.0.1:1}\n", "agent: {user: admin}\n", "sources: {trustRemote: true}\n"} {
@@ -363,7 +432,11 @@ func TestRemote(t *testing.T) {
 			t.Errorf("trustRemote does not trust: %v", err)
 		}
 	}
-	if _, err := remote("{tags: true}", "", map[string]string{"azp-bootstrap.url": "https://dev.azure.com/evil"}); err == nil {
+	if _, err := remote(
+		"{tags: true}",
+		"",
+		map[string]string{"azp-bootstrap.url": "https://dev.azure.com/evil"},
+	); err == nil {
 		t.Error("a tag may set the URL")
 	}
 }
@@ -397,7 +470,8 @@ func FuzzTemplate(f *testing.F) {
 		if err == nil && len(got) > 64<<10 {
 			t.Errorf("%d bytes", len(got))
 		}
-		if err == nil && checkName(got) == "" && (strings.HasPrefix(got, "-") || strings.ContainsAny(got, "\x00\n\r")) {
+		if err == nil && checkName(got) == "" &&
+			(strings.HasPrefix(got, "-") || strings.ContainsAny(got, "\x00\n\r")) {
 			t.Errorf("taken as an agent's name: %q", got)
 		}
 	})

@@ -39,9 +39,15 @@ func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err 
 		}
 	}
 	t.Dir, t.User = filepath.Clean(values["agent.dir"]), values["agent.user"]
-	t.Network = Network{Proxy: values["network.proxy"], NoProxy: values["network.noProxy"], CAFile: values["network.caFile"]}
+	t.Network = Network{
+		Proxy:   values["network.proxy"],
+		NoProxy: values["network.noProxy"],
+		CAFile:  values["network.caFile"],
+	}
 	if !filepath.IsAbs(t.Dir) || t.Dir == "/" {
-		return t, Problems{{file, "agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent."}}.Err()
+		return t, Problems{
+			{file, "agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent."},
+		}.Err()
 	}
 	return t, nil
 }

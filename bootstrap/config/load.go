@@ -51,7 +51,15 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 			continue
 		}
 		if err != nil {
-			ps = append(ps, Problem{name, "", "cannot be read: " + errors.Unwrap(err).Error(), "Check the file and its rights; run as root."})
+			ps = append(
+				ps,
+				Problem{
+					name,
+					"",
+					"cannot be read: " + errors.Unwrap(err).Error(),
+					"Check the file and its rights; run as root.",
+				},
+			)
 			continue
 		}
 		if !found {
@@ -61,9 +69,18 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 		found = true
 		ps = append(ps, checkOwner(t, name)...)
 		if name != file && len(data) == 0 {
-			// What cloud-init wrote half a minute before a power cut is a name without content (ext4's delayed allocation), and
-			// cloud-init does not write it again: the VM would join what the image names.
-			ps = append(ps, Problem{name, "", "is empty: what was written to it may have been lost in a power cut", "Write it again (cloud-init clean --reboot), or delete it."})
+			// What cloud-init wrote half a minute before a power cut is a name without content
+			// (ext4's delayed allocation), and cloud-init does not write it again: the VM would
+			// join what the image names.
+			ps = append(
+				ps,
+				Problem{
+					name,
+					"",
+					"is empty: what was written to it may have been lost in a power cut",
+					"Write it again (cloud-init clean --reboot), or delete it.",
+				},
+			)
 			continue
 		}
 		layer, problems := fromYAML(name, data)
@@ -78,7 +95,8 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 		return nil, err
 	}
 	if !found && len(env.Values)+len(set.Values) == 0 {
-		return nil, fault.New(fault.Config, "%s: no such file", file).Hint("Write the configuration there (README, \"Configuration\"), or name another file with --config.")
+		return nil, fault.New(fault.Config, "%s: no such file", file).
+			Hint("Write the configuration there (README, \"Configuration\"), or name another file with --config.")
 	}
 	return l, nil
 }
@@ -144,7 +162,11 @@ type group struct {
 
 var exclusive = []group{
 	{"target.", 2, "Keep exactly one of target.environment, target.deploymentGroup and target.pool."},
-	{"credential.identity.", 3, "Keep one of clientId, objectId and resourceId, or none for the system-assigned identity."},
+	{
+		"credential.identity.",
+		3,
+		"Keep one of clientId, objectId and resourceId, or none for the system-assigned identity.",
+	},
 }
 
 func (g group) has(key string) bool { return strings.HasPrefix(key, g.prefix) }
@@ -172,7 +194,9 @@ func onlyOne(l Layer) error {
 			}
 			sort.Strings(members)
 			sort.Strings(wheres)
-			return Problems{{wheres[len(wheres)-1], strings.Join(members, " and "), "only one of them may be set", g.fix}}.Err()
+			return Problems{
+				{wheres[len(wheres)-1], strings.Join(members, " and "), "only one of them may be set", g.fix},
+			}.Err()
 		}
 	}
 	return nil
@@ -182,15 +206,17 @@ func onlyOne(l Layer) error {
 // PAT, so nothing that decides where a token goes or what runs.
 func remoteKey(key string) bool { return strings.HasPrefix(key, "target.") || key == "agent.name" }
 
-// Remote makes layers of IMDS user data and VM tags, as far as base allows them. userData is as IMDS
-// gives it (base64).
+// Remote makes layers of IMDS user data and VM tags, as far as base allows them. userData is as
+// IMDS gives it (base64).
 func (l *Loader) Remote(base *Config, userData string, tags map[string]string) ([]Layer, error) {
 	var layers []Layer
 	var ps Problems
 	if base.Sources.UserData {
 		data, err := base64.StdEncoding.DecodeString(userData)
 		if err != nil {
-			return nil, Problems{{"user data", "", "not base64", "Give user data as Azure wants it: az vmss update --user-data FILE."}}.Err()
+			return nil, Problems{
+				{"user data", "", "not base64", "Give user data as Azure wants it: az vmss update --user-data FILE."},
+			}.Err()
 		}
 		layer, problems := fromYAML("user data", ownPart(data))
 		layers, ps = append(layers, layer), append(ps, problems...)
@@ -210,7 +236,16 @@ func (l *Loader) Remote(base *Config, userData string, tags map[string]string) (
 		for _, layer := range layers {
 			for key, v := range layer.Values {
 				if !remoteKey(key) {
-					ps = append(ps, Problem{v.Where, key, "may not be set from here", "User data and tags may set target and agent.name only; set " + key + " in the file, or sources.trustRemote there if their writers are trusted with the PAT."})
+					ps = append(
+						ps,
+						Problem{
+							v.Where,
+							key,
+							"may not be set from here",
+							"User data and tags may set target and agent.name only; " +
+								"set " + key + " in the file, or sources.trustRemote there if their writers are trusted with the PAT.",
+						},
+					)
 				}
 			}
 		}
@@ -218,8 +253,8 @@ func (l *Loader) Remote(base *Config, userData string, tags map[string]string) (
 	return layers, ps.Err()
 }
 
-// ownPart is the value of the top-level key azp-bootstrap where a document has one, so that user data
-// can serve others (cloud-init) as well; else the whole document.
+// ownPart is the value of the top-level key azp-bootstrap where a document has one, so that user
+// data can serve others (cloud-init) as well; else the whole document.
 func ownPart(doc []byte) []byte {
 	var m map[string]yaml.Node
 	if yaml.Unmarshal(doc, &m) == nil {

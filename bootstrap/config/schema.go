@@ -70,13 +70,28 @@ func isGroup(key string) bool {
 }
 
 // secretKeys are what people call a credential; none belongs into a file.
-var secretKeys = []string{"token", "pat", "password", "accesstoken", "personalaccesstoken", "secretvalue", "clientsecret", "apikey"}
+var secretKeys = []string{
+	"token",
+	"pat",
+	"password",
+	"accesstoken",
+	"personalaccesstoken",
+	"secretvalue",
+	"clientsecret",
+	"apikey",
+}
 
 func problemUnknown(where, key string) Problem {
 	last := strings.ToLower(key[strings.LastIndex(key, ".")+1:])
 	for _, s := range secretKeys {
 		if last == s {
-			return Problem{where, key, "a credential does not belong into the configuration", "Store the PAT in Key Vault and name it in credential.keyVault; delete this line, and revoke the token if it was real."}
+			return Problem{
+				where,
+				key,
+				"a credential does not belong into the configuration",
+				"Store the PAT in Key Vault and name it in credential.keyVault; delete this line, and revoke the " +
+					"token if it was real.",
+			}
 		}
 	}
 	best, distance := "", 4
@@ -88,7 +103,12 @@ func problemUnknown(where, key string) Problem {
 	if best != "" {
 		return Problem{where, key, "unknown key", "Did you mean " + best + "?"}
 	}
-	return Problem{where, key, "unknown key", "Delete it; the keys are listed in docs/configuration.md and by azp-bootstrap config show."}
+	return Problem{
+		where,
+		key,
+		"unknown key",
+		"Delete it; the keys are listed in docs/configuration.md and by azp-bootstrap config show.",
+	}
 }
 
 // editDistance is Levenshtein's, for "did you mean": cobra has one, but keeps it to itself.
@@ -111,13 +131,20 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// fromYAML reads a document into a layer, by hand: what decodes into a struct loses the line numbers and the distinction
-// between types that a strict reading needs.
+// fromYAML reads a document into a layer, by hand: what decodes into a struct loses the line
+// numbers and the distinction between types that a strict reading needs.
 func fromYAML(name string, data []byte) (Layer, Problems) {
 	l := Layer{Name: name, Values: map[string]Value{}}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return l, Problems{{name, "", "not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: "), "Mend the syntax (indentation with spaces, a space after each colon)."}}
+		return l, Problems{
+			{
+				name,
+				"",
+				"not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: "),
+				"Mend the syntax (indentation with spaces, a space after each colon).",
+			},
+		}
 	}
 	if len(doc.Content) == 0 {
 		return l, nil
@@ -133,7 +160,9 @@ func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
 	}
 	if n.Kind != yaml.MappingNode {
 		if key == "" {
-			return Problems{{l.at(n), "", "the document is not a mapping of keys to values", "Begin with a key such as url:."}}
+			return Problems{
+				{l.at(n), "", "the document is not a mapping of keys to values", "Begin with a key such as url:."},
+			}
 		}
 		if n.Tag == "!!null" {
 			return nil // "identity:" with nothing behind it
@@ -164,7 +193,16 @@ func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
 				continue
 			}
 			if hasToken(val) {
-				ps = append(ps, Problem{l.at(v), full, "a token or password is written here", "Store the PAT in Key Vault and name it in credential.keyVault; give a proxy's password only in the service's environment. Revoke the token if it was real."})
+				ps = append(
+					ps,
+					Problem{
+						l.at(v),
+						full,
+						"a token or password is written here",
+						"Store the PAT in Key Vault and name it in credential.keyVault; give a proxy's password " +
+							"only in the service's environment. Revoke the token if it was real.",
+					},
+				)
 				continue
 			}
 			l.Values[full] = Value{val, l.at(v)}

@@ -50,7 +50,14 @@ func (l Layer) setText(key, text, where string) Problems {
 	}
 	for _, s := range textOf(v) {
 		if secret.LooksLikeToken(s) {
-			return Problems{{where, key, "a token is written here", "Store the PAT in Key Vault and name it in credential.keyVault."}}
+			return Problems{
+				{
+					where,
+					key,
+					"a token is written here",
+					"Store the PAT in Key Vault and name it in credential.keyVault.",
+				},
+			}
 		}
 	}
 	l.Values[key] = Value{v, where}

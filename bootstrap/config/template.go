@@ -106,9 +106,31 @@ const fields = "ComputerName VMID VMName ScaleSet Location Zone ResourceGroup Su
 
 // checkTemplate tries a template on made-up facts, so that `config check` finds it without Azure.
 func checkTemplate(where, key, text string) Problems {
-	_, err := expand(text, Facts{ComputerName: "web-000001", VMID: "0", VMName: "web_1", ScaleSet: "web", Location: "westeurope", Zone: "1", ResourceGroup: "rg", SubscriptionID: "0", InstanceIndex: "1", Tags: map[string]string{}}, "missingkey=zero")
+	_, err := expand(
+		text,
+		Facts{
+			ComputerName:   "web-000001",
+			VMID:           "0",
+			VMName:         "web_1",
+			ScaleSet:       "web",
+			Location:       "westeurope",
+			Zone:           "1",
+			ResourceGroup:  "rg",
+			SubscriptionID: "0",
+			InstanceIndex:  "1",
+			Tags:           map[string]string{},
+		},
+		"missingkey=zero",
+	)
 	if err != nil {
-		return Problems{{where, key, err.Error(), "Use the fields " + fields + ", for example {{.ComputerName}} or {{.Tags.role}}."}}
+		return Problems{
+			{
+				where,
+				key,
+				err.Error(),
+				"Use the fields " + fields + ", for example {{.ComputerName}} or {{.Tags.role}}.",
+			},
+		}
 	}
 	return nil
 }
@@ -140,20 +162,38 @@ func (c *Config) Names(f Facts) (name string, tags []string, err error) {
 	where := c.Values["agent.name"].Where
 	name, err = Expand(c.Agent.Name, f)
 	if err != nil {
-		return "", nil, Problems{{where, "agent.name", err.Error(), "This VM does not have what the template asks for: add it to the VM or change the template."}}.Err()
+		return "", nil, Problems{
+			{
+				where,
+				"agent.name",
+				err.Error(),
+				"This VM does not have what the template asks for: add it to the VM or change the template.",
+			},
+		}.Err()
 	}
 	if p := checkName(name); p != "" {
-		return "", nil, Problems{{where, "agent.name", p, fmt.Sprintf("Change agent.name; the template is %q.", c.Agent.Name)}}.Err()
+		return "", nil, Problems{
+			{where, "agent.name", p, fmt.Sprintf("Change agent.name; the template is %q.", c.Agent.Name)},
+		}.Err()
 	}
 	key := "target." + c.Target.Kind() + ".tags"
 	seen := map[string]bool{}
 	for _, t := range c.Target.Tags() {
 		tag, err := Expand(t, f)
 		if err != nil {
-			return "", nil, Problems{{c.Values[key].Where, key, err.Error(), "This VM does not have what the template asks for: add it to the VM or change the template."}}.Err()
+			return "", nil, Problems{
+				{
+					c.Values[key].Where,
+					key,
+					err.Error(),
+					"This VM does not have what the template asks for: add it to the VM or change the template.",
+				},
+			}.Err()
 		}
 		if p := checkTag(tag); p != "" {
-			return "", nil, Problems{{c.Values[key].Where, key, p, fmt.Sprintf("Change the tag; the template is %q.", t)}}.Err()
+			return "", nil, Problems{
+				{c.Values[key].Where, key, p, fmt.Sprintf("Change the tag; the template is %q.", t)},
+			}.Err()
 		}
 		if tag != "" && !seen[strings.ToLower(tag)] { // the agent drops these as well
 			seen[strings.ToLower(tag)] = true

@@ -13,8 +13,9 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-// The capabilities by which an agent of ours names the VM it stands on (its vmId), where in Azure that is, and when
-// it was registered there: the agent shows each line of its .env among its system capabilities.
+// The capabilities by which an agent of ours names the VM it stands on (its vmId), where in Azure
+// that is, and when it was registered there: the agent shows each line of its .env among its system
+// capabilities.
 const (
 	InstanceIDCapability    = "AZP_BOOTSTRAP_INSTANCE_ID"
 	ScaleSetCapability      = "AZP_BOOTSTRAP_SCALE_SET"
@@ -23,8 +24,9 @@ const (
 	RegisteredCapability    = "AZP_BOOTSTRAP_REGISTERED"
 )
 
-// An Agent as the server knows it. The server shows an agent's status to those only who may view its pool: of
-// one that is neither Online nor Offline nothing is known, and nothing may be done to it.
+// An Agent as the server knows it. The server shows an agent's status to those only who may view
+// its pool: of one that is neither Online nor Offline nothing is known, and nothing may be done to
+// it.
 type Agent struct {
 	ID         int // the agent's ID in its pool; a takeover keeps it, so it does not say whose the agent is
 	ResourceID int // of the deployment target or VM resource; a pool's agent has its own ID here
@@ -57,8 +59,8 @@ type agentBody struct {
 	} `json:"assignedRequest"`
 }
 
-// A moment is a time as the server writes it. One that was never set comes as null or as 0001-01-01T00:00:00, without a zone:
-// that, and what is no time, is none, and spoils no answer.
+// A moment is a time as the server writes it. One that was never set comes as null or as
+// 0001-01-01T00:00:00, without a zone: that, and what is no time, is none, and spoils no answer.
 type moment struct{ time.Time }
 
 func (m *moment) UnmarshalJSON(data []byte) error {
@@ -71,13 +73,29 @@ func (m *moment) UnmarshalJSON(data []byte) error {
 
 func (b agentBody) agent(resource int) *Agent {
 	tells := b.SystemCapabilities
-	a := &Agent{ID: b.ID, ResourceID: resource, Name: b.Name, Version: b.Version, Since: b.StatusChangedOn.Time, Created: b.CreatedOn.Time,
-		Enabled: b.Enabled == nil || *b.Enabled, Busy: b.AssignedRequest != nil,
-		Online: strings.EqualFold(b.Status, "online"), Offline: strings.EqualFold(b.Status, "offline"),
-		InstanceID: strings.ToLower(tells[InstanceIDCapability]), ScaleSet: tells[ScaleSetCapability],
-		ResourceGroup: tells[ResourceGroupCapability], SubscriptionID: tells[SubscriptionCapability], Registered: tells[RegisteredCapability]}
+	a := &Agent{
+		ID:             b.ID,
+		ResourceID:     resource,
+		Name:           b.Name,
+		Version:        b.Version,
+		Since:          b.StatusChangedOn.Time,
+		Created:        b.CreatedOn.Time,
+		Enabled:        b.Enabled == nil || *b.Enabled,
+		Busy:           b.AssignedRequest != nil,
+		Online:         strings.EqualFold(b.Status, "online"),
+		Offline:        strings.EqualFold(b.Status, "offline"),
+		InstanceID:     strings.ToLower(tells[InstanceIDCapability]),
+		ScaleSet:       tells[ScaleSetCapability],
+		ResourceGroup:  tells[ResourceGroupCapability],
+		SubscriptionID: tells[SubscriptionCapability],
+		Registered:     tells[RegisteredCapability],
+	}
 	// A VM that takes an agent over leaves createdOn as it is.
-	if at, err := time.Parse(time.RFC3339, tells[RegisteredCapability]); err == nil && at.After(a.Created) && !a.Created.IsZero() {
+	if at, err := time.Parse(
+		time.RFC3339,
+		tells[RegisteredCapability],
+	); err == nil && at.After(a.Created) &&
+		!a.Created.IsZero() {
 		a.Created = at
 	}
 	return a
@@ -106,8 +124,8 @@ func (p Place) agents(area string) string {
 	return fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", p.ID)
 }
 
-// Agent looks for the agent of this name in a target, and on which VM it stands. nil says that the server shows
-// none: there may be one all the same that the credential may not see.
+// Agent looks for the agent of this name in a target, and on which VM it stands. nil says that the
+// server shows none: there may be one all the same that the credential may not see.
 func (c *Client) Agent(ctx context.Context, p Place, name string) (*Agent, error) {
 	a, err := c.named(ctx, p, name)
 	if err != nil || a == nil || p.Kind != Environment {
@@ -170,19 +188,26 @@ func (c *Client) named(ctx context.Context, p Place, name string) (*Agent, error
 }
 
 // members does a request below the agents, targets or VM resources of a place.
-func (c *Client) members(ctx context.Context, method string, p Place, below string, query url.Values, in, into any) error {
+func (c *Client) members(
+	ctx context.Context,
+	method string,
+	p Place,
+	below string,
+	query url.Values,
+	in, into any,
+) error {
 	return c.inArea(p.Kind, func(area string) error {
 		return c.call(ctx, method, p.agents(area)+below, query, p.Kind != Pool, in, into)
 	})
 }
 
-// ErrGone says that the server itself knows that an agent does not exist: it shows the pool, and not this ID in it.
-// Nothing else means that an agent is gone.
+// ErrGone says that the server itself knows that an agent does not exist: it shows the pool, and
+// not this ID in it. Nothing else means that an agent is gone.
 var ErrGone = errors.New("the server says that there is no such agent")
 
-// ByID looks an agent up in the pool behind its target, with the VM it stands on and whether it has a job. That the
-// server does not find it is ErrGone only if it shows the pool: to those who may not view a pool, its agents do not
-// exist either.
+// ByID looks an agent up in the pool behind its target, with the VM it stands on and whether it has
+// a job. That the server does not find it is ErrGone only if it shows the pool: to those who may
+// not view a pool, its agents do not exist either.
 func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 	path, err := c.inPool(ctx, p, id)
 	var b agentBody
@@ -215,10 +240,13 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 		return e
 	}
 	return c.explain(err, "looking at an agent of the "+p.String(), func(r *refusal) *fault.Error {
-		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") || strings.Contains(r.Type, "DoesNotExist") {
+		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") ||
+			strings.Contains(r.Type, "DoesNotExist") {
 			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).
-				Hint("If it was deleted (and made anew): azp-bootstrap deregister --local, then azp-bootstrap run --once. "+
-					"If it is there, the owner of the credential may not see it any more: %s", p.ScopeHint(c.with.Entra, c.hosted()))
+				Hint("If it was deleted (and made anew): azp-bootstrap deregister --local, then azp-bootstrap run "+
+					"--once. "+
+					"If it is there, the owner of the credential may not see it any "+
+					"more: %s", p.ScopeHint(c.with.Entra, c.hosted()))
 		}
 		return c.known(p.Target, "read the agents of")(r)
 	})

@@ -57,7 +57,8 @@ type Client struct {
 	until    time.Time   // Azure DevOps wants to be left alone
 }
 
-// MaxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message LocalClockSkewed).
+// MaxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message
+// LocalClockSkewed).
 const MaxSkew = 5 * time.Minute
 
 // versions of the REST API, newest first: Services and Server 2022.1, Server 2020, Server 2019,
@@ -68,9 +69,19 @@ var versions = []string{"7.1", "6.0", "5.1", "4.1"}
 // client is dropped.
 func New(base, name string, client *http.Client, with Credential) *Client {
 	u, _ := url.Parse(base)
-	return &Client{base: strings.TrimRight(base, "/"), name: name, host: u.Host, with: with, pools: map[int]int{},
-		pipeline: runtime.NewPipeline("azp-bootstrap", "", runtime.PipelineOptions{PerRetry: []policy.Policy{authorization{with}}},
-			&policy.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}})}
+	return &Client{
+		base:  strings.TrimRight(base, "/"),
+		name:  name,
+		host:  u.Host,
+		with:  with,
+		pools: map[int]int{},
+		pipeline: runtime.NewPipeline(
+			"azp-bootstrap",
+			"",
+			runtime.PipelineOptions{PerRetry: []policy.Policy{authorization{with}}},
+			&policy.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}},
+		),
+	}
 }
 
 type authorization struct{ with Credential }
@@ -110,8 +121,9 @@ func (r *refusal) Error() string {
 // A reader reads an answer as it comes, in place of one that is held whole.
 type reader func(io.Reader) error
 
-// call does one request below base. into is where the answer goes: a value, a reader, nil = nowhere. preview: the resource was never released, in any version. in is
-// the body, as JSON; nil = none.
+// call does one request below base. into is where the answer goes: a value, a reader, nil =
+// nowhere. preview: the resource was never released, in any version. in is the body, as JSON; nil =
+// none.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, preview bool, in, into any) error {
 	if query == nil {
 		query = url.Values{}
@@ -162,13 +174,19 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 	if wish := fault.RetryAfter(res.Header); wish > 0 {
 		c.until = time.Now().Add(wish)
 	}
-	html := strings.Contains(res.Header.Get("Content-Type"), "html") || strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "<")
+	html := strings.Contains(res.Header.Get("Content-Type"), "html") ||
+		strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "<")
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNoContent && method != http.MethodGet {
 		if into == nil && !html {
 			return nil
 		}
 		if html {
-			return &refusal{Status: res.StatusCode, Message: "a web page in place of an answer", Sign: true, Header: res.Header}
+			return &refusal{
+				Status:  res.StatusCode,
+				Message: "a web page in place of an answer",
+				Sign:    true,
+				Header:  res.Header,
+			}
 		}
 		if len(body) == 0 {
 			return c.understood(address, io.ErrUnexpectedEOF)
@@ -202,7 +220,8 @@ func (c *Client) understood(address string, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "unexpected end"):
 		return fault.Connection(fault.Network, c.name, c.host, io.ErrUnexpectedEOF)
 	case errors.As(err, &syntax), errors.As(err, &kind), errors.Is(err, errNoList):
-		return fault.New(fault.Network, "%s: the answer to %s is not what Azure DevOps sends", c.name, path(address)).Because(err).
+		return fault.New(fault.Network, "%s: the answer to %s is not what Azure DevOps sends", c.name, path(address)).
+			Because(err).
 			Hint("Something between this VM and %s answers in its place: check the URL, DNS and the proxy.", c.host)
 	}
 	return fault.Connection(fault.Network, c.name, c.host, err)
@@ -223,8 +242,11 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 		return err
 	}
 	if r.Type == "VssVersionOutOfRangeException" { // of the oldest of versions, too
-		return fault.New(fault.Target, "%s is too old: it does not speak version %s of the REST API", c.name, versions[len(versions)-1]).Because(err).
-			Hint("azp-bootstrap needs TFS 2018 Update 2 (REST API 4.1) or newer, or Azure DevOps Server: upgrade the server.")
+		return fault.New(fault.Target, "%s is too old: it does not speak version %s of the "+
+			"REST API", c.name, versions[len(versions)-1]).
+			Because(err).
+			Hint("azp-bootstrap needs TFS 2018 Update 2 (REST API 4.1) or newer, or Azure DevOps Server: upgrade " +
+				"the server.")
 	}
 	if r.Type != "" { // before the status: some refusals that last come with 500
 		if f := known(r); f != nil {
@@ -232,7 +254,10 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 		}
 	}
 	if fault.PassingStatus(r.Status) {
-		return fault.New(fault.Network, "%s: %s", c.name, what).Because(err).Passing().Retry(fault.RetryAfter(r.Header)).
+		return fault.New(fault.Network, "%s: %s", c.name, what).
+			Because(err).
+			Passing().
+			Retry(fault.RetryAfter(r.Header)).
 			Hint("Azure DevOps is throttling or has a fault (status.dev.azure.com); it is asked again by itself.")
 	}
 	if f := known(r); f != nil {
@@ -242,19 +267,23 @@ func (c *Client) explain(err error, what string, known func(*refusal) *fault.Err
 		Hint("An answer this version does not know: please report it, with the log.")
 }
 
-// Crowded says that Azure DevOps, which answered, wants to be left alone for a while: answers to a user who asks too
-// much come late, and with Retry-After, before they are refused (learn.microsoft.com/azure/devops/integrate/concepts/rate-limits,
-// "API client experience"). nil = it does not.
+// Crowded says that Azure DevOps, which answered, wants to be left alone for a while: answers to a
+// user who asks too much come late, and with Retry-After, before they are refused
+// (learn.microsoft.com/azure/devops/integrate/concepts/rate-limits, "API client experience"). nil =
+// it does not.
 func (c *Client) Crowded() error {
 	left := time.Until(c.until)
 	if left <= 0 {
 		return nil
 	}
-	return fault.New(fault.Network, "%s answers, but late: the user of %s asks too much", c.name, c.with.kind()).Passing().Retry(left).
+	return fault.New(fault.Network, "%s answers, but late: the user of %s asks too much", c.name, c.with.kind()).
+		Passing().
+		Retry(left).
 		Hint("Azure DevOps asks to wait, which is done. If it lasts, let fewer VMs share a PAT's user (docs/scale.md).")
 }
 
-// WhoAmI asks whose the credential is (GET _apis/connectionData) and so whether it is accepted at all.
+// WhoAmI asks whose the credential is (GET _apis/connectionData) and so whether it is accepted at
+// all.
 func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 	var data struct {
 		AuthenticatedUser struct {
@@ -279,10 +308,12 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
 			if c.with.Entra {
 				return fault.New(fault.PAT, "the %s rejects the managed identity's token", c.name).
-					Hint("Add the identity to the %s as a user (Organization settings, Users; access level Basic). Identity and organization must be of the same Microsoft Entra tenant.", c.name)
+					Hint("Add the identity to the %s as a user (Organization settings, Users; access level Basic). "+
+						"Identity and organization must be of the same Microsoft Entra tenant.", c.name)
 			}
 			return fault.New(fault.PAT, "the %s rejects the PAT", c.name).
-				Hint("It is expired, revoked, mistyped or of another organization: create one for the %s and store it as a new version of the secret; the VM takes it by itself.", c.name)
+				Hint("It is expired, revoked, mistyped or of another organization: create one for the %s and store "+
+					"it as a new version of the secret; the VM takes it by itself.", c.name)
 		}
 		return nil
 	})

@@ -24,7 +24,13 @@ func (a answerer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.HasPrefix(body, "<") {
 		kind = "text/html; charset=utf-8"
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(body)), Request: r, ProtoMajor: 1}, nil
+	return &http.Response{
+		StatusCode: status,
+		Header:     http.Header{"Content-Type": {kind}},
+		Body:       io.NopCloser(strings.NewReader(body)),
+		Request:    r,
+		ProtoMajor: 1,
+	}, nil
 }
 
 func server(t testing.TB, a answerer) *Client {
@@ -59,7 +65,11 @@ func TestWhoAmI(t *testing.T) {
 		{418, `{}`, fault.Network, false},
 	} {
 		_, err := server(t, func(r *http.Request) (int, string) {
-			if got := r.Header.Get("Authorization"); got != "Basic "+base64.StdEncoding.EncodeToString([]byte(":opaque-token")) {
+			if got := r.Header.Get(
+				"Authorization",
+			); got != "Basic "+base64.StdEncoding.EncodeToString(
+				[]byte(":opaque-token"),
+			) {
 				t.Errorf("authorization is %q", got)
 			}
 			if r.Header.Get("X-TFS-FedAuthRedirect") != "Suppress" {
@@ -67,7 +77,10 @@ func TestWhoAmI(t *testing.T) {
 			}
 			return c.status, c.body
 		}).WhoAmI(context.Background())
-		if f := fault.From(err); err == nil || f.Class != c.want || f.Wait != c.wait || f.Advice == "" || strings.Contains(f.Error(), "opaque") {
+		if f := fault.From(
+			err,
+		); err == nil || f.Class != c.want || f.Wait != c.wait || f.Advice == "" ||
+			strings.Contains(f.Error(), "opaque") {
 			t.Errorf("%d %q became %v", c.status, c.body, err)
 		}
 	}
@@ -92,7 +105,11 @@ func TestVersionNegotiation(t *testing.T) {
 		t.Fatalf("got %+v, %v", p, err)
 	}
 	n := len(asked)
-	if _, err := c.Find(context.Background(), Target{DeploymentGroup, "My Shop", "web"}); err != nil || len(asked)-n != 1 {
+	if _, err := c.Find(
+		context.Background(),
+		Target{DeploymentGroup, "My Shop", "web"},
+	); err != nil ||
+		len(asked)-n != 1 {
 		t.Errorf("the version is not remembered: %v", asked)
 	}
 }
@@ -107,11 +124,15 @@ func known(a answerer) answerer {
 	}
 }
 
-// A refusal of everything is one of the PAT, or of the organization; a server that is busy is not asked twice.
+// A refusal of everything is one of the PAT, or of the organization; a server that is busy is not
+// asked twice.
 func TestFindTellsThePATFromTheTarget(t *testing.T) {
 	for status, want := range map[int]fault.Class{401: fault.PAT, 403: fault.PAT, 203: fault.PAT, 404: fault.Target, 429: fault.Network, 503: fault.Network} {
 		asked := 0
-		_, err := server(t, func(*http.Request) (int, string) { asked++; return status, signIn }).Find(t.Context(), Target{Pool, "", "x"})
+		_, err := server(
+			t,
+			func(*http.Request) (int, string) { asked++; return status, signIn },
+		).Find(t.Context(), Target{Pool, "", "x"})
 		if f := fault.From(err); f.Class != want || f.Wait != (want == fault.Network) {
 			t.Errorf("%d became %v", status, err)
 		}
@@ -149,8 +170,8 @@ func TestFindNamesTheScope(t *testing.T) {
 	}
 }
 
-// On Services a PAT of the one organization is enough; on a server it is for all collections. Rights on the pool behind
-// are named, or the hint sends people in a circle.
+// On Services a PAT of the one organization is enough; on a server it is for all collections.
+// Rights on the pool behind are named, or the hint sends people in a circle.
 func TestScopeHint(t *testing.T) {
 	const everywhere = "All accessible organizations"
 	for _, c := range []struct {
@@ -197,11 +218,17 @@ func TestAgent(t *testing.T) {
 			}
 			return 200, c.body
 		}
-		a, err := server(t, answers).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "WEB-1")
+		a, err := server(
+			t,
+			answers,
+		).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "WEB-1")
 		if err != nil || a == nil || a.ID != 7 || !a.Online || a.InstanceID != strings.ToLower(id) {
 			t.Errorf("%s: got %+v, %v", c.kind, a, err)
 		}
-		a, err = server(t, answers).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "web")
+		a, err = server(
+			t,
+			answers,
+		).Agent(context.Background(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1}, "web")
 		if err != nil || a != nil {
 			t.Errorf("%s: part of a name found %+v, %v", c.kind, a, err)
 		}
@@ -218,14 +245,15 @@ func TestAServerThatIsTooOld(t *testing.T) {
 	_, agent := c.Agent(t.Context(), Place{Target: Target{Pool, "", "Default"}, ID: 1, PoolID: 1}, "web-1")
 	for _, err := range []error{whose, find, agent} {
 		f := fault.From(err)
-		if f.Class != fault.Target || f.Wait || !strings.Contains(f.Advice, "TFS 2018 Update 2") || !strings.Contains(f.Error(), "supports is 4.0") {
+		if f.Class != fault.Target || f.Wait || !strings.Contains(f.Advice, "TFS 2018 Update 2") ||
+			!strings.Contains(f.Error(), "supports is 4.0") {
 			t.Errorf("%v (%s)", err, f.Advice)
 		}
 	}
 }
 
-// What the server answers to a removal; whether the agent is gone, ByID says. In the pool it is removed only if the target
-// itself, which is shown, does not list it.
+// What the server answers to a removal; whether the agent is gone, ByID says. In the pool it is
+// removed only if the target itself, which is shown, does not list it.
 func TestDelete(t *testing.T) {
 	const vm, pool, none = "/environments/1/providers/virtualmachines/3", "/pools/30/agents/7", `{"value":[]}`
 	const unknown = `{"typeKey":"VirtualMachineResourceNotFoundException"}`
@@ -267,13 +295,15 @@ func TestDelete(t *testing.T) {
 			return c.status, c.body
 		}).Delete(t.Context(), Place{Target: Target{Environment, "Shop", "x"}, ID: 1, PoolID: 30}, &Agent{ID: 7, ResourceID: 3, Name: "a"})
 		f := fault.From(err)
-		if (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Wait != c.waits) || !strings.HasSuffix(asked, c.asked) {
+		if (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Wait != c.waits) ||
+			!strings.HasSuffix(asked, c.asked) {
 			t.Errorf("%d %s: asked %s: %v", c.status, c.body, asked, err)
 		}
 	}
 }
 
-// What a change is refused by passes if the agent may only be looked at again, or runs a job; what the credential lacks lasts.
+// What a change is refused by passes if the agent may only be looked at again, or runs a job; what
+// the credential lacks lasts.
 func TestChangesThatAreRefused(t *testing.T) {
 	place := Place{Target: Target{DeploymentGroup, "Shop", "x"}, ID: 1, PoolID: 30}
 	for _, c := range []struct {
@@ -351,13 +381,16 @@ func TestBehind(t *testing.T) {
 			}
 			return c.status, c.body
 		}).Behind(t.Context(), Place{Target: Target{c.kind, "Shop", "x"}, ID: 1, PoolID: 30}, "a")
-		if (a != nil) != c.found || a != nil && (a.ID != 7 || a.ResourceID != 0 || !a.Offline) || err == nil != (c.class == fault.Class{}) || err != nil && fault.From(err).Class != c.class {
+		if (a != nil) != c.found || a != nil && (a.ID != 7 || a.ResourceID != 0 || !a.Offline) ||
+			err == nil != (c.class == fault.Class{}) ||
+			err != nil && fault.From(err).Class != c.class {
 			t.Errorf("%s: %+v, %v", name, a, err)
 		}
 	}
 }
 
-// Gone is only what the server itself says does not exist, while it shows the pool: law of the house.
+// Gone is only what the server itself says does not exist, while it shows the pool: law of the
+// house.
 func TestOnlyTheServersWordMeansGone(t *testing.T) {
 	const agentGone, poolGone = `{"typeKey":"TaskAgentNotFoundException"}`, `{"typeKey":"TaskAgentPoolNotFoundException"}`
 	for name, c := range map[string]struct {
@@ -386,7 +419,10 @@ func TestOnlyTheServersWordMeansGone(t *testing.T) {
 				}
 				return c.pool, c.shown
 			})).ByID(t.Context(), p, 7)
-			if f := fault.From(err); err == nil || errors.Is(err, ErrGone) != c.gone || f.Class != c.class || f.Wait != c.waits || !c.gone && f.Advice == "" {
+			if f := fault.From(
+				err,
+			); err == nil || errors.Is(err, ErrGone) != c.gone || f.Class != c.class || f.Wait != c.waits ||
+				!c.gone && f.Advice == "" {
 				t.Errorf("%s, %s: gone %v: %v", name, p.Kind, errors.Is(err, ErrGone), err)
 			}
 		}
@@ -410,7 +446,10 @@ func TestMoments(t *testing.T) {
 // An answer that is not the agent that was asked for says nothing of it.
 func TestByIDBelievesOnlyItsOwnAgent(t *testing.T) {
 	for _, body := range []string{`null`, `{}`, `{"id":8,"name":"web-2","status":"offline"}`} {
-		a, err := server(t, known(func(*http.Request) (int, string) { return 200, body })).ByID(t.Context(), Place{Target: Target{Pool, "", "x"}, ID: 30, PoolID: 30}, 7)
+		a, err := server(
+			t,
+			known(func(*http.Request) (int, string) { return 200, body }),
+		).ByID(t.Context(), Place{Target: Target{Pool, "", "x"}, ID: 30, PoolID: 30}, 7)
 		if a != nil || err == nil || errors.Is(err, ErrGone) {
 			t.Errorf("%s: %+v, %v", body, a, err)
 		}
@@ -446,8 +485,8 @@ func TestManages(t *testing.T) {
 	}
 }
 
-// An agent without a status is one that the credential may not look at: neither online nor offline, and enabled as far as
-// anybody knows.
+// An agent without a status is one that the credential may not look at: neither online nor offline,
+// and enabled as far as anybody knows.
 func TestAnAgentThatIsNotShown(t *testing.T) {
 	a := agentBody{ID: 7, Name: "web-1"}.agent(3)
 	if a.Online || a.Offline || !a.Enabled {
@@ -482,27 +521,40 @@ func TestEntraTokensAreBearers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: answerer(func(r *http.Request) (int, string) {
-		if got := r.Header.Get("Authorization"); got != "Bearer opaque-token" {
-			t.Errorf("authorization is %q", got)
-		}
-		return 403, ""
-	})}, Credential{PAT: p, Entra: true})
+	c := New(
+		"https://dev.azure.com/contoso",
+		"organization contoso",
+		&http.Client{Transport: answerer(func(r *http.Request) (int, string) {
+			if got := r.Header.Get("Authorization"); got != "Bearer opaque-token" {
+				t.Errorf("authorization is %q", got)
+			}
+			return 403, ""
+		})},
+		Credential{PAT: p, Entra: true},
+	)
 	_, err = c.WhoAmI(t.Context())
 	if f := fault.From(err); f.Class != fault.PAT || strings.Contains(f.Error()+f.Advice, "PAT") {
 		t.Errorf("%v (%s)", err, f.Advice)
 	}
 }
 
-// Azure DevOps delays the answers to a heavy user, and asks to be left alone, before it refuses any.
+// Azure DevOps delays the answers to a heavy user, and asks to be left alone, before it refuses
+// any.
 func TestCrowded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wish := ""
-		c := New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: answers(func(r *http.Request) *http.Response {
-			res, _ := answerer(func(*http.Request) (int, string) { return 200, `{"value":[{"id":1,"name":"x"}]}` }).RoundTrip(r)
-			res.Header.Set("Retry-After", wish)
-			return res
-		})}, Credential{})
+		c := New(
+			"https://dev.azure.com/contoso",
+			"organization contoso",
+			&http.Client{Transport: answers(func(r *http.Request) *http.Response {
+				res, _ := answerer(
+					func(*http.Request) (int, string) { return 200, `{"value":[{"id":1,"name":"x"}]}` },
+				).RoundTrip(r)
+				res.Header.Set("Retry-After", wish)
+				return res
+			})},
+			Credential{},
+		)
 		for _, w := range []string{"", "soon", "-1", "40"} {
 			wish = w
 			if _, err := c.Find(t.Context(), Target{Pool, "", "x"}); err != nil {
@@ -512,7 +564,10 @@ func TestCrowded(t *testing.T) {
 			if w != "40" && err != nil {
 				t.Errorf("%q: %v", w, err)
 			}
-			if f := fault.From(err); w == "40" && (err == nil || f.Class != fault.Network || !f.Wait || f.After != 40*time.Second || f.Advice == "") {
+			if f := fault.From(
+				err,
+			); w == "40" &&
+				(err == nil || f.Class != fault.Network || !f.Wait || f.After != 40*time.Second || f.Advice == "") {
 				t.Errorf("%q: %v", w, err)
 			}
 		}

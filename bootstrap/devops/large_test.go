@@ -14,7 +14,8 @@ import (
 	"azp-bootstrap/bootstrap/secret"
 )
 
-// A crowd answers with the list of many agents, each with capabilities as an image full of tools has them.
+// A crowd answers with the list of many agents, each with capabilities as an image full of tools
+// has them.
 type crowd struct {
 	agents int
 	cut    bool
@@ -35,7 +36,15 @@ func (c crowd) RoundTrip(r *http.Request) (*http.Response, error) {
 			if i > 0 {
 				_, _ = io.WriteString(in, ",")
 			}
-			_, _ = fmt.Fprintf(in, `{"id":%d,"name":"web-%06d","status":"offline","systemCapabilities":{%s"%s":"5c7a1b1e-%d"}}`, i+1, i, tools, InstanceIDCapability, i)
+			_, _ = fmt.Fprintf(
+				in,
+				`{"id":%d,"name":"web-%06d","status":"offline","systemCapabilities":{%s"%s":"5c7a1b1e-%d"}}`,
+				i+1,
+				i,
+				tools,
+				InstanceIDCapability,
+				i,
+			)
 			if c.cut && i == c.agents/2 {
 				_ = in.Close()
 				return
@@ -44,7 +53,13 @@ func (c crowd) RoundTrip(r *http.Request) (*http.Response, error) {
 		_, _ = io.WriteString(in, `]}`)
 		_ = in.Close()
 	}()
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json; charset=utf-8"}}, Body: out, Request: r, ProtoMajor: 1}, nil
+	return &http.Response{
+		StatusCode: http.StatusOK,
+		Header:     http.Header{"Content-Type": {"application/json; charset=utf-8"}},
+		Body:       out,
+		Request:    r,
+		ProtoMajor: 1,
+	}, nil
 }
 
 func many(t testing.TB, c crowd) ([]*Agent, error) {
@@ -53,7 +68,12 @@ func many(t testing.TB, c crowd) ([]*Agent, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := New("https://dev.azure.com/contoso", "organization contoso", &http.Client{Transport: c}, Credential{PAT: pat})
+	client := New(
+		"https://dev.azure.com/contoso",
+		"organization contoso",
+		&http.Client{Transport: c},
+		Credential{PAT: pat},
+	)
 	return client.All(t.Context(), Place{Target: Target{Kind: Pool, Name: "Default"}, ID: 1, PoolID: 1})
 }
 
@@ -80,7 +100,8 @@ func TestAllOfManyAgents(t *testing.T) {
 	runtime.KeepAlive(all)
 }
 
-// A list that was cut short, and what is no list, is no empty list: a sweep would take it for the whole.
+// A list that was cut short, and what is no list, is no empty list: a sweep would take it for the
+// whole.
 func TestHalfAListIsNone(t *testing.T) {
 	for name, c := range map[string]crowd{
 		"cut short":       {agents: 10, cut: true},

@@ -27,9 +27,10 @@ func (c *Client) pool(ctx context.Context, p Place) (pool named, err error) {
 	return pool, err
 }
 
-// Manages is an error if the credential is known not to manage the pool behind a target, whatever its role on the target
-// itself: agents are added by that right (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
-// An environment that never had a VM has no pool yet: then nothing is known.
+// Manages is an error if the credential is known not to manage the pool behind a target, whatever
+// its role on the target itself: agents are added by that right
+// (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines). An
+// environment that never had a VM has no pool yet: then nothing is known.
 func (c *Client) Manages(ctx context.Context, p Place) error {
 	if p.Kind == Pool {
 		return nil // Find has asked
@@ -66,8 +67,9 @@ func (c *Client) Stands(ctx context.Context, p Place) (Place, error) {
 	return p, nil
 }
 
-// Behind looks for the agent of this name in the pool behind a target that does not list it: a VM resource that was deleted on
-// the environment's page can leave it there (azure-pipelines-agent 5174, 5299), where config.sh meets it. nil: there is none.
+// Behind looks for the agent of this name in the pool behind a target that does not list it: a VM
+// resource that was deleted on the environment's page can leave it there (azure-pipelines-agent
+// 5174, 5299), where config.sh meets it. nil: there is none.
 func (c *Client) Behind(ctx context.Context, p Place, name string) (*Agent, error) {
 	if p.Kind == Pool {
 		return nil, nil
@@ -94,13 +96,14 @@ func (c *Client) Behind(ctx context.Context, p Place, name string) (*Agent, erro
 	return nil, nil
 }
 
-// All lists the agents of the pool behind a target, with their capabilities, in no order. That answer
-// comes whole, while the lists of deployment targets and VM resources come in pages.
+// All lists the agents of the pool behind a target, with their capabilities, in no order. That
+// answer comes whole, while the lists of deployment targets and VM resources come in pages.
 func (c *Client) All(ctx context.Context, p Place) ([]*Agent, error) {
 	path, err := c.inPool(ctx, p, 0)
 	var all []*Agent
 	if err == nil {
-		// There are no pages, and each agent shows some kilobytes: of thousands, one at a time is held.
+		// There are no pages, and each agent shows some kilobytes: of thousands, one at a time is
+		// held.
 		read := func(body io.Reader) error {
 			all = []*Agent{}
 			return eachOf(body, func(b agentBody) { all = append(all, b.agent(0)) })
@@ -164,7 +167,8 @@ func eachOf[T any](body io.Reader, hear func(T)) error {
 	return err
 }
 
-// Pool is the ID of the pool behind a place: where its agents are enabled, disabled and show what they run.
+// Pool is the ID of the pool behind a place: where its agents are enabled, disabled and show what
+// they run.
 func (c *Client) Pool(ctx context.Context, p Place) (int, error) {
 	if p.PoolID != 0 {
 		return p.PoolID, nil

@@ -33,7 +33,8 @@ func (t Target) String() string {
 	return fmt.Sprintf("agent pool %q", t.Name)
 }
 
-// A Place is a target that was found. It is looked up by its IDs from then on: a rename changes nothing.
+// A Place is a target that was found. It is looked up by its IDs from then on: a rename changes
+// nothing.
 type Place struct {
 	Target
 	ProjectID string // "" if not known
@@ -58,7 +59,8 @@ func (p Place) project() string {
 // areas are where the addresses of environments begin: since Server 2022, and on Server 2020.
 var areas = []string{"pipelines", "distributedtask"}
 
-// inArea asks in the area that this server has; which of the two that is for environments, it finds out once.
+// inArea asks in the area that this server has; which of the two that is for environments, it finds
+// out once.
 func (c *Client) inArea(kind string, ask func(area string) error) error {
 	if kind != Environment || c.area != "" {
 		return ask(c.area)
@@ -78,26 +80,32 @@ func (c *Client) inArea(kind string, ask func(area string) error) error {
 
 // unserved: the server does not know the address, rather than what it names.
 func (r *refusal) unserved() bool {
-	named := slices.ContainsFunc([]string{"Project", "Environment", "VirtualMachine", "Deployment", "TaskAgent"}, func(begin string) bool {
-		return strings.HasPrefix(r.Type, begin)
-	})
+	named := slices.ContainsFunc(
+		[]string{"Project", "Environment", "VirtualMachine", "Deployment", "TaskAgent"},
+		func(begin string) bool {
+			return strings.HasPrefix(r.Type, begin)
+		},
+	)
 	return r.Status == http.StatusNotFound && !named
 }
 
-// scopes are what the PAT needs for a kind of target; those of deployment groups and environments contain
-// that of the pools behind them (learn.microsoft.com/azure/devops/pipelines/agents, "Register an agent using
-// a personal access token"; for environments the scope's name is that of the token page).
+// scopes are what the PAT needs for a kind of target; those of deployment groups and environments
+// contain that of the pools behind them (learn.microsoft.com/azure/devops/pipelines/agents,
+// "Register an agent using a personal access token"; for environments the scope's name is that of
+// the token page).
 var scopes = map[string]string{
 	Pool:            "the scope Agent Pools (read, manage)",
 	DeploymentGroup: "the scope Deployment group (read, manage)",
 	Environment:     "the scope Environment (read, manage)",
 }
 
-// ScopeHint says what a credential, and whom it stands for, need for this kind of target on Azure DevOps
-// Services (hosted) or a server. Agents are added with the caller's own rights on the pool behind a deployment
-// group or an environment (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
+// ScopeHint says what a credential, and whom it stands for, need for this kind of target on Azure
+// DevOps Services (hosted) or a server. Agents are added with the caller's own rights on the pool
+// behind a deployment group or an environment
+// (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
 func (t Target) ScopeHint(entra, hosted bool) string {
-	settings, reach := "Collection settings", ", and Organization set to All accessible organizations (here: all collections)"
+	settings, reach := "Collection settings", ", and Organization set to All accessible organizations (here: all "+
+		"collections)"
 	switch {
 	case hosted:
 		settings, reach = "Organization settings", ", for this organization"
@@ -106,13 +114,17 @@ func (t Target) ScopeHint(entra, hosted bool) string {
 	}
 	role := map[string]string{
 		Pool: "Administrator of the pool (pool, Security)",
-		DeploymentGroup: "Administrator of the deployment group (deployment group, Security) and of its deployment pool (" +
+		DeploymentGroup: "Administrator of the deployment group (deployment group, Security) and of its deployment " +
+			"pool (" +
 			settings + ", Deployment pools)",
 		Environment: "Administrator of the environment (environment, Security) and of the pool behind it, named " +
 			"environment-<ID>-<GUID> (" + settings + ", Deployment pools)",
 	}[t.Kind]
 	if entra { // such a token has no scopes: rights alone decide
-		return fmt.Sprintf("Make the managed identity %s. Until Azure DevOps knows it as a user, its name cannot be found there.", role)
+		return fmt.Sprintf(
+			"Make the managed identity %s. Until Azure DevOps knows it as a user, its name cannot be found there.",
+			role,
+		)
 	}
 	return fmt.Sprintf("Give the PAT %s%s; its owner must be %s. Edit the token in Azure DevOps "+
 		"(User settings, Personal access tokens): its value stays the same.", scopes[t.Kind], reach, role)
@@ -130,9 +142,10 @@ func (c *Client) scopeMissing(t Target, what string) *fault.Error {
 		Hint("%s", t.ScopeHint(c.with.Entra, c.hosted()))
 }
 
-// Find looks the target up and checks, as far as Azure DevOps tells, that the credential may manage it. A refusal
-// may be of the credential or of the organization rather than of the target: then WhoAmI is asked, which
-// tells. When all is well nobody asks it: under throttling each request counts.
+// Find looks the target up and checks, as far as Azure DevOps tells, that the credential may manage
+// it. A refusal may be of the credential or of the organization rather than of the target: then
+// WhoAmI is asked, which tells. When all is well nobody asks it: under throttling each request
+// counts.
 func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 	p, err := c.find(ctx, t)
 	if e := c.rejected(ctx, err); e != nil {
@@ -141,7 +154,8 @@ func (c *Client) Find(ctx context.Context, t Target) (Place, error) {
 	return p, c.explain(err, "looking for the "+t.String(), c.known(t, "read"))
 }
 
-// rejected tells whether a refusal is one of the credential or the organization rather than of what was asked for.
+// rejected tells whether a refusal is one of the credential or the organization rather than of what
+// was asked for.
 func (c *Client) rejected(ctx context.Context, err error) error {
 	r, refused := err.(*refusal)
 	if !refused || fault.PassingStatus(r.Status) {
@@ -168,8 +182,10 @@ func (c *Client) find(ctx context.Context, t Target) (Place, error) {
 		}
 	}
 	if err == nil && found == nil {
-		return p, fault.New(fault.Target, "%s: there is no %s, or it is not shown to the owner of the credential", c.name, t).
-			Hint("Create it, or correct target: names are those that Azure DevOps shows. It may have been renamed or deleted, "+
+		return p, fault.New(fault.Target, "%s: there is no %s, or it is not shown to the owner of the "+
+			"credential", c.name, t).
+			Hint("Create it, or correct target: names are those that Azure DevOps shows. It may have been renamed "+
+				"or deleted, "+
 				"or the owner of %s may not see it.", c.with.kind())
 	}
 	if err != nil {
@@ -233,7 +249,8 @@ func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 			return c.scopeMissing(t, what)
 		case t.Kind == Environment && r.unserved():
 			return fault.New(fault.Target, "%s knows no environments", c.name).
-				Hint("Environments came with Azure DevOps Server 2020. Upgrade the server, or join a deployment group or a pool.")
+				Hint("Environments came with Azure DevOps Server 2020. Upgrade the server, or join a deployment " +
+					"group or a pool.")
 		case r.Status == http.StatusNotFound:
 			return fault.New(fault.Target, "%s does not find the %s", c.name, t).
 				Hint("It was renamed or deleted, or the owner of %s may not see it.", c.with.kind())
@@ -242,8 +259,8 @@ func (c *Client) known(t Target, what string) func(*refusal) *fault.Error {
 	}
 }
 
-// denied: a right or scope is missing. What the server says by its typeKey counts before the status: in this area
-// it may come with 500.
+// denied: a right or scope is missing. What the server says by its typeKey counts before the
+// status: in this area it may come with 500.
 func (r *refusal) denied() bool {
 	return strings.HasPrefix(r.Type, "AccessDenied") || strings.Contains(r.Type, "NotEnoughPermissions") ||
 		r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden

@@ -41,7 +41,18 @@ const (
 
 // checks in the order in which one makes the next possible, as far as there is one.
 var checks = []string{
-	"config", "imds", "identity", "vault", "secret", "pat", "scopes", "target", "agent package", "service", "clock", "disk",
+	"config",
+	"imds",
+	"identity",
+	"vault",
+	"secret",
+	"pat",
+	"scopes",
+	"target",
+	"agent package",
+	"service",
+	"clock",
+	"disk",
 }
 
 // checkTimeout bounds each of the doctor's parallel errands.
@@ -55,8 +66,8 @@ type examination struct {
 	journal *journal.Journal
 }
 
-// Examine checks everything that this VM needs to join, in parallel where one thing does not need the other. The report has
-// one line for every check, in the same order.
+// Examine checks everything that this VM needs to join, in parallel where one thing does not need
+// the other. The report has one line for every check, in the same order.
 func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 	if err := access.Protect(w.Log); err != nil {
 		return nil, err
@@ -246,8 +257,10 @@ func serviceRuns(m member.Member) (string, error) {
 
 func clockIsRight(behind time.Duration) (string, error) {
 	if behind.Abs() >= devops.MaxSkew {
-		return "", fault.New(fault.Agent, "the VM's clock differs from the vault's by %s", behind.Abs().Round(time.Second)).
-			Hint("Mend time synchronization: timedatectl, chronyc sources. Azure DevOps refuses agents beyond five minutes.")
+		return "", fault.New(fault.Agent, "the VM's clock differs from the vault's "+
+			"by %s", behind.Abs().Round(time.Second)).
+			Hint("Mend time synchronization: timedatectl, chronyc sources. Azure DevOps refuses agents beyond five " +
+				"minutes.")
 	}
 	return fmt.Sprintf("within %s of the vault's", max(behind.Abs().Round(time.Second), time.Second)), nil
 }

@@ -118,5 +118,9 @@ func From(err error) *Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return New(Internal, "unexpected error").Because(err).Hint("This is a bug of azp-bootstrap: please report it with the log.")
+	return New(
+		Internal,
+		"unexpected error",
+	).Because(err).
+		Hint("This is a bug of azp-bootstrap: please report it with the log.")
 }

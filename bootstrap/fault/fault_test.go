@@ -52,7 +52,8 @@ func TestClassesAreDocumented(t *testing.T) {
 
 func TestFrom(t *testing.T) {
 	own := New(Vault, "x %d", 1).Hint("h %s", "y").Passing(io.EOF).Retry(time.Second)
-	if From(fmt.Errorf("wrapped: %w", own)) != own || own.Error() != "x 1: EOF" || own.Advice != "h y" || !own.Wait || !errors.Is(own, io.EOF) {
+	if From(fmt.Errorf("wrapped: %w", own)) != own || own.Error() != "x 1: EOF" || own.Advice != "h y" || !own.Wait ||
+		!errors.Is(own, io.EOF) {
 		t.Errorf("got %+v", own)
 	}
 	if f := From(errors.New("strange")); f.Class != Internal || f.Wait || f.Advice == "" {

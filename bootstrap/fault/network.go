@@ -55,41 +55,93 @@ func Connection(c Class, what, host string, err error) *Error {
 		e := new("the proxy does not let us through")
 		switch {
 		case proxy.Status == http.StatusProxyAuthRequired:
-			return e.Hint("The proxy %s wants a user name and password: give them in HTTPS_PROXY=http://user:password@host:port in the service's environment (systemctl edit azp-bootstrap), or let this VM pass without.", proxy.Proxy)
+			return e.Hint(
+				"The proxy %s wants a user name and password: give them in "+
+					"HTTPS_PROXY=http://user:password@host:port in the service's environment (systemctl edit azp-bootstrap), or let this VM pass without.",
+				proxy.Proxy,
+			)
 		case proxy.Status >= 500 || proxy.Status == http.StatusTooManyRequests:
-			return e.Passing().Hint("The proxy %s cannot reach %s: check its name resolution and its way out.", proxy.Proxy, proxy.Target)
+			return e.Passing().
+				Hint("The proxy %s cannot reach %s: check its name resolution and its way "+
+					"out.", proxy.Proxy, proxy.Target)
 		default:
 			return e.Hint("Allow %s on the proxy %s, or list the name in network.noProxy.", proxy.Target, proxy.Proxy)
 		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return new("the proxy does not answer").Passing().Hint("Check network.proxy (or HTTPS_PROXY), and that the proxy runs and is reached from this VM.")
+		return new(
+			"the proxy does not answer",
+		).Passing().
+			Hint("Check network.proxy (or HTTPS_PROXY), and that the proxy runs and is reached from this VM.")
 	case errors.As(err, &dns):
-		return new("the name %s does not resolve", dns.Name).Passing().Hint("Check the spelling, the VM's DNS servers and, with a private endpoint, that its private DNS zone is linked to this network.")
+		return new(
+			"the name %s does not resolve",
+			dns.Name,
+		).Passing().
+			Hint("Check the spelling, the VM's DNS servers and, with a private endpoint, that its private DNS zone " +
+				"is linked to this network.")
 	case errors.As(err, &authority):
-		return new("TLS: the certificate of %s is signed by an authority this VM does not trust", host).Hint("If a proxy inspects TLS or the server has a certificate of your own authority, set network.caFile to that authority's PEM file.")
+		return new(
+			"TLS: the certificate of %s is signed by an authority this VM does not trust",
+			host,
+		).Hint("If a proxy inspects TLS or the server has a certificate of your own authority, set network.caFile " +
+			"to that authority's PEM file.")
 	case errors.As(err, &hostname):
-		return new("TLS: the certificate is not for %s", host).Hint("Something else answers under this name: check DNS, the hosts file and the proxy.")
+		return new(
+			"TLS: the certificate is not for %s",
+			host,
+		).Hint("Something else answers under this name: check DNS, the hosts file and the proxy.")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return new("TLS: the certificate of %s is not valid at this VM's time, %s", host, time.Now().UTC().Format(time.RFC3339)).Passing().Hint("If the VM's clock is wrong, wait for time synchronization (timedatectl); else the server's certificate has expired.")
+		return new(
+			"TLS: the certificate of %s is not valid at this VM's time, %s",
+			host,
+			time.Now().UTC().Format(time.RFC3339),
+		).Passing().
+			Hint("If the VM's clock is wrong, wait for time synchronization (timedatectl); else the server's " +
+				"certificate has expired.")
 	case errors.As(err, &invalid):
 		return new("TLS: the certificate of %s is invalid", host).Hint("Renew or replace the server's certificate.")
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return new("%s does not speak TLS on this port", host).Hint("Check the port and the scheme of the address.")
 	case errors.Is(err, ErrTooLarge):
-		return new("what answers is not the service we asked").Hint("Something between this VM and %s answers in its place: a captive portal, a proxy, a wrong address.", host)
+		return new(
+			"what answers is not the service we asked",
+		).Hint("Something between this VM and %s answers in its place: a captive portal, a proxy, a wrong "+
+			"address.", host)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return new("%s refuses connections", host).Passing().Hint("Check that the service runs and that a firewall does not reject this VM.")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return new("no answer from %s in time", host).Passing().Hint("Check routes, network security groups and firewalls between this VM and %s.", host)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return new("%s cut the connection", host).Passing().Hint("A firewall or proxy may be closing connections to %s.", host)
+		return new(
+			"%s refuses connections",
+			host,
+		).Passing().
+			Hint("Check that the service runs and that a firewall does not reject this VM.")
+	case errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return new(
+			"no answer from %s in time",
+			host,
+		).Passing().
+			Hint("Check routes, network security groups and firewalls between this VM and %s.", host)
+	case errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE):
+		return new(
+			"%s cut the connection",
+			host,
+		).Passing().
+			Hint("A firewall or proxy may be closing connections to %s.", host)
 	}
-	return new("no connection to %s", host).Passing().Hint("Check routes, network security groups and firewalls between this VM and %s.", host)
+	return new(
+		"no connection to %s",
+		host,
+	).Passing().
+		Hint("Check routes, network security groups and firewalls between this VM and %s.", host)
 }
 
 // PassingStatus reports whether an HTTP status may go away by itself.
 func PassingStatus(code int) bool {
-	return code == http.StatusRequestTimeout || code == http.StatusGone || code == http.StatusTooManyRequests || code >= 500
+	return code == http.StatusRequestTimeout || code == http.StatusGone || code == http.StatusTooManyRequests ||
+		code >= 500
 }
 
 // maxRetryAfter bounds what a server may ask of us: longer would outlast most deadlines unseen.

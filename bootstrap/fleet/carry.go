@@ -16,9 +16,9 @@ type Pool interface {
 	Delete(ctx context.Context, a *devops.Agent) error
 }
 
-// Carry removes the agents that a plan dooms, each after a second look, and writes into the verdicts
-// what became of them. Each is tried once: what one fails by is in its verdict, and the others go on.
-// The error says that the time is over; what was not reached stays Doomed.
+// Carry removes the agents that a plan dooms, each after a second look, and writes into the
+// verdicts what became of them. Each is tried once: what one fails by is in its verdict, and the
+// others go on. The error says that the time is over; what was not reached stays Doomed.
 func Carry(ctx context.Context, p Pool, verdicts []Verdict, shown func(done, of int)) error {
 	var doomed []*Verdict
 	for i := range verdicts {

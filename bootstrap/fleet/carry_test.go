@@ -143,10 +143,14 @@ func TestWhatIsNotReachedIsSaid(t *testing.T) {
 			}
 		}
 		err := Carry(ctx, p, verdicts, quietly)
-		if f := fault.From(err); cause != nil && (f.Class != fault.Network || f.Advice == "") || cause == nil && err != context.Canceled {
+		if f := fault.From(
+			err,
+		); cause != nil && (f.Class != fault.Network || f.Advice == "") ||
+			cause == nil && err != context.Canceled {
 			t.Errorf("%s: %v", name, err)
 		}
-		if verdicts[0].Fate != Gone || verdicts[1].Fate != Refused || verdicts[2].Fate != Doomed || !strings.Contains(verdicts[2].Why, "not tried") {
+		if verdicts[0].Fate != Gone || verdicts[1].Fate != Refused || verdicts[2].Fate != Doomed ||
+			!strings.Contains(verdicts[2].Why, "not tried") {
 			t.Errorf("%s: %+v", name, verdicts)
 		}
 		if len(p.asked) != 2 {

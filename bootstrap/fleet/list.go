@@ -61,11 +61,11 @@ func (l *List) asOf(now time.Time) time.Time {
 	return now
 }
 
-// prove holds the list against the agents that azp-bootstrap registered within the scope, and returns
-// the places in Azure of which it names a VM. An agent that is online stands on a VM that exists: if
-// the list lacks it, it is not the list of this scope. If it names no VM of any agent, nothing speaks
-// for it: the fleet may be stopped, and the list be of another subscription. An agent whose VM may be
-// younger than the list says nothing about it.
+// prove holds the list against the agents that azp-bootstrap registered within the scope, and
+// returns the places in Azure of which it names a VM. An agent that is online stands on a VM that
+// exists: if the list lacks it, it is not the list of this scope. If it names no VM of any agent,
+// nothing speaks for it: the fleet may be stopped, and the list be of another subscription. An
+// agent whose VM may be younger than the list says nothing about it.
 func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bool, error) {
 	proven := map[place]bool{}
 	if l == nil {
@@ -88,7 +88,8 @@ func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bo
 	if len(missing) > 0 {
 		names := some(missing, "; ")
 		return nil, fault.New(fault.Usage, "--existing: agents are online whose VMs are not in the list: %s", names).
-			Hint("Nothing was removed: this is not the list of %s. If it is of another subscription, give the right one; "+
+			Hint("Nothing was removed: this is not the list of %s. If it is of another subscription, give the "+
+				"right one; "+
 				"if it is of one scale set of several, give --scale-set NAME, or list the VMs of all of them.", s)
 	}
 	if len(proven) == 0 && older > 0 {

@@ -68,8 +68,8 @@ type Verdict struct {
 }
 
 // Plan decides about each agent of a pool: Kept or Doomed. A nil list says nothing of any VM. The
-// error, a *fault.Error of class usage, says why the list or the scope cannot be meant for this pool:
-// then there is no plan.
+// error, a *fault.Error of class usage, says why the list or the scope cannot be meant for this
+// pool: then there is no plan.
 func Plan(agents []*devops.Agent, l *List, p Policy, now time.Time) ([]Verdict, error) {
 	ours := make([]*devops.Agent, 0, len(agents))
 	for _, a := range agents {
@@ -93,7 +93,8 @@ func Plan(agents []*devops.Agent, l *List, p Policy, now time.Time) ([]Verdict, 
 		}
 		switch v.Why = spared(a, l, p, proven, now); v.Why {
 		case placeless:
-			v.Hint = "If its VM is deleted, delete the agent in Azure DevOps, or sweep without a list: then its age alone decides. " +
+			v.Hint = "If its VM is deleted, delete the agent in Azure DevOps, or sweep without a list: then its " +
+				"age alone decides. " +
 				"If the VM exists, its agent tells where it is as soon as it registers anew."
 		case "":
 			v.Fate, v.Why = Doomed, "offline for longer than "+brief(p.olderThan(l))
@@ -106,8 +107,10 @@ func Plan(agents []*devops.Agent, l *List, p Policy, now time.Time) ([]Verdict, 
 	return verdicts, nil
 }
 
-// placeless: other VMs of the list say nothing about it, since nobody knows whether they are its neighbours.
-const placeless = "it does not tell where in Azure its VM is (an earlier version registered it): a list proves nothing about it"
+// placeless: other VMs of the list say nothing about it, since nobody knows whether they are its
+// neighbours.
+const placeless = "it does not tell where in Azure its VM is (an earlier version registered it): a list proves " +
+	"nothing about it"
 
 // spared says why an agent is kept; empty: nothing speaks for it.
 func spared(a *devops.Agent, l *List, p Policy, proven map[place]bool, now time.Time) string {
@@ -141,8 +144,8 @@ func spared(a *devops.Agent, l *List, p Policy, proven map[place]bool, now time.
 	return ""
 }
 
-// joining reports whether an agent's VM may be younger than asOf, with an hour for clocks that differ
-// and for a boot that takes long.
+// joining reports whether an agent's VM may be younger than asOf, with an hour for clocks that
+// differ and for a boot that takes long.
 func joining(a *devops.Agent, asOf time.Time) bool { return asOf.Sub(a.Created) < Joining }
 
 // brief writes a duration without its zeros: 24h, not 24h0m0s.

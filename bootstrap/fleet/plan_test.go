@@ -25,7 +25,15 @@ func aged(d time.Duration) *time.Duration { return &d }
 
 // old is an agent of ours that was registered and went offline long ago.
 func old(id string, with ...func(*devops.Agent)) *devops.Agent {
-	a := &devops.Agent{ID: 7, Name: id, InstanceID: id, SubscriptionID: "0", Offline: true, Since: ago(1000 * time.Hour), Created: ago(2000 * time.Hour)}
+	a := &devops.Agent{
+		ID:             7,
+		Name:           id,
+		InstanceID:     id,
+		SubscriptionID: "0",
+		Offline:        true,
+		Since:          ago(1000 * time.Hour),
+		Created:        ago(2000 * time.Hour),
+	}
 	for _, w := range with {
 		w(a)
 	}
@@ -123,11 +131,13 @@ func TestPlanDoomsOnlyAgentsOfDeletedVMs(t *testing.T) {
 	}
 }
 
-// A VM of an earlier version that is in the list proves nothing about another of the kind: they may be of two scale sets.
+// A VM of an earlier version that is in the list proves nothing about another of the kind: they may
+// be of two scale sets.
 func TestAgentsThatDoNotTellTheirPlaceProveNothingOfEachOther(t *testing.T) {
 	agents := []*devops.Agent{old("gone", unmarked), old("there", unmarked, online)}
 	verdicts, err := Plan(agents, listed(0, "there"), Policy{}, now)
-	if err != nil || verdicts[0].Fate != Kept || !strings.Contains(verdicts[0].Why, "a list proves nothing") || verdicts[0].Hint == "" {
+	if err != nil || verdicts[0].Fate != Kept || !strings.Contains(verdicts[0].Why, "a list proves nothing") ||
+		verdicts[0].Hint == "" {
 		t.Errorf("%+v, %v", verdicts, err)
 	}
 }

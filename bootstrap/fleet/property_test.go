@@ -76,7 +76,8 @@ func newWorld(r *rand.Rand) *world {
 	return w
 }
 
-// register lets a VM join, or not yet: with an agent of its own, or by taking over one that is offline.
+// register lets a VM join, or not yet: with an agent of its own, or by taking over one that is
+// offline.
 func (w *world) register(v *vm) {
 	end := now
 	if !v.deleted.IsZero() {
@@ -173,7 +174,16 @@ func (w *world) tell(l *List, p Policy) string {
 		fmt.Fprintf(&s, "list of %s ago: %v\n", now.Sub(l.made), l.vms)
 	}
 	for _, v := range w.vms {
-		fmt.Fprintf(&s, "%s born %s ago, deleted %v, %s/%s/%s", v.id, now.Sub(v.born), !v.deleted.IsZero(), v.sub, v.grp, v.set)
+		fmt.Fprintf(
+			&s,
+			"%s born %s ago, deleted %v, %s/%s/%s",
+			v.id,
+			now.Sub(v.born),
+			!v.deleted.IsZero(),
+			v.sub,
+			v.grp,
+			v.set,
+		)
 		if a := v.agent; a != nil {
 			fmt.Fprintf(&s, ": agent %d made %s ago, online %v since %s",
 				a.ID, now.Sub(a.Created), a.Online, now.Sub(a.Since))
@@ -199,7 +209,8 @@ func worlds(t *testing.T, each func(t *testing.T, w *world)) {
 	}
 }
 
-// No input of list, ages and policy makes a sweep remove an agent whose VM exists and whose owner gave a true list.
+// No input of list, ages and policy makes a sweep remove an agent whose VM exists and whose owner
+// gave a true list.
 func TestNoLivingVMsAgentIsRemovedByATrueList(t *testing.T) {
 	doomed, refused := 0, 0
 	worlds(t, func(t *testing.T, w *world) {
@@ -226,8 +237,8 @@ func TestNoLivingVMsAgentIsRemovedByATrueList(t *testing.T) {
 	}
 }
 
-// A list of a foreign subscription, whatever the ages: nothing that exists is removed. It is told by what agents tell
-// of their VM, or by naming none at all.
+// A list of a foreign subscription, whatever the ages: nothing that exists is removed. It is told
+// by what agents tell of their VM, or by naming none at all.
 func TestNoLivingVMsAgentIsRemovedByAForeignList(t *testing.T) {
 	worlds(t, func(t *testing.T, w *world) {
 		p := w.policy()
@@ -247,7 +258,8 @@ func TestNoLivingVMsAgentIsRemovedByAForeignList(t *testing.T) {
 	})
 }
 
-// carried lets the world go on while the plan is carried out: nothing that came back meanwhile is removed.
+// carried lets the world go on while the plan is carried out: nothing that came back meanwhile is
+// removed.
 func (w *world) carried(t *testing.T, verdicts []Verdict, l *List, p Policy) {
 	pool := &fakePool{there: map[int]*devops.Agent{}}
 	back := map[int]bool{}

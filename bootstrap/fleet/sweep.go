@@ -33,9 +33,9 @@ type Sweeping struct {
 	Redactor   *secret.Redactor
 }
 
-// Sweep looks at every agent of the configured target and removes those that Plan dooms. It needs no VM of Azure
-// to run on. What one agent fails by is in its verdict; the error says that nothing could be looked at, that the list is
-// refused, or that the time was over.
+// Sweep looks at every agent of the configured target and removes those that Plan dooms. It needs
+// no VM of Azure to run on. What one agent fails by is in its verdict; the error says that nothing
+// could be looked at, that the list is refused, or that the time was over.
 func Sweep(ctx context.Context, s Sweeping) ([]Verdict, error) {
 	if err := access.Protect(s.Log); err != nil {
 		return nil, err
@@ -118,13 +118,15 @@ func (t *target) look(ctx context.Context, wanted devops.Target, log *logrus.Log
 		if w.Pause >= retry.Limit && w.Fault.After == 0 {
 			t.access.Drop()
 		}
-		log.WithFields(logrus.Fields{"class": w.Fault.Class.Code, "wait": w.Pause.Round(time.Millisecond).String()}).Warn(w.Fault.Error())
+		log.WithFields(logrus.Fields{"class": w.Fault.Class.Code, "wait": w.Pause.Round(time.Millisecond).String()}).
+			Warn(w.Fault.Error())
 	})
 	if err != nil {
 		return nil, err
 	}
 	if skew := t.clock.ahead.Abs(); skew > devops.MaxSkew { // ages are made of the server's times and this clock
-		return nil, fault.New(fault.Usage, "this machine's clock differs from the server's by %s", skew.Round(time.Second)).
+		return nil, fault.New(fault.Usage, "this machine's clock differs from the server's "+
+			"by %s", skew.Round(time.Second)).
 			Hint("Set the clock right (timedatectl), or run sweep elsewhere. Nothing was removed.")
 	}
 	slices.SortFunc(all, func(x, y *devops.Agent) int {
@@ -149,7 +151,8 @@ func (t target) Delete(ctx context.Context, a *devops.Agent) error {
 	return c.Delete(ctx, t.place, a)
 }
 
-// A serverClock notes how far the clock of the server that answered last is ahead of this machine's.
+// A serverClock notes how far the clock of the server that answered last is ahead of this
+// machine's.
 type serverClock struct {
 	next  http.RoundTripper
 	ahead time.Duration

@@ -18,7 +18,8 @@ import (
 
 const tokenOfATest = "opaque-token-of-a-test"
 
-// A server has one agent, of a VM that went long ago. A refusal of its removal repeats what it was shown.
+// A server has one agent, of a VM that went long ago. A refusal of its removal repeats what it was
+// shown.
 type server struct {
 	ahead   time.Duration // its clock's
 	refuses bool
@@ -56,8 +57,18 @@ func (s *server) sweep(t *testing.T, yes bool) ([]Verdict, error) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return Sweep(t.Context(), Sweeping{ConfigFile: filepath.Join(t.TempDir(), "none.yaml"), Set: []string{"url=" + web.URL + "/C", "target.pool.name=Default", "deadline=20s"},
-		Yes: yes, PAT: pat, Progress: quietly, Log: log, Redactor: &secret.Redactor{}})
+	return Sweep(
+		t.Context(),
+		Sweeping{
+			ConfigFile: filepath.Join(t.TempDir(), "none.yaml"),
+			Set:        []string{"url=" + web.URL + "/C", "target.pool.name=Default", "deadline=20s"},
+			Yes:        yes,
+			PAT:        pat,
+			Progress:   quietly,
+			Log:        log,
+			Redactor:   &secret.Redactor{},
+		},
+	)
 }
 
 // Only on a person's word is an agent removed.
@@ -65,7 +76,8 @@ func TestSweepRemovesOnTheWordAlone(t *testing.T) {
 	for _, yes := range []bool{false, true} {
 		s := &server{}
 		verdicts, err := s.sweep(t, yes)
-		if err != nil || len(verdicts) != 1 || verdicts[0].Fate != map[bool]string{false: Doomed, true: Gone}[yes] || (s.deleted == 1) != yes {
+		if err != nil || len(verdicts) != 1 || verdicts[0].Fate != map[bool]string{false: Doomed, true: Gone}[yes] ||
+			(s.deleted == 1) != yes {
 			t.Errorf("yes %v: %+v, %d deleted, %v", yes, verdicts, s.deleted, err)
 		}
 	}
@@ -75,7 +87,11 @@ func TestSweepRemovesOnTheWordAlone(t *testing.T) {
 func TestAClockThatIsWrongRemovesNothing(t *testing.T) {
 	for _, ahead := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
 		s := &server{ahead: ahead}
-		if _, err := s.sweep(t, true); err == nil || fault.From(err).Class != fault.Usage || !strings.Contains(err.Error(), "clock differs") || s.deleted > 0 {
+		if _, err := s.sweep(
+			t,
+			true,
+		); err == nil || fault.From(err).Class != fault.Usage || !strings.Contains(err.Error(), "clock differs") ||
+			s.deleted > 0 {
 			t.Errorf("%s: %v, %d deleted", ahead, err, s.deleted)
 		}
 	}
@@ -84,7 +100,8 @@ func TestAClockThatIsWrongRemovesNothing(t *testing.T) {
 // What the server says is shown to people, and it may repeat what it was shown.
 func TestVerdictsAreRedacted(t *testing.T) {
 	verdicts, err := (&server{refuses: true}).sweep(t, true)
-	if err != nil || len(verdicts) != 1 || !strings.Contains(verdicts[0].Why, "not with ") || strings.Contains(fmt.Sprintf("%+v", verdicts), tokenOfATest) {
+	if err != nil || len(verdicts) != 1 || !strings.Contains(verdicts[0].Why, "not with ") ||
+		strings.Contains(fmt.Sprintf("%+v", verdicts), tokenOfATest) {
 		t.Errorf("%+v, %v", verdicts, err)
 	}
 }

@@ -59,8 +59,8 @@ func TestRenderSaysWhatRuns(t *testing.T) {
 	}
 }
 
-// A wait succeeds only on a VM that is ready, with an agent that runs as far as can be seen or by the
-// word of a daemon; else it says what it waited for, and who was at work.
+// A wait succeeds only on a VM that is ready, with an agent that runs as far as can be seen or by
+// the word of a daemon; else it says what it waited for, and who was at work.
 func TestWait(t *testing.T) {
 	for _, phase := range []string{journal.Waiting, journal.Discover, journal.Credential, journal.Online, journal.Ready, journal.Draining, journal.Removed, journal.Failed} {
 		for _, daemon := range []Life{Running, Stopped, Unknown} {
@@ -69,7 +69,8 @@ func TestWait(t *testing.T) {
 					s := sample()
 					s.Phase = phase
 					a := Alive{Daemon: daemon, DaemonSince: &s.StartedAt, Agent: agent, Pending: pending}
-					want := phase == journal.Ready && !pending && (agent == Running || agent == Unknown && daemon == Running)
+					want := phase == journal.Ready && !pending &&
+						(agent == Running || agent == Unknown && daemon == Running)
 					if got := a.Joined(s); got != want {
 						t.Errorf("%s %+v: joined %v", phase, a, got)
 					}

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// Console is the VM's serial console, when there is one. Lines are written beside what they tell of: a serial line takes
-// milliseconds for each.
+// Console is the VM's serial console, when there is one. Lines are written beside what they tell
+// of: a serial line takes milliseconds for each.
 type Console struct {
 	names  []string // of the devices that may be one
 	redact func(string) string
@@ -69,9 +69,10 @@ func (c *Console) first() *os.File {
 	return nil
 }
 
-// takesLine is how long a console may take to accept a line: the kernel, systemd and cloud-init write there as well, at
-// 115,200 baud. One that takes nothing at all (flow control, a reader that stopped) is written off. A boot is worth more than
-// its console, so that at the end it waits no longer than takesLast.
+// takesLine is how long a console may take to accept a line: the kernel, systemd and cloud-init
+// write there as well, at 115,200 baud. One that takes nothing at all (flow control, a reader that
+// stopped) is written off. A boot is worth more than its console, so that at the end it waits no
+// longer than takesLast.
 const (
 	takesLine = 10 * time.Second
 	takesLast = 2 * time.Second

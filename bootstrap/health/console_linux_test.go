@@ -85,7 +85,8 @@ func readUntil(t *testing.T, master *os.File, end string) string {
 	return string(said[:n])
 }
 
-// A login prompt hangs the line up when it comes up; what is said afterwards is written all the same.
+// A login prompt hangs the line up when it comes up; what is said afterwards is written all the
+// same.
 func TestConsoleThatIsHungUp(t *testing.T) {
 	master := terminal(t)
 	c := OpenConsole(func(s string) string { return s })

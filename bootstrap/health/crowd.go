@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// maxConnections bounds what callers hold open at once. patience is what each gets at least to be answered in, when
-// more of them wait.
+// maxConnections bounds what callers hold open at once. patience is what each gets at least to be
+// answered in, when more of them wait.
 const maxConnections, patience = 512, 500 * time.Millisecond
 
-// A crowd is a listener with a bound, where a newcomer takes the place of the one that has been there longest.
-// netutil.LimitListener lets newcomers wait instead: who opens connections and says nothing would keep Azure's probe out,
-// and have the VM replaced.
+// A crowd is a listener with a bound, where a newcomer takes the place of the one that has been
+// there longest. netutil.LimitListener lets newcomers wait instead: who opens connections and says
+// nothing would keep Azure's probe out, and have the VM replaced.
 type crowd struct {
 	net.Listener
 	mu    sync.Mutex

@@ -13,10 +13,30 @@ import (
 func sample() journal.State {
 	at := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 	ready := at.Add(12500 * time.Millisecond)
-	return journal.State{Schema: 1, InstanceID: "5c7a1b1e", Phase: journal.Ready, Attempt: 2, StartedAt: at, ReadyAt: &ready,
-		Target: journal.Target{Kind: "environment", Project: "Shop", Name: "production", URL: "https://dev.azure.com/contoso"},
-		Agent:  journal.Agent{Name: "web-000001", ID: 7, Version: "4.248.0", Service: "vsts.agent.contoso.production.web-000001.service"},
-		Phases: []journal.Phase{{Name: journal.Discover, StartedAt: at, Seconds: 0.012, Retries: 3}}, LastError: &journal.Failure{Code: "imds", Message: "m", Hint: "h", At: at}}
+	return journal.State{
+		Schema:     1,
+		InstanceID: "5c7a1b1e",
+		Phase:      journal.Ready,
+		Attempt:    2,
+		StartedAt:  at,
+		ReadyAt:    &ready,
+		Target: journal.Target{
+			Kind:    "environment",
+			Project: "Shop",
+			Name:    "production",
+			URL:     "https://dev.azure.com/contoso",
+		},
+		Agent: journal.Agent{
+			Name:    "web-000001",
+			ID:      7,
+			Version: "4.248.0",
+			Service: "vsts.agent.contoso.production.web-000001.service",
+		},
+		Phases: []journal.Phase{
+			{Name: journal.Discover, StartedAt: at, Seconds: 0.012, Retries: 3},
+		},
+		LastError: &journal.Failure{Code: "imds", Message: "m", Hint: "h", At: at},
+	}
 }
 
 func TestRender(t *testing.T) {

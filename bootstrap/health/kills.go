@@ -7,8 +7,8 @@ type kills struct {
 	looked bool
 }
 
-// OOMKills takes the service's count and returns how many are new. The count of the first look is of
-// before this daemon; one that is smaller than before is of a service that was started anew.
+// OOMKills takes the service's count and returns how many are new. The count of the first look is
+// of before this daemon; one that is smaller than before is of a service that was started anew.
 func (l *Live) OOMKills(count int) (more int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

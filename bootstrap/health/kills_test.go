@@ -27,7 +27,11 @@ func TestOOMKillsAreCountedOnce(t *testing.T) {
 	}
 	want := "# HELP azp_bootstrap_oom_kills_total Processes of the agent's service that were killed for want of memory since the daemon started.\n" +
 		"# TYPE azp_bootstrap_oom_kills_total counter\nazp_bootstrap_oom_kills_total 7\n"
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "azp_bootstrap_oom_kills_total"); err != nil {
+	if err := testutil.GatherAndCompare(
+		registry,
+		strings.NewReader(want),
+		"azp_bootstrap_oom_kills_total",
+	); err != nil {
 		t.Error(err)
 	}
 }

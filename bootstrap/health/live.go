@@ -53,8 +53,8 @@ func (l *Live) Set(s journal.State) {
 	l.state = s
 }
 
-// Assert says that the VM has been seen to be ready, or that its job is waited for: until the VM gets further, it is not to be
-// replaced.
+// Assert says that the VM has been seen to be ready, or that its job is waited for: until the VM
+// gets further, it is not to be replaced.
 func (l *Live) Assert() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,15 +68,16 @@ func (l *Live) AgentDown(down bool) {
 	l.down = down
 }
 
-// AgentLost says whether the agent has lost Azure DevOps. That is no verdict: an outage of Azure DevOps
-// must not make automatic repair replace a whole scale set.
+// AgentLost says whether the agent has lost Azure DevOps. That is no verdict: an outage of Azure
+// DevOps must not make automatic repair replace a whole scale set.
 func (l *Live) AgentLost(lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lost = lost
 }
 
-// AskForJobs says how to see whether a job of a service's runs; it is asked when somebody wants to know.
+// AskForJobs says how to see whether a job of a service's runs; it is asked when somebody wants to
+// know.
 func (l *Live) AskForJobs(ask func(service string) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,8 +106,8 @@ func (l *Live) State() journal.State {
 	return l.state
 }
 
-// Verdict judges the VM. A VM on its way is Initializing for as long as grace lasts; one that failed
-// for good is Unhealthy at once, so that automatic repair can replace it.
+// Verdict judges the VM. A VM on its way is Initializing for as long as grace lasts; one that
+// failed for good is Unhealthy at once, so that automatic repair can replace it.
 func (l *Live) Verdict(grace time.Duration) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()

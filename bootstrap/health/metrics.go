@@ -23,20 +23,43 @@ var (
 	descBuild   = describe("build_info", "Always 1; the version is in the labels.", "version", "go")
 	descPhase   = describe("phase", "1 for the phase the VM is in, 0 for the others.", "phase")
 	descSeconds = describe("phase_seconds", "How long each phase of the last boot took, waiting included.", "phase")
-	descRetries = describe("retries_total", "Passing faults that were waited out since the daemon started.", "phase", "class")
+	descRetries = describe(
+		"retries_total",
+		"Passing faults that were waited out since the daemon started.",
+		"phase",
+		"class",
+	)
 	descReady   = describe("last_success_timestamp_seconds", "When the VM last became ready; 0 = never.")
 	descUp      = describe("agent_up", "1 if the VM is ready and its agent runs.")
 	descOnline  = describe("agent_connected", "1 if the agent runs and has not said that it lost Azure DevOps.")
-	descEnabled = describe("agent_enabled", "0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.")
+	descEnabled = describe(
+		"agent_enabled",
+		"0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.",
+	)
 	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
 	descJobs    = describe("jobs_running", "Jobs that the agent runs now.")
-	descKills   = describe("oom_kills_total", "Processes of the agent's service that were killed for want of memory since the daemon started.")
+	descKills   = describe(
+		"oom_kills_total",
+		"Processes of the agent's service that were killed for want of memory since the daemon started.",
+	)
 	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
 )
 
-var phaseNames = []string{journal.Waiting, journal.Discover, journal.Credential, journal.Preflight, journal.Register, journal.Service, journal.Online, journal.Ready, journal.Draining, journal.Removed, journal.Failed}
+var phaseNames = []string{
+	journal.Waiting,
+	journal.Discover,
+	journal.Credential,
+	journal.Preflight,
+	journal.Register,
+	journal.Service,
+	journal.Online,
+	journal.Ready,
+	journal.Draining,
+	journal.Removed,
+	journal.Failed,
+}
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }

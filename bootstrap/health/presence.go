@@ -16,8 +16,8 @@ import (
 	"azp-bootstrap/bootstrap/whole"
 )
 
-// RecordName is the file where a daemon tells others that it runs. It is no part of state.json, which a
-// restart that finds nothing to do leaves as it is.
+// RecordName is the file where a daemon tells others that it runs. It is no part of state.json,
+// which a restart that finds nothing to do leaves as it is.
 const RecordName = "daemon.json"
 
 // A record is what a daemon says of itself.
@@ -91,7 +91,8 @@ func (p *Presence) AttemptEnded() {
 	}
 }
 
-// Mine reports whether the record in the state folder is this process's: no other daemon runs beside it.
+// Mine reports whether the record in the state folder is this process's: no other daemon runs
+// beside it.
 func (p *Presence) Mine() bool {
 	r, err := readRecord(p.dir)
 	return err == nil && r.PID == p.PID && r.Start == p.Start
@@ -104,8 +105,8 @@ func (p *Presence) Ended() {
 	p.write()
 }
 
-// write leaves the record to another process that runs, unless that is a run --once and this one the
-// daemon. A record that cannot be written is no reason not to join.
+// write leaves the record to another process that runs, unless that is a run --once and this one
+// the daemon. A record that cannot be written is no reason not to join.
 func (p *Presence) write() {
 	other, err := readRecord(p.dir)
 	another := err == nil && other.PID != p.PID && other.life() == Running

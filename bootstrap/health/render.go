@@ -10,7 +10,8 @@ import (
 	"azp-bootstrap/bootstrap/line"
 )
 
-// Render writes the state, and what runs, for people. color says whether out is a terminal that shows colours.
+// Render writes the state, and what runs, for people. color says whether out is a terminal that
+// shows colours.
 func Render(out io.Writer, s journal.State, color bool, alive Alive) {
 	s = plain(s)
 	paint := func(code, text string) string {
@@ -70,7 +71,12 @@ func Render(out io.Writer, s journal.State, color bool, alive Alive) {
 		row("instance", "%s", s.InstanceID)
 	}
 	if s.ReadyAt != nil {
-		row("ready", "%s, %s after the start", s.ReadyAt.Format(time.RFC3339), s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond))
+		row(
+			"ready",
+			"%s, %s after the start",
+			s.ReadyAt.Format(time.RFC3339),
+			s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond),
+		)
 	}
 	if s.Secret != nil && s.Secret.Expires != nil {
 		left := time.Until(*s.Secret.Expires)
@@ -103,7 +109,14 @@ func Render(out io.Writer, s journal.State, color bool, alive Alive) {
 		} else if s.Phase != journal.Ready {
 			label = "last error"
 		}
-		fmt.Fprintf(out, "  %s (%s, %s)\n    %s\n", label, e.Code, e.At.Format(time.RFC3339), strings.ReplaceAll(e.Message, "\n", "\n    "))
+		fmt.Fprintf(
+			out,
+			"  %s (%s, %s)\n    %s\n",
+			label,
+			e.Code,
+			e.At.Format(time.RFC3339),
+			strings.ReplaceAll(e.Message, "\n", "\n    "),
+		)
 		if e.Hint != "" {
 			fmt.Fprintf(out, "    %s %s\n", paint("1", "Next:"), e.Hint)
 		}

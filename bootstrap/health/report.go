@@ -32,7 +32,10 @@ func (r *Reporter) Begun() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 func (r *Reporter) Stopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }
 
 func (r *Reporter) status(format string, args ...any) {
-	_, _ = daemon.SdNotify(false, "STATUS="+line.Shown(fmt.Sprintf(format, args...))) // a line break would begin another field
+	_, _ = daemon.SdNotify(
+		false,
+		"STATUS="+line.Shown(fmt.Sprintf(format, args...)),
+	) // a line break would begin another field
 }
 
 // PhaseBegun says that a phase begins.
@@ -73,7 +76,8 @@ func (r *Reporter) Waits(phase string, f *fault.Error, retries int, wait time.Du
 		r.status("%s waits: %s", phase, f)
 	}
 	r.Live.Retried(phase, f.Class.Code)
-	r.Log.WithFields(logrus.Fields{"phase": phase, "class": f.Class.Code, "retries": retries, "wait": wait.Round(time.Millisecond).String()}).Log(level, f.Error())
+	r.Log.WithFields(logrus.Fields{"phase": phase, "class": f.Class.Code, "retries": retries, "wait": wait.Round(time.Millisecond).String()}).
+		Log(level, f.Error())
 }
 
 // Polls says that a phase looks again soon, as it should: no news.
@@ -102,7 +106,15 @@ func (r *Reporter) StaysReady(s journal.State, f *fault.Error) {
 func (r *Reporter) LeftBehind(s journal.State, f *fault.Error) {
 	r.Log.WithFields(logrus.Fields{"phase": journal.Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
 		Error("LEFT BEHIND in Azure DevOps: " + f.Error())
-	r.Console.Line("%-10s LEFT BEHIND (%s): agent %s (ID %d) in %s: %s", journal.Draining, f.Class.Code, s.Agent.Name, s.Agent.ID, s.Target.Name, f)
+	r.Console.Line(
+		"%-10s LEFT BEHIND (%s): agent %s (ID %d) in %s: %s",
+		journal.Draining,
+		f.Class.Code,
+		s.Agent.Name,
+		s.Agent.ID,
+		s.Target.Name,
+		f,
+	)
 	r.status("left behind (%s): %s", f.Class.Code, f)
 }
 
@@ -112,7 +124,8 @@ func (r *Reporter) Removed(s journal.State) {
 	if s.ByAzure() {
 		how = "if it is there again, it joins again"
 	}
-	r.Log.WithFields(logrus.Fields{"phase": journal.Removed, "removedBy": s.RemovedBy}).Info("this VM has left Azure DevOps; " + how)
+	r.Log.WithFields(logrus.Fields{"phase": journal.Removed, "removedBy": s.RemovedBy}).
+		Info("this VM has left Azure DevOps; " + how)
 	r.status("removed: agent %s", s.Agent.Name)
 }
 
@@ -120,11 +133,13 @@ func (r *Reporter) Removed(s journal.State) {
 func (r *Reporter) Lost(s journal.State, line string) {
 	r.lostAt = time.Now()
 	r.Live.AgentLost(true)
-	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Warn("the agent has lost Azure DevOps and tries again by itself: " + line)
+	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).
+		Warn("the agent has lost Azure DevOps and tries again by itself: " + line)
 	r.status("ready: agent %s (ID %d), which has lost Azure DevOps and tries again", s.Agent.Name, s.Agent.ID)
 }
 
-// LostSince is since when the agent has lost Azure DevOps, or since Azure DevOps was asked about it; zero: it has not.
+// LostSince is since when the agent has lost Azure DevOps, or since Azure DevOps was asked about
+// it; zero: it has not.
 func (r *Reporter) LostSince() time.Time { return r.lostAt }
 
 // Asks notes that Azure DevOps is asked about an agent that has lost it.
@@ -134,7 +149,8 @@ func (r *Reporter) Asks() { r.lostAt = time.Now() }
 func (r *Reporter) Found(s journal.State) {
 	r.lostAt = time.Time{}
 	r.Live.AgentLost(false)
-	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).Info("the agent is connected to Azure DevOps again")
+	r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "from": "agent"}).
+		Info("the agent is connected to Azure DevOps again")
 	r.ready(s)
 }
 
@@ -149,7 +165,8 @@ func (r *Reporter) Ready(s journal.State, verified bool) {
 	} else {
 		r.lostAt = time.Time{}
 	}
-	r.Log.WithFields(logrus.Fields{"phase": journal.Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).Info(how)
+	r.Log.WithFields(logrus.Fields{"phase": journal.Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
+		Info(how)
 	r.Console.Line("%-10s agent %s (ID %d) is online in %s", journal.Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
 	r.ready(s)
 }

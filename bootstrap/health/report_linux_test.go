@@ -10,7 +10,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// systemd ends a daemon that does not say that it is up (Type=notify), and takes each line for a field (sd_notify(3)).
+// systemd ends a daemon that does not say that it is up (Type=notify), and takes each line for a
+// field (sd_notify(3)).
 func TestSystemdHears(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
 	ln, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})

@@ -44,11 +44,16 @@ func (s *Server) Serve(ctx context.Context, address string, grace time.Duration)
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fault.New(fault.Network, "health cannot be served on %s", address).Because(err).
-			Hint("Another program listens there: name another address in health.listen (and in the Application Health extension), or \"\" for none.")
+			Hint("Another program listens there: name another address in health.listen (and in the Application " +
+				"Health extension), or \"\" for none.")
 	}
 	srv := &http.Server{
-		Handler: s.handler(), ErrorLog: log.New(io.Discard, "", 0),
-		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,
+		Handler:        s.handler(),
+		ErrorLog:       log.New(io.Discard, "", 0),
+		ReadTimeout:    5 * time.Second,
+		WriteTimeout:   10 * time.Second,
+		IdleTimeout:    30 * time.Second,
+		MaxHeaderBytes: 8 << 10,
 	}
 	go func() { _ = srv.Serve(crowded(ln)) }()
 	unhook := context.AfterFunc(ctx, func() { _ = srv.Close() })
@@ -64,7 +69,10 @@ func (s *Server) handler() http.Handler {
 	registry.MustRegister(&metrics{s.Live, s.Version})
 	m := http.NewServeMux()
 	m.HandleFunc("GET /healthz", s.healthz)
-	m.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, s.Live.State()) })
+	m.HandleFunc(
+		"GET /status",
+		func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, s.Live.State()) },
+	)
 	m.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return m
 }

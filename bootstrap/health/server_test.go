@@ -99,7 +99,8 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// A thousand callers at once are answered, and one more beside those that open connections, say nothing, and come again.
+// A thousand callers at once are answered, and one more beside those that open connections, say
+// nothing, and come again.
 func TestManyAndSlowCallers(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -11,8 +11,8 @@ import (
 
 const daemonUnit = "azp-bootstrap.service"
 
-// unitFolders are where the daemon's unit may lie, the strongest first: install's, and the package's as
-// distributions with and without a merged /usr have it.
+// unitFolders are where the daemon's unit may lie, the strongest first: install's, and the
+// package's as distributions with and without a merged /usr have it.
 var unitFolders = []string{unitFolder, "/usr/lib/systemd/system", "/lib/systemd/system"}
 
 const enableIt = "Enable it: azp-bootstrap install."
@@ -27,8 +27,8 @@ func HasSystemd(t tree.Tree) bool {
 	return false
 }
 
-// notEnabled says why the daemon does not start at boot, from the files that systemctl enable makes: they are
-// all there is in an image. "" if it does start.
+// notEnabled says why the daemon does not start at boot, from the files that systemctl enable
+// makes: they are all there is in an image. "" if it does start.
 func notEnabled(t tree.Tree) string {
 	unit := ""
 	for _, dir := range unitFolders {
@@ -53,8 +53,8 @@ func notEnabled(t tree.Tree) string {
 	return daemonUnit + " is not enabled"
 }
 
-// StartsAtBoot looks whether systemd starts the daemon at boot, and notes what may end a job there. Where
-// systemd does not run, somebody else starts it.
+// StartsAtBoot looks whether systemd starts the daemon at boot, and notes what may end a job there.
+// Where systemd does not run, somebody else starts it.
 func StartsAtBoot(t tree.Tree) (notes string, err error) {
 	if _, err := t.Stat(t.Name("/run/systemd/system")); err != nil {
 		return "", nil
@@ -68,7 +68,8 @@ func StartsAtBoot(t tree.Tree) (notes string, err error) {
 	return notes, nil
 }
 
-// A disturbance is something on a system that may end a job: it restarts services or the machine by itself.
+// A disturbance is something on a system that may end a job: it restarts services or the machine by
+// itself.
 type disturbance struct{ What, Fix string }
 
 var (
@@ -80,8 +81,8 @@ var (
 	dnfAutomatics = []string{"/etc/dnf/automatic.conf", "/etc/dnf/dnf5-plugins/automatic.conf"}
 )
 
-// disturbances looks for what restarts services or reboots by itself. needrestart runs after each upgrade and,
-// in its automatic mode, restarts whatever uses a library that was replaced.
+// disturbances looks for what restarts services or reboots by itself. needrestart runs after each
+// upgrade and, in its automatic mode, restarts whatever uses a library that was replaced.
 func disturbances(t tree.Tree) (found []disturbance) {
 	installed := func(name string) bool {
 		_, err := t.Stat(t.Name(name))
@@ -111,14 +112,20 @@ func disturbances(t tree.Tree) (found []disturbance) {
 	if installed("/usr/bin/unattended-upgrade") {
 		text := aptComment.ReplaceAllString(read("/etc/apt/apt.conf.d/*", "/etc/apt/apt.conf"), "")
 		if set := aptReboot.FindAllStringSubmatch(text, -1); len(set) > 0 && aptTrue.MatchString(set[len(set)-1][1]) {
-			found = append(found, disturbance{"unattended-upgrades may reboot the VM while a job runs (Automatic-Reboot)",
-				`Write to /etc/apt/apt.conf.d/99azp-bootstrap: Unattended-Upgrade::Automatic-Reboot "false";`})
+			found = append(
+				found,
+				disturbance{"unattended-upgrades may reboot the VM while a job runs (Automatic-Reboot)",
+					`Write to /etc/apt/apt.conf.d/99azp-bootstrap: Unattended-Upgrade::Automatic-Reboot "false";`},
+			)
 		}
 	}
 	for _, name := range dnfAutomatics {
 		if m := dnfReboot.FindStringSubmatch(read(name)); m != nil {
-			found = append(found, disturbance{"dnf-automatic may reboot the VM while a job runs (reboot = " + m[1] + ")",
-				"Write reboot = never to " + name + "."})
+			found = append(
+				found,
+				disturbance{"dnf-automatic may reboot the VM while a job runs (reboot = " + m[1] + ")",
+					"Write reboot = never to " + name + "."},
+			)
 		}
 	}
 	return found

@@ -74,7 +74,8 @@ func TestItSaysThatTheDaemonDoesNotStart(t *testing.T) {
 				return
 			}
 			f2 := fault.From(err)
-			if err == nil || f2.Class != fault.Service || !strings.Contains(f2.Error(), c.says) || f2.Advice != enableIt {
+			if err == nil || f2.Class != fault.Service || !strings.Contains(f2.Error(), c.says) ||
+				f2.Advice != enableIt {
 				t.Errorf("the doctor says %v, want %q", err, c.says)
 			}
 		})
@@ -129,7 +130,11 @@ func TestDisturbances(t *testing.T) {
 			if _, err := Seal(t.Context(), w, Sealing{Root: i.root, Check: true, Say: say}); err != nil {
 				t.Fatal(err)
 			}
-			if all := strings.Join(said, ";"); len(said) > 1 || (c.says == "") != (all == "") || !strings.Contains(all, c.says) {
+			if all := strings.Join(
+				said,
+				";",
+			); len(said) > 1 || (c.says == "") != (all == "") ||
+				!strings.Contains(all, c.says) {
 				t.Errorf("said %q, want %q", all, c.says)
 			}
 			i.put("/run/systemd/system/x", "")

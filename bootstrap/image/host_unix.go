@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// hostName is the name of the host that the image was built on, where it tells one host from another.
+// hostName is the name of the host that the image was built on, where it tells one host from
+// another.
 func (i *image) hostName() string {
 	name := ""
 	if i.live() {
@@ -28,8 +29,8 @@ func (i *image) hostName() string {
 func (i *image) cleanLogs() error {
 	i.Say("logs that name this host are emptied")
 	if i.live() {
-		// From here on the journal is kept in memory (journalctl(1)): what the shutdown says of this
-		// host must not be on the disk either. Without systemd there is none.
+		// From here on the journal is kept in memory (journalctl(1)): what the shutdown says of
+		// this host must not be on the disk either. Without systemd there is none.
 		_ = exec.Command("journalctl", "--relinquish-var").Run()
 	}
 	return i.logs(func(name, _ string) error {
@@ -41,7 +42,8 @@ func (i *image) cleanLogs() error {
 	})
 }
 
-// deep are traces of the host that waagent -deprovision would remove, and cloud-init's of its first boot.
+// deep are traces of the host that waagent -deprovision would remove, and cloud-init's of its first
+// boot.
 var deep = []string{
 	"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret",
 	"/var/lib/dhcp/*.lease*", "/var/lib/NetworkManager/*.lease",
@@ -65,8 +67,8 @@ func (i *image) cleanDeep() error {
 			return err
 		}
 	}
-	// An empty machine-id is filled in by the first boot (machine-id(5)); a missing one would not be
-	// where /etc is read-only at that time.
+	// An empty machine-id is filled in by the first boot (machine-id(5)); a missing one would not
+	// be where /etc is read-only at that time.
 	if fi, err := i.tree.Stat(i.at(machineID)); err == nil && fi.Mode().IsRegular() && fi.Size() > 0 {
 		i.removed++
 		if err := i.tree.Empty(i.at(machineID)); err != nil {
@@ -94,6 +96,10 @@ func (i *image) lintDeep() {
 	}
 	data, err := i.tree.ReadPlain(i.at(machineID), maxText)
 	if id := strings.TrimSpace(string(data)); err == nil && id != "" && id != "uninitialized" {
-		i.note(i.at(machineID), "every clone would have the same machine's ID", "azp-bootstrap seal --deep empties it.")
+		i.note(
+			i.at(machineID),
+			"every clone would have the same machine's ID",
+			"azp-bootstrap seal --deep empties it.",
+		)
 	}
 }

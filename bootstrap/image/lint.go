@@ -37,8 +37,8 @@ func (i *image) lint() {
 	}
 }
 
-// remains notes a file that should be gone. One that is a link is named with what it leads to: that is not
-// removed, because it may serve others.
+// remains notes a file that should be gone. One that is a link is named with what it leads to: that
+// is not removed, because it may serve others.
 func (i *image) remains(name, wrong, fix string) {
 	fi, err := i.tree.Lstat(name)
 	if err != nil {
@@ -116,8 +116,8 @@ func (i *image) lintOwners() {
 	}
 }
 
-// lintService: in an image whose daemon does not start, no VM joins. What may end a job there is no finding: an
-// image may have its reasons.
+// lintService: in an image whose daemon does not start, no VM joins. What may end a job there is no
+// finding: an image may have its reasons.
 func (i *image) lintService() {
 	if why := notEnabled(i.tree); why != "" && HasSystemd(i.tree) {
 		i.note(i.at(unitFolder+"/"+daemonUnit), "the daemon does not start at boot: "+why, enableIt)

@@ -1,4 +1,5 @@
-// Package image is image time: it puts the agent's package in place, and seals what every clone of the image shall boot from.
+// Package image is image time: it puts the agent's package in place, and seals what every clone of
+// the image shall boot from.
 package image
 
 import (
@@ -65,7 +66,11 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 
 // download fetches the pinned package, with the one retry loop.
 func download(ctx context.Context, p Preparation, pin agent.Pin) (file string, err error) {
-	n, err := azure.Network{Proxy: p.Network.Proxy, NoProxy: p.Network.NoProxy, CAFile: p.Network.CAFile}.FromEnvironment()
+	n, err := azure.Network{
+		Proxy:   p.Network.Proxy,
+		NoProxy: p.Network.NoProxy,
+		CAFile:  p.Network.CAFile,
+	}.FromEnvironment()
 	if err != nil {
 		return "", err
 	}
@@ -86,5 +91,6 @@ func download(ctx context.Context, p Preparation, pin agent.Pin) (file string, e
 	return file, err
 }
 
-// downloadLimit is how long an image build tries to get the agent's package; one try may take as long.
+// downloadLimit is how long an image build tries to get the agent's package; one try may take as
+// long.
 const downloadLimit = 10 * time.Minute

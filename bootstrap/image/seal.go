@@ -41,8 +41,8 @@ type Finding struct {
 	Hint  string `json:"hint"`
 }
 
-// An image is what is sealed. Its files are reached through its tree alone, so that no link in it leads to
-// this machine's.
+// An image is what is sealed. Its files are reached through its tree alone, so that no link in it
+// leads to this machine's.
 type image struct {
 	Sealing
 	tree    tree.Tree
@@ -56,8 +56,8 @@ type image struct {
 }
 
 // Seal is the last step of an image build: it removes all that belongs to this host, so that every
-// clone boots as new, and then looks for what must not be in an image. Findings are not an error here. When ctx ends, it
-// is not waited for: a file system of somebody's may answer never.
+// clone boots as new, and then looks for what must not be in an image. Findings are not an error
+// here. When ctx ends, it is not waited for: a file system of somebody's may answer never.
 func Seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
 	var found []Finding
 	done := make(chan error, 1)
@@ -170,8 +170,8 @@ func (i *image) clean(ctx context.Context) error {
 
 const unitFolder = "/etc/systemd/system"
 
-// remove removes a file or folder that may be missing. A link to a file stays: what counts is the file,
-// which is somewhere else, and lint names both.
+// remove removes a file or folder that may be missing. A link to a file stays: what counts is the
+// file, which is somewhere else, and lint names both.
 func (i *image) remove(name string) error {
 	fi, err := i.tree.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -199,7 +199,8 @@ func (i *image) leadsTo(name string, fi fs.FileInfo) string {
 // maxLog bounds what is read of a file that is searched.
 const maxLog = 64 << 20
 
-// logFolders are where logs are. Each may be a link to where they really are; other links are not followed.
+// logFolders are where logs are. Each may be a link to where they really are; other links are not
+// followed.
 var logFolders = []string{"/var/log", "/var/log/journal"}
 
 // logs calls found for each log that names the host. The journal's files always do.

@@ -73,7 +73,8 @@ func (i anImage) seal(check bool) map[string]Finding {
 // an example of what a pattern matches.
 func example(pattern string) string { return strings.ReplaceAll(pattern, "*", "x") }
 
-// What no image may hold. The tests below plant a file for each pattern of the lists; this says what the lists must have.
+// What no image may hold. The tests below plant a file for each pattern of the lists; this says
+// what the lists must have.
 func TestTheListsHoldWhatTheyMust(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -101,7 +102,12 @@ func TestSealRefusesAVMThatWorks(t *testing.T) {
 		i.put(name, text)
 		w := Where{ConfigFile: "/etc/azp-bootstrap/config.yaml", StateDir: "/var/lib/azp-bootstrap"}
 		s := Sealing{Root: i.root, Say: func(string, ...any) {}}
-		if _, err := Seal(i.Context(), w, s); err == nil || !strings.Contains(err.Error(), "the agent of this VM is registered ("+filepath.Join(i.root, name)+")") {
+		if _, err := Seal(
+			i.Context(),
+			w,
+			s,
+		); err == nil ||
+			!strings.Contains(err.Error(), "the agent of this VM is registered ("+filepath.Join(i.root, name)+")") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if !i.there(name) {
@@ -123,13 +129,23 @@ func TestSealFindsAndRemovesEach(t *testing.T) {
 	for _, p := range deep {
 		files = append(files, example(p))
 	}
-	files = append(files, unitFolder+"/vsts.agent.a.b.c.service", unitFolder+"/multi-user.target.wants/vsts.agent.a.b.c.service",
-		"/var/log/journal/1/system.journal", "/var/log/old.gz", "/var/log/older.xz")
+	files = append(
+		files,
+		unitFolder+"/vsts.agent.a.b.c.service",
+		unitFolder+"/multi-user.target.wants/vsts.agent.a.b.c.service",
+		"/var/log/journal/1/system.journal",
+		"/var/log/old.gz",
+		"/var/log/older.xz",
+	)
 	i := newImage(t)
 	for _, name := range files {
 		i.put(name, "x")
 	}
-	emptied := map[string]string{"/var/log/syslog": "builder-7 said", "/var/log/app.log": "pat=" + shapedLikeAPAT, machineID: "0123"}
+	emptied := map[string]string{
+		"/var/log/syslog":  "builder-7 said",
+		"/var/log/app.log": "pat=" + shapedLikeAPAT,
+		machineID:          "0123",
+	}
 	for name, text := range emptied {
 		i.put(name, text)
 		files = append(files, name)
@@ -149,7 +165,10 @@ func TestSealFindsAndRemovesEach(t *testing.T) {
 		if f, ok := found[name]; ok {
 			t.Errorf("%s is still found: %s", name, f.Wrong)
 		}
-		if fi, err := os.Stat(filepath.Join(i.root, name)); emptied[name] != "" && (err != nil || fi.Size() != 0) || emptied[name] == "" && err == nil {
+		if fi, err := os.Stat(
+			filepath.Join(i.root, name),
+		); emptied[name] != "" && (err != nil || fi.Size() != 0) ||
+			emptied[name] == "" && err == nil {
 			t.Errorf("%s is still there", name)
 		}
 	}
@@ -182,7 +201,18 @@ func TestSealFindsTokens(t *testing.T) {
 // TestSealFindsWhatOthersMayWrite makes each file that root trusts writable.
 func TestSealFindsWhatOthersMayWrite(t *testing.T) {
 	conf, home := "/etc/azp-bootstrap", "/opt/azp-agent"
-	trusted := []string{conf + "/config.yaml", conf, conf + "/conf.d", conf + "/conf.d/50-target.yaml", home, home + ".package", home + "/config.sh", home + "/bin/Agent.Listener", home + ".package/a.tar.gz", "/usr/bin/azp-bootstrap"}
+	trusted := []string{
+		conf + "/config.yaml",
+		conf,
+		conf + "/conf.d",
+		conf + "/conf.d/50-target.yaml",
+		home,
+		home + ".package",
+		home + "/config.sh",
+		home + "/bin/Agent.Listener",
+		home + ".package/a.tar.gz",
+		"/usr/bin/azp-bootstrap",
+	}
 	for _, dir := range unitFolders {
 		trusted = append(trusted, dir+"/"+daemonUnit)
 	}
@@ -220,7 +250,8 @@ func TestSealFindsWhatOthersMayWrite(t *testing.T) {
 	}
 }
 
-// An image may leave the whole configuration to cloud-init, and its folder for drop-ins be somebody else's all the same.
+// An image may leave the whole configuration to cloud-init, and its folder for drop-ins be somebody
+// else's all the same.
 func TestSealFindsAnOpenFolderForDropIns(t *testing.T) {
 	i := newImage(t)
 	dir := "/etc/azp-bootstrap/conf.d"
@@ -233,10 +264,36 @@ func TestSealFindsAnOpenFolderForDropIns(t *testing.T) {
 	}
 }
 
-// TestSealLeavesTheHostAlone lets every path that seal touches lead out of the image, by every kind of link.
+// TestSealLeavesTheHostAlone lets every path that seal touches lead out of the image, by every kind
+// of link.
 func TestSealLeavesTheHostAlone(t *testing.T) {
-	paths := []string{"/etc", "/etc/ssh", "/var", "/var/log", "/var/log/journal", "/var/lib", "/var/lib/systemd", "/var/lib/azp-bootstrap", "/var/lib/cloud", "/var/lib/cloud/data", machineID, dbusMachineID, "/etc/hostname",
-		"/etc/systemd", unitFolder, "/etc/azp-bootstrap", "/etc/azp-bootstrap/config.yaml", "/etc/azp-bootstrap/conf.d", "/opt", "/opt/azp-agent", "/opt/azp-agent.package", "/root", "/tmp", "/etc/ssh/ssh_host_x", "/var/log/syslog"}
+	paths := []string{
+		"/etc",
+		"/etc/ssh",
+		"/var",
+		"/var/log",
+		"/var/log/journal",
+		"/var/lib",
+		"/var/lib/systemd",
+		"/var/lib/azp-bootstrap",
+		"/var/lib/cloud",
+		"/var/lib/cloud/data",
+		machineID,
+		dbusMachineID,
+		"/etc/hostname",
+		"/etc/systemd",
+		unitFolder,
+		"/etc/azp-bootstrap",
+		"/etc/azp-bootstrap/config.yaml",
+		"/etc/azp-bootstrap/conf.d",
+		"/opt",
+		"/opt/azp-agent",
+		"/opt/azp-agent.package",
+		"/root",
+		"/tmp",
+		"/etc/ssh/ssh_host_x",
+		"/var/log/syslog",
+	}
 	for _, p := range deep {
 		paths = append(paths, example(p))
 	}
@@ -258,7 +315,10 @@ func TestSealLeavesTheHostAlone(t *testing.T) {
 				i := newImage(t)
 				// The host has what the image might have, at the same places.
 				for _, n := range append(append([]string{machineID, dbusMachineID, "/var/log/syslog", "/var/log/journal/1/system.journal", unitFolder + "/vsts.agent.a.b.c.service", "/opt/azp-agent/.agent", "/opt/azp-agent/config.sh", "/opt/azp-agent.package/layout.json"}, paths...), "/etc/ssh/ssh_host_y") {
-					if fi, err := os.Lstat(filepath.Join(i.host, n)); err != nil && !slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, n+"/") }) || err == nil && fi.Mode().IsRegular() {
+					if fi, err := os.Lstat(
+						filepath.Join(i.host, n),
+					); err != nil && !slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, n+"/") }) ||
+						err == nil && fi.Mode().IsRegular() {
 						i.putAt(filepath.Join(i.host, n), "builder-7 "+shapedLikeAPAT)
 					}
 				}
@@ -370,7 +430,8 @@ func TestSealFollowsLinksInsideTheImage(t *testing.T) {
 			t.Errorf("%s was not emptied: %v", name, err)
 		}
 	}
-	if f := found["/etc/ssh/ssh_host_ed25519_key"]; !strings.Contains(f.Wrong, "a link to "+i.root+"/data/key") || !i.there("/data/key") {
+	if f := found["/etc/ssh/ssh_host_ed25519_key"]; !strings.Contains(f.Wrong, "a link to "+i.root+"/data/key") ||
+		!i.there("/data/key") {
 		t.Errorf("the key behind a link: %+v", f)
 	}
 }

@@ -9,9 +9,15 @@ import (
 	"azp-bootstrap/bootstrap/vm"
 )
 
-// Discover asks IMDS which VM this is, lets user data and tags complete the configuration, and makes what that names. A disk
-// that was another VM's is wiped of that VM's registration; the server is not told, because the agent may be the other VM's.
-func Discover(ctx context.Context, w member.Means, j *journal.Journal, s *vm.Sources) (member.Member, phase.Fields, error) {
+// Discover asks IMDS which VM this is, lets user data and tags complete the configuration, and
+// makes what that names. A disk that was another VM's is wiped of that VM's registration; the
+// server is not told, because the agent may be the other VM's.
+func Discover(
+	ctx context.Context,
+	w member.Means,
+	j *journal.Journal,
+	s *vm.Sources,
+) (member.Member, phase.Fields, error) {
 	v, err := s.Identify(ctx)
 	if err != nil {
 		return member.Member{}, nil, err
@@ -35,7 +41,12 @@ func Discover(ctx context.Context, w member.Means, j *journal.Journal, s *vm.Sou
 			return m, nil, err
 		}
 	}
-	return m, phase.Fields{"vm": v.Instance.Name, "instance": id, "location": v.Instance.Location, "agent": v.AgentName}, nil
+	return m, phase.Fields{
+		"vm":       v.Instance.Name,
+		"instance": id,
+		"location": v.Instance.Location,
+		"agent":    v.AgentName,
+	}, nil
 }
 
 // forget removes another VM's service and registration from this disk.

@@ -15,7 +15,8 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it begins.
+// enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it
+// begins.
 func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (phase.Fields, error) {
 	if err := noteIntent(m, t.At.Place, there); err != nil {
 		return nil, err
@@ -53,7 +54,8 @@ func noteIntent(m member.Member, at devops.Place, there *devops.Agent) error {
 		existing = there.ID
 		ours := m.Whose(there) == member.ThisVM
 		drained = !there.Enabled && (!ours || m.State().Agent.Drained)
-		m.Log.WithFields(phase.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).Info("the agent of this name is taken over")
+		m.Log.WithFields(phase.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).
+			Info("the agent of this name is taken over")
 	}
 	return m.Journal.Update(func(s *journal.State) {
 		if made := s.Registering; made == nil || made.Name != m.VM.AgentName || made.Target.ID != at.ID {

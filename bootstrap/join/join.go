@@ -1,4 +1,5 @@
-// Package join is the way up: the phases that bring a VM to an agent that is online in Azure DevOps.
+// Package join is the way up: the phases that bring a VM to an agent that is online in Azure
+// DevOps.
 //
 //	discover    IMDS tells which VM this is
 //	credential  the managed identity fetches the PAT from Key Vault
@@ -7,7 +8,8 @@
 //	service     the agent's service is installed and started
 //	online      Azure DevOps shows the agent online
 //
-// Each is a function of what it needs, and returns what it found. Each first looks at what is already there.
+// Each is a function of what it needs, and returns what it found. Each first looks at what is
+// already there.
 package join
 
 import (
@@ -27,7 +29,8 @@ type Place struct {
 	ByID bool // found by the journal's IDs: by now another may bear the configured name
 }
 
-// A Try is one attempt to join, over all its retries: what a phase found that a retry or a later phase needs.
+// A Try is one attempt to join, over all its retries: what a phase found that a retry or a later
+// phase needs.
 type Try struct {
 	At    Place        // the target; zero: it was not found yet
 	Drain member.Drain // of the agent that stands on this VM, if it must make way
@@ -35,7 +38,8 @@ type Try struct {
 	met bool // config.sh met an agent in the pool behind the target, which did not list it
 }
 
-// Up takes the VM from credential to online. The error is the fault of the phase that could not be done.
+// Up takes the VM from credential to online. The error is the fault of the phase that could not be
+// done.
 func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try) error {
 	if err := r.Run(ctx, journal.Credential, func(ctx context.Context) (phase.Fields, error) {
 		return credential(ctx, m)
@@ -73,9 +77,10 @@ func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try) error {
 	})
 }
 
-// Move takes a VM whose agent runs out of its former target, if another is configured. Nothing is touched before it is known
-// that the VM can join the new one, and until then the VM stands where it stood. How long its job is waited for,
-// drain.timeout says: it is no part of the deadline, which is limited's.
+// Move takes a VM whose agent runs out of its former target, if another is configured. Nothing is
+// touched before it is known that the VM can join the new one, and until then the VM stands where
+// it stood. How long its job is waited for, drain.timeout says: it is no part of the deadline,
+// which is limited's.
 func Move(ctx, limited context.Context, r phase.Runner, m member.Member, t *Try) error {
 	if err := r.Verify(limited, journal.Credential, func(ctx context.Context) (phase.Fields, error) {
 		return credential(ctx, m)
@@ -96,7 +101,8 @@ func Move(ctx, limited context.Context, r phase.Runner, m member.Member, t *Try)
 	})
 }
 
-// credential fetches the PAT from Key Vault as the VM's managed identity, or that identity's own token for Azure DevOps.
+// credential fetches the PAT from Key Vault as the VM's managed identity, or that identity's own
+// token for Azure DevOps.
 func credential(ctx context.Context, m member.Member) (phase.Fields, error) {
 	fields := phase.Fields{"vault": m.Access.Vault(), "secret": m.VM.Config.Credential.KeyVault.Secret}
 	if m.VM.Config.Credential.Entra {

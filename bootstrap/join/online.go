@@ -13,9 +13,14 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// startService makes the agent run. fresh says that config.sh has just registered it. since is when it was started; zero: it
-// ran already.
-func startService(ctx context.Context, m member.Member, at devops.Place, fresh bool) (since time.Time, f phase.Fields, err error) {
+// startService makes the agent run. fresh says that config.sh has just registered it. since is when
+// it was started; zero: it ran already.
+func startService(
+	ctx context.Context,
+	m member.Member,
+	at devops.Place,
+	fresh bool,
+) (since time.Time, f phase.Fields, err error) {
 	id, err := m.Agent.Registered()
 	if err == nil && id == 0 {
 		err = fault.New(fault.Agent, "the agent is no longer configured").Hint("Run again: it is registered anew.")
@@ -43,8 +48,8 @@ func startService(ctx context.Context, m member.Member, at devops.Place, fresh b
 // minutes for a session of its own that a crash left open (Agent.Listener, MessageListener.cs).
 const comesOnline = 5 * time.Minute
 
-// listen waits until an agent that was started at since says that it is connected, and reports whether it did. Azure DevOps,
-// which thousands of others ask as well, need not be asked before.
+// listen waits until an agent that was started at since says that it is connected, and reports
+// whether it did. Azure DevOps, which thousands of others ask as well, need not be asked before.
 func listen(ctx context.Context, m member.Member, since time.Time) (heard bool) {
 	if since.IsZero() {
 		return false
@@ -63,12 +68,21 @@ func listen(ctx context.Context, m member.Member, since time.Time) (heard bool) 
 	return heard
 }
 
-// online confirms that Azure DevOps shows the agent online. heard says that the agent has told of its connection, begun when the
-// waiting began. since is when the agent was started once more; zero: it was not.
-func online(ctx context.Context, m member.Member, at devops.Place, heard bool, begun time.Time) (since time.Time, f phase.Fields, err error) {
+// online confirms that Azure DevOps shows the agent online. heard says that the agent has told of
+// its connection, begun when the waiting began. since is when the agent was started once more;
+// zero: it was not.
+func online(
+	ctx context.Context,
+	m member.Member,
+	at devops.Place,
+	heard bool,
+	begun time.Time,
+) (since time.Time, f phase.Fields, err error) {
 	running, state := m.Agent.Running(m.State().Agent.Service)
-	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", m.VM.AgentName, state, at).
-		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).", m.AgentLog(), m.VM.Config.Agent.Dir)
+	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in "+
+		"the %s", m.VM.AgentName, state, at).
+		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, "+
+			"firewall).", m.AgentLog(), m.VM.Config.Agent.Dir)
 	if ctx.Err() != nil {
 		return since, nil, notYet.Passing()
 	}
@@ -85,8 +99,10 @@ func online(ctx context.Context, m member.Member, at devops.Place, heard bool, b
 	case err != nil:
 		return since, nil, err
 	case a == nil:
-		return since, nil, fault.New(fault.Service, "the server does not show the agent %s in the %s", m.VM.AgentName, at).
-			Hint("Somebody removed it while the VM was joining, or took the PAT's owner the right to see it; run again.")
+		return since, nil, fault.New(fault.Service, "the server does not show the agent %s in "+
+			"the %s", m.VM.AgentName, at).
+			Hint("Somebody removed it while the VM was joining, or took the PAT's owner the right to see it; run " +
+				"again.")
 	case a.ID != m.State().Agent.ID || !heard && m.Whose(a) == member.AnotherVM:
 		return since, nil, taken(m, at.String(), a)
 	case a.Online:

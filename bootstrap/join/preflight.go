@@ -10,7 +10,8 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// preflight asks Azure DevOps whether the PAT can do the job, before anything is changed. at is what is known of the target.
+// preflight asks Azure DevOps whether the PAT can do the job, before anything is changed. at is
+// what is known of the target.
 func preflight(ctx context.Context, m member.Member, at Place) (Place, phase.Fields, error) {
 	c, err := m.Access.DevOps(ctx)
 	if err != nil {
@@ -27,8 +28,9 @@ func preflight(ctx context.Context, m member.Member, at Place) (Place, phase.Fie
 	return at, phase.Fields{"target": at.String(), "id": at.ID}, nil
 }
 
-// locate finds the target: by the IDs of the journal if the VM stands in it already, so that a rename changes nothing, else
-// by name. One that is shown by neither was deleted and may have been made anew under its name.
+// locate finds the target: by the IDs of the journal if the VM stands in it already, so that a
+// rename changes nothing, else by name. One that is shown by neither was deleted and may have been
+// made anew under its name.
 func locate(ctx context.Context, m member.Member, c *devops.Client) (Place, error) {
 	if s := m.State(); s.Agent.ID != 0 && s.Target.ID != 0 && s.Target.Named(m.VM.Target()) {
 		p, err := m.Placed(ctx, c)

@@ -13,8 +13,8 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// register makes the agent known to the server, once: what a crash left half done, on the server or on disk, is recognized
-// and mended. fresh says that config.sh has just done it.
+// register makes the agent known to the server, once: what a crash left half done, on the server or
+// on disk, is recognized and mended. fresh says that config.sh has just done it.
 func register(ctx context.Context, m member.Member, t *Try) (fresh bool, f phase.Fields, err error) {
 	if err := m.Rests(&t.Drain); err != nil {
 		return false, nil, err
@@ -69,8 +69,8 @@ func register(ctx context.Context, m member.Member, t *Try) (fresh bool, f phase
 	return err == nil, f, err
 }
 
-// makeRoom makes room for a registration at t.At: an agent of this VM that runs elsewhere, or here, makes way when its job has
-// ended, and one that a deleted resource left behind is removed.
+// makeRoom makes room for a registration at t.At: an agent of this VM that runs elsewhere, or here,
+// makes way when its job has ended, and one that a deleted resource left behind is removed.
 func makeRoom(ctx context.Context, m member.Member, c *devops.Client, t *Try, there *devops.Agent) (err error) {
 	var left *devops.Agent
 	if there == nil && t.met {
@@ -95,7 +95,8 @@ func makeRoom(ctx context.Context, m member.Member, c *devops.Client, t *Try, th
 	return c.Delete(ctx, t.At.Place, left)
 }
 
-// makeWay takes the VM out of its former target, if another one is configured and the VM can join that.
+// makeWay takes the VM out of its former target, if another one is configured and the VM can join
+// that.
 func makeWay(ctx context.Context, m member.Member, t *Try) error {
 	if m.StandsAt(t.At.Place) && m.State().Agent.Name == m.VM.AgentName {
 		return nil
@@ -136,8 +137,8 @@ func makeWay(ctx context.Context, m member.Member, t *Try) error {
 	return leaveFormer(ctx, m, t)
 }
 
-// mayReturn decides whether a VM whose agent the target shows no more may register anew: only if the server says that
-// the agent of the journal is gone, and not if agent.reregister is off.
+// mayReturn decides whether a VM whose agent the target shows no more may register anew: only if
+// the server says that the agent of the journal is gone, and not if agent.reregister is off.
 func mayReturn(ctx context.Context, m member.Member, c *devops.Client, t *Try) error {
 	a, err := c.ByID(ctx, t.At.Place, m.State().Agent.ID)
 	if err == nil {
@@ -152,14 +153,15 @@ func mayReturn(ctx context.Context, m member.Member, c *devops.Client, t *Try) e
 		return err
 	}
 	if !m.VM.Config.Agent.Reregister {
-		return fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister is off", m.VM.AgentName, t.At).
+		return fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister "+
+			"is off", m.VM.AgentName, t.At).
 			Hint("Set agent.reregister: true, or let this VM go.")
 	}
 	return nil
 }
 
-// leaveFormer takes the VM out of the target it was in before the configuration changed, when its job
-// has ended: at most one agent of a VM, ever.
+// leaveFormer takes the VM out of the target it was in before the configuration changed, when its
+// job has ended: at most one agent of a VM, ever.
 func leaveFormer(ctx context.Context, m member.Member, t *Try) error {
 	known := m.State().Agent
 	if known.ID == 0 || m.StandsAt(t.At.Place) && known.Name == m.VM.AgentName {
@@ -172,7 +174,8 @@ func leaveFormer(ctx context.Context, m member.Member, t *Try) error {
 	return m.Journal.Update(func(s *journal.State) { s.Agent, s.Target = journal.Agent{}, journal.Target{} })
 }
 
-// mayBeLaid looks whether the agent's package is in place before an agent that runs is stopped for it.
+// mayBeLaid looks whether the agent's package is in place before an agent that runs is stopped for
+// it.
 func mayBeLaid(m member.Member) error {
 	if !m.Runs() {
 		return nil
@@ -188,7 +191,8 @@ func beginDrain(m member.Member, t *Try) {
 	}
 }
 
-// restsHere waits for the job of an agent that is to be registered anew where it stands: its service is about to stop.
+// restsHere waits for the job of an agent that is to be registered anew where it stands: its
+// service is about to stop.
 func restsHere(ctx context.Context, m member.Member, c *devops.Client, t *Try, there *devops.Agent) error {
 	if !m.Runs() && !m.Works() { // also one of which a lost journal told
 		return nil

@@ -6,8 +6,8 @@ import (
 	"azp-bootstrap/bootstrap/member"
 )
 
-// A situation is what register finds: an agent of this VM's name on the server, a registration on this VM, and what the journal
-// says. What follows from it is a table: docs/decisions/joining.md.
+// A situation is what register finds: an agent of this VM's name on the server, a registration on
+// this VM, and what the journal says. What follows from it is a table: docs/decisions/joining.md.
 type situation struct {
 	there   string
 	here    string
@@ -65,7 +65,8 @@ func (s situation) decide(replace string) decision {
 	return refuses
 }
 
-// situationOf looks at the VM's disk and journal, for the agent of its name at a place; nil = there is none.
+// situationOf looks at the VM's disk and journal, for the agent of its name at a place; nil = there
+// is none.
 func situationOf(m member.Member, at devops.Place, there *devops.Agent) situation {
 	s := m.State()
 	return situation{standsThere(m, there), standsHere(m, s, there), known(m, at, s)}

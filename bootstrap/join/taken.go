@@ -8,8 +8,8 @@ import (
 	"azp-bootstrap/bootstrap/member"
 )
 
-// MayTake is the fault of an agent under the VM's name at a place that may not be taken over; nil if it may, or if there
-// is none.
+// MayTake is the fault of an agent under the VM's name at a place that may not be taken over; nil
+// if it may, or if there is none.
 func MayTake(m member.Member, at devops.Place, there *devops.Agent) error {
 	return mayTakeIn(m, at, at.String(), there)
 }
@@ -30,13 +30,16 @@ func taken(m member.Member, where string, by *devops.Agent) *fault.Error {
 	case by.Offline:
 		state = "offline"
 	}
-	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s (ID %d)", by.Name, where, state, by.ID).
-		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more with agent.replace (now: %s).",
+	return fault.New(fault.Target, "the name %s is taken in the %s by another agent, which is %s "+
+		"(ID %d)", by.Name, where, state, by.ID).
+		Hint("Give each VM a name of its own (agent.name is a template), delete the other agent, or allow more "+
+			"with agent.replace (now: %s).",
 			m.VM.Config.Agent.Replace)
 }
 
-// leftover looks for an agent of our name that the target does not list and that stands in the pool behind it all the same,
-// where config.sh would meet it. It is to be removed: nil if there is none, an error if it may not be taken over.
+// leftover looks for an agent of our name that the target does not list and that stands in the pool
+// behind it all the same, where config.sh would meet it. It is to be removed: nil if there is none,
+// an error if it may not be taken over.
 func leftover(ctx context.Context, m member.Member, c *devops.Client, at devops.Place) (*devops.Agent, error) {
 	left, err := c.Behind(ctx, at, m.VM.AgentName)
 	if err != nil || left == nil {

@@ -12,7 +12,8 @@ import (
 	"azp-bootstrap/bootstrap/member/membertest"
 )
 
-// Of an agent whose status the server does not show nobody knows whether it is at work: it counts as online.
+// Of an agent whose status the server does not show nobody knows whether it is at work: it counts
+// as online.
 func TestMayTake(t *testing.T) {
 	for name, c := range map[string]struct {
 		agent  devops.Agent
@@ -60,7 +61,12 @@ func TestWhoDisabledTheAgentDecides(t *testing.T) {
 				t.Fatal(there, err)
 			}
 			if p.Enabled != c.now || m.State().Agent.Disabled != c.shown || m.State().Agent.Drained {
-				t.Errorf("enabled %v; the journal: disabled %v, drained %v", p.Enabled, m.State().Agent.Disabled, m.State().Agent.Drained)
+				t.Errorf(
+					"enabled %v; the journal: disabled %v, drained %v",
+					p.Enabled,
+					m.State().Agent.Disabled,
+					m.State().Agent.Drained,
+				)
 			}
 		})
 	}

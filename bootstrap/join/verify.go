@@ -12,8 +12,9 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// Verify reports whether this VM, which was ready before, still is, so that there is nothing to do. The agent lives without
-// the vault and without a PAT, so trouble in asking Azure DevOps is logged, not a reason to begin again.
+// Verify reports whether this VM, which was ready before, still is, so that there is nothing to do.
+// The agent lives without the vault and without a PAT, so trouble in asking Azure DevOps is logged,
+// not a reason to begin again.
 func Verify(ctx context.Context, r phase.Runner, m member.Member, t *Try) bool {
 	id, err := m.Agent.Registered()
 	s := m.State()
@@ -31,7 +32,8 @@ func Verify(ctx context.Context, r phase.Runner, m member.Member, t *Try) bool {
 	return there
 }
 
-// standing asks Azure DevOps for the agent of the journal. false means that it is gone, or another VM's by now.
+// standing asks Azure DevOps for the agent of the journal. false means that it is gone, or another
+// VM's by now.
 func standing(ctx context.Context, m member.Member, t *Try) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

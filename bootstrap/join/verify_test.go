@@ -18,7 +18,8 @@ type registered struct {
 func (r *registered) Registered() (int, error) { return r.id, nil }
 func (r *registered) LaidFor() string          { return r.laidFor }
 
-// A VM stands as it stood only if the registration on its disk, the journal and the configuration are of one agent that runs.
+// A VM stands as it stood only if the registration on its disk, the journal and the configuration
+// are of one agent that runs.
 func TestVerifyAsksWhatStandsHere(t *testing.T) {
 	for name, c := range map[string]struct {
 		id     int
@@ -50,13 +51,18 @@ func TestVerifyAsksWhatStandsHere(t *testing.T) {
 	p := membertest.NewPool()
 	m, r := membertest.Joined(t, p, config.Drain{})
 	m.VM.AgentName = "web-1"
-	m.Agent = &registered{membertest.Worker{Runner: membertest.Runner(t, m), Stopped: p.Begin}, 7, membertest.ThisInstance}
+	m.Agent = &registered{
+		membertest.Worker{Runner: membertest.Runner(t, m), Stopped: p.Begin},
+		7,
+		membertest.ThisInstance,
+	}
 	if Verify(t.Context(), r, m, &Try{}) {
 		t.Error("its agent does not run, and it stands")
 	}
 }
 
-// In doubt nothing is done: an agent of which nobody knows whose it is, is not enabled, and a ready VM stays as it is.
+// In doubt nothing is done: an agent of which nobody knows whose it is, is not enabled, and a ready
+// VM stays as it is.
 func TestNothingIsDoneToAnAgentOfWhichNobodyKnowsWhoseItIs(t *testing.T) {
 	p := membertest.NewPool()
 	p.StandsOn, p.Enabled = "-", false

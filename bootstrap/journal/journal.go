@@ -26,8 +26,8 @@ type Journal struct {
 	turn  *flock.Flock // the VM's lock, while this process has its turn
 }
 
-// Open opens the journal of a VM, and makes its folder. publish hears of each state; it gets a copy of its own.
-// The error is of the class state.
+// Open opens the journal of a VM, and makes its folder. publish hears of each state; it gets a copy
+// of its own. The error is of the class state.
 func Open(dir string, log *logrus.Logger, publish func(State)) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // status is for everyone; nothing in it is secret
 		return nil, fault.New(fault.State, "the state folder %s", dir).Because(err).
@@ -47,8 +47,8 @@ func Open(dir string, log *logrus.Logger, publish func(State)) (*Journal, error)
 	return j, nil
 }
 
-// Look is a journal that is only looked at: Update changes what State returns, and nothing on disk. A state that cannot
-// be understood is none.
+// Look is a journal that is only looked at: Update changes what State returns, and nothing on disk.
+// A state that cannot be understood is none.
 func Look(dir string) (*Journal, error) {
 	s, _, err := Read(dir)
 	return &Journal{dir: dir, publish: func(State) {}, looks: true, state: s}, err
@@ -70,8 +70,8 @@ func (j *Journal) State() State {
 	return j.state.copied()
 }
 
-// Refresh reads what another process may have written. What is no state is set aside: the agent's folder and the server
-// say the rest.
+// Refresh reads what another process may have written. What is no state is set aside: the agent's
+// folder and the server say the rest.
 func (j *Journal) Refresh() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -86,7 +86,9 @@ func (j *Journal) refresh() error {
 	if damaged != nil {
 		to, err := setAside(j.dir)
 		if err != nil {
-			return fault.New(fault.State, "damaged state cannot be set aside").Because(err).Hint("Delete %s.", File(j.dir))
+			return fault.New(fault.State, "damaged state cannot be set aside").
+				Because(err).
+				Hint("Delete %s.", File(j.dir))
 		}
 		j.log.WithError(damaged).WithField("kept", to).
 			Warn("state.json was damaged: set aside; the VM finds out anew where it stands")
@@ -96,8 +98,8 @@ func (j *Journal) refresh() error {
 	return nil
 }
 
-// Take takes the VM for one run, and reads what the run before wrote. The lock ends with the process, however that ends.
-// If another run works, the error is a passing one.
+// Take takes the VM for one run, and reads what the run before wrote. The lock ends with the
+// process, however that ends. If another run works, the error is a passing one.
 func (j *Journal) Take() (release func(), err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -133,9 +135,10 @@ func (j *Journal) lock() (*flock.Flock, error) {
 	return l, nil
 }
 
-// Update is the one way to write: it changes the state as it is on disk by now, writes it and publishes a copy. A change that
-// changes nothing writes nothing. Outside a turn it takes one for the moment: while another run works on the VM the state is
-// that run's to write, and the error is a passing one.
+// Update is the one way to write: it changes the state as it is on disk by now, writes it and
+// publishes a copy. A change that changes nothing writes nothing. Outside a turn it takes one for
+// the moment: while another run works on the VM the state is that run's to write, and the error is
+// a passing one.
 func (j *Journal) Update(change func(*State)) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -32,7 +32,8 @@ func nobody(State) {}
 
 func named(name string) func(*State) { return func(s *State) { s.Agent.Name = name } }
 
-// At most one run works on a VM; the other waits its turn, and then goes on from what the first wrote.
+// At most one run works on a VM; the other waits its turn, and then goes on from what the first
+// wrote.
 func TestTurns(t *testing.T) {
 	dir := t.TempDir()
 	one, two := open(t, dir, nobody), open(t, dir, nobody)
@@ -66,7 +67,8 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// A daemon whose memory is older than the file must not bring the old state back (a deregister in between).
+// A daemon whose memory is older than the file must not bring the old state back (a deregister in
+// between).
 func TestUpdateBeginsFromTheFile(t *testing.T) {
 	dir := t.TempDir()
 	daemon, command := open(t, dir, nobody), open(t, dir, nobody)
@@ -85,8 +87,8 @@ func TestUpdateBeginsFromTheFile(t *testing.T) {
 	}
 }
 
-// What is published and what State returns are copies: nothing that anybody does to them, and nothing that is written later,
-// shows in the others.
+// What is published and what State returns are copies: nothing that anybody does to them, and
+// nothing that is written later, shows in the others.
 func TestStatesAreCopies(t *testing.T) {
 	var heard []State
 	j := open(t, t.TempDir(), func(s State) { heard = append(heard, s) })
@@ -112,7 +114,8 @@ func TestStatesAreCopies(t *testing.T) {
 	for i, of := 0, reflect.TypeFor[State](); i < of.NumField(); i++ {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
-		if pointing && !strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil ", " "+f.Name+" ") {
+		if pointing &&
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}
@@ -248,7 +251,10 @@ func TestTheLockIsNotForOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	if fi, err := os.Stat(filepath.Join(j.Dir(), "lock")); err != nil || fi.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+	if fi, err := os.Stat(
+		filepath.Join(j.Dir(), "lock"),
+	); err != nil ||
+		fi.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
 		t.Errorf("%v, %v", fi, err)
 	}
 }

@@ -1,7 +1,8 @@
-// Package journal keeps state.json: where this VM stands on its way into Azure DevOps and out of it.
+// Package journal keeps state.json: where this VM stands on its way into Azure DevOps and out of
+// it.
 //
-// A boot can be cut off at any instant, so the journal is what the next one knows. There is one way to write it:
-// Journal.Update. What others see of it are copies.
+// A boot can be cut off at any instant, so the journal is what the next one knows. There is one way
+// to write it: Journal.Update. What others see of it are copies.
 package journal
 
 import (
@@ -44,7 +45,8 @@ const (
 	ByOperator  = "operator"
 )
 
-// State is state.json: where this VM stands. It never holds a secret. Nobody keeps one across a wait: it is asked for anew.
+// State is state.json: where this VM stands. It never holds a secret. Nobody keeps one across a
+// wait: it is asked for anew.
 type State struct {
 	Schema     int        `json:"schema"`
 	InstanceID string     `json:"instanceId"`
@@ -69,8 +71,9 @@ type State struct {
 	RemovedBy string `json:"removedBy,omitempty"`
 }
 
-// Target is what the VM joins: by name as it was configured, and by the IDs under which it is looked up from then on.
-// A state of an earlier version has no IDs; they are added at the next look.
+// Target is what the VM joins: by name as it was configured, and by the IDs under which it is
+// looked up from then on. A state of an earlier version has no IDs; they are added at the next
+// look.
 type Target struct {
 	Kind      string `json:"kind"`
 	Project   string `json:"project,omitempty"`
@@ -93,13 +96,14 @@ type Agent struct {
 	ResourceID int    `json:"resourceId,omitempty"` // of the deployment target or the VM resource
 	Version    string `json:"version"`
 	Service    string `json:"service"`
-	// Registered is what the agent says of when it was registered: whoever takes it over says something else.
+	// Registered is what the agent says of when it was registered: whoever takes it over says
+	// something else.
 	Registered string `json:"registered,omitempty"`
-	// Disabled says that somebody has disabled the agent in Azure DevOps: it takes no job. As it was when Azure DevOps
-	// was asked last.
+	// Disabled says that somebody has disabled the agent in Azure DevOps: it takes no job. As it
+	// was when Azure DevOps was asked last.
 	Disabled bool `json:"disabled,omitempty"`
-	// Drained says that a drain has disabled the agent, this VM's or that of the VM it was taken over from: it is
-	// enabled when it joins.
+	// Drained says that a drain has disabled the agent, this VM's or that of the VM it was taken
+	// over from: it is enabled when it joins.
 	Drained bool `json:"drained,omitempty"`
 }
 
@@ -163,18 +167,22 @@ func ReadIn(t tree.Tree, dir string) (s State, damaged error, err error) {
 		return fresh, nil, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {
-		return fresh, nil, fault.New(fault.State, "%s is not a regular file (%s)", file, fi.Mode().Type()).Hint("Somebody put it there: look who, delete it and run again.")
+		return fresh, nil, fault.New(fault.State, "%s is not a regular file (%s)", file, fi.Mode().Type()).
+			Hint("Somebody put it there: look who, delete it and run again.")
 	}
 	var data []byte
 	if err == nil && fi.Size() <= maxState {
 		data, err = t.ReadFile(file)
 	}
 	if err != nil {
-		return fresh, nil, fault.New(fault.State, "the state").Because(err).Hint("Check the rights of %s; run as root.", dir)
+		return fresh, nil, fault.New(fault.State, "the state").
+			Because(err).
+			Hint("Check the rights of %s; run as root.", dir)
 	}
 	var version struct{ Schema int }
 	if err := json.Unmarshal(data, &version); err == nil && version.Schema > schema {
-		return fresh, nil, fault.New(fault.State, "%s was written by a newer azp-bootstrap (schema %d, this one knows %d)", file, version.Schema, schema).
+		return fresh, nil, fault.New(fault.State, "%s was written by a newer azp-bootstrap (schema %d, this one "+
+			"knows %d)", file, version.Schema, schema).
 			Hint("Install that version again, or delete the file: the VM then boots as new and takes its agent over.")
 	}
 	if err := json.Unmarshal(data, &s); err != nil {
@@ -200,7 +208,9 @@ func (s State) write(dir string) error {
 		return err
 	}
 	if err := whole.Write(File(dir), append(data, '\n'), 0o644); err != nil {
-		return fault.New(fault.State, "the state cannot be written").Because(err).Hint("Check free space and rights of %s (--state-dir); run as root.", dir)
+		return fault.New(fault.State, "the state cannot be written").
+			Because(err).
+			Hint("Check free space and rights of %s (--state-dir); run as root.", dir)
 	}
 	return nil
 }

@@ -12,10 +12,30 @@ import (
 func sample() State {
 	at := time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 	ready := at.Add(12500 * time.Millisecond)
-	return State{Schema: 1, InstanceID: "5c7a1b1e", Phase: Ready, Attempt: 2, StartedAt: at, ReadyAt: &ready,
-		Target: Target{Kind: "environment", Project: "Shop", Name: "production", URL: "https://dev.azure.com/contoso"},
-		Agent:  Agent{Name: "web-000001", ID: 7, Version: "4.248.0", Service: "vsts.agent.contoso.production.web-000001.service"},
-		Phases: []Phase{{Name: Discover, StartedAt: at, Seconds: 0.012, Retries: 3}}, LastError: &Failure{Code: "imds", Message: "m", Hint: "h", At: at}}
+	return State{
+		Schema:     1,
+		InstanceID: "5c7a1b1e",
+		Phase:      Ready,
+		Attempt:    2,
+		StartedAt:  at,
+		ReadyAt:    &ready,
+		Target: Target{
+			Kind:    "environment",
+			Project: "Shop",
+			Name:    "production",
+			URL:     "https://dev.azure.com/contoso",
+		},
+		Agent: Agent{
+			Name:    "web-000001",
+			ID:      7,
+			Version: "4.248.0",
+			Service: "vsts.agent.contoso.production.web-000001.service",
+		},
+		Phases: []Phase{
+			{Name: Discover, StartedAt: at, Seconds: 0.012, Retries: 3},
+		},
+		LastError: &Failure{Code: "imds", Message: "m", Hint: "h", At: at},
+	}
 }
 
 func TestStateRoundTrip(t *testing.T) {

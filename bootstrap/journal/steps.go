@@ -15,7 +15,15 @@ func (s *State) NewInstance(id string) {
 	if s.InstanceID != "" {
 		at, attempt = Now(), 1
 	}
-	*s = State{Schema: schema, InstanceID: id, Phase: Discover, Attempt: max(attempt, 1), StartedAt: at, Phases: s.Phases, Package: s.Package}
+	*s = State{
+		Schema:     schema,
+		InstanceID: id,
+		Phase:      Discover,
+		Attempt:    max(attempt, 1),
+		StartedAt:  at,
+		Phases:     s.Phases,
+		Package:    s.Package,
+	}
 }
 
 // Rejoin begins an attempt on a VM that was ready, or had left.
@@ -37,8 +45,8 @@ func (s *State) Leave(by string, until time.Time) {
 	}
 }
 
-// ByAzure reports whether the VM leaves, or has left, because Azure took it away, and not on an operator's word: then the same VM
-// joins again when it is there again.
+// ByAzure reports whether the VM leaves, or has left, because Azure took it away, and not on an
+// operator's word: then the same VM joins again when it is there again.
 func (s State) ByAzure() bool {
 	return s.RemovedBy == ByTerminate || s.RemovedBy == ByPreempt || s.RemovedBy == ByShutdown
 }

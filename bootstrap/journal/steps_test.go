@@ -17,7 +17,8 @@ func TestAgain(t *testing.T) {
 		at := time.Now()
 		s.Phase, s.Attempt, s.DrainUntil, s.RemovedBy = phase, 2, &at, ByPreempt
 		s.Rejoin()
-		if s.Attempt != 3 || s.Phase != Credential || s.ReadyAt != nil || s.DrainUntil != nil || s.RemovedBy != "" || len(s.Phases) != 0 {
+		if s.Attempt != 3 || s.Phase != Credential || s.ReadyAt != nil || s.DrainUntil != nil || s.RemovedBy != "" ||
+			len(s.Phases) != 0 {
 			t.Errorf("%s: %+v", phase, s)
 		}
 		if kept := s.Agent.ID == 7 && s.Target.Name == "production"; kept != keeps || !keeps && s.Agent != (Agent{}) {
@@ -33,7 +34,10 @@ func TestNewInstance(t *testing.T) {
 	s := was.copied()
 	s.NewInstance("another")
 	if s.InstanceID != "another" || s.Agent != (Agent{}) || s.Target != (Target{}) || s.Registering != nil || s.LastError != nil ||
-		s.Package == nil || s.Phase != Discover || s.Attempt != 1 || !s.StartedAt.After(was.StartedAt) {
+		s.Package == nil ||
+		s.Phase != Discover ||
+		s.Attempt != 1 ||
+		!s.StartedAt.After(was.StartedAt) {
 		t.Errorf("%+v", s)
 	}
 	fresh := New() // the first attempt of a VM that has just found out who it is
@@ -50,7 +54,10 @@ func TestPhasesOfABoot(t *testing.T) {
 	begun := s.StartedAt
 	s.End(Phase{Name: Discover, Seconds: 1.5, Retries: 2})
 	s.Begin(Credential)
-	if s.Phase != Credential || len(s.Phases) != 2 || s.Phases[0].Seconds != 1.5 || s.Phases[0].Retries != 2 || s.Phases[1].Seconds != 0 || begun.IsZero() || s.Phases[0].StartedAt.IsZero() {
+	if s.Phase != Credential || len(s.Phases) != 2 || s.Phases[0].Seconds != 1.5 || s.Phases[0].Retries != 2 ||
+		s.Phases[1].Seconds != 0 ||
+		begun.IsZero() ||
+		s.Phases[0].StartedAt.IsZero() {
 		t.Errorf("%+v", s)
 	}
 	s.End(Phase{Name: "of another boot"})
@@ -77,7 +84,8 @@ func TestPhasesOfABoot(t *testing.T) {
 	}
 	s.Registering = &Registering{}
 	s.Left()
-	if s.Phase != Removed || s.ReadyAt != nil || s.Registering != nil || s.DrainUntil != nil || s.RemovedBy != ByTerminate {
+	if s.Phase != Removed || s.ReadyAt != nil || s.Registering != nil || s.DrainUntil != nil ||
+		s.RemovedBy != ByTerminate {
 		t.Errorf("%+v", s)
 	}
 }
@@ -119,8 +127,10 @@ func TestWords(t *testing.T) {
 		}
 	}
 	a, b := Target{Kind: "pool", Name: "x", URL: "u", ID: 1}, Target{Kind: "pool", Name: "x", URL: "u", ID: 2}
-	if !a.Named(b) || a.Named(Target{Kind: "pool", Name: "y", URL: "u"}) || a.Named(Target{Kind: "pool", Name: "x", URL: "v"}) ||
-		a.Named(Target{Kind: "environment", Name: "x", URL: "u"}) || a.Named(Target{Kind: "pool", Name: "x", URL: "u", Project: "p"}) {
+	if !a.Named(b) || a.Named(Target{Kind: "pool", Name: "y", URL: "u"}) ||
+		a.Named(Target{Kind: "pool", Name: "x", URL: "v"}) ||
+		a.Named(Target{Kind: "environment", Name: "x", URL: "u"}) ||
+		a.Named(Target{Kind: "pool", Name: "x", URL: "u", Project: "p"}) {
 		t.Error("names are compared wrongly")
 	}
 }

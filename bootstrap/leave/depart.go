@@ -45,8 +45,8 @@ func (n Notice) times(now time.Time, enabled bool, timeout time.Duration) (drain
 	return drain, end
 }
 
-// Leave takes this VM out of Azure DevOps, wherever it stands on its way; the caller has the VM's turn, and m knows which VM
-// it is. done is false if nothing was registered and the VM stays.
+// Leave takes this VM out of Azure DevOps, wherever it stands on its way; the caller has the VM's
+// turn, and m knows which VM it is. done is false if nothing was registered and the VM stays.
 func Leave(ctx context.Context, r phase.Runner, m member.Member, n Notice) (done bool, err error) {
 	if n.Goes {
 		return true, depart(ctx, r, m, n)
@@ -54,7 +54,12 @@ func Leave(ctx context.Context, r phase.Runner, m member.Member, n Notice) (done
 	if m.State().Registering != nil && !n.Local {
 		within, cancel := context.WithTimeoutCause(ctx, n.Within(m.VM.Config.Deadline), retry.ErrDeadline)
 		defer cancel()
-		if err := r.Retry(within, journal.Waiting, func() error { return m.SettleIntent(within, devops.Place{}) }, nil); err != nil {
+		if err := r.Retry(
+			within,
+			journal.Waiting,
+			func() error { return m.SettleIntent(within, devops.Place{}) },
+			nil,
+		); err != nil {
 			return false, err
 		}
 	}
@@ -78,8 +83,8 @@ func standsHere(m member.Member) bool {
 	return (err != nil || id != 0) && m.Agent.LaidFor() == m.VM.Instance.VMID
 }
 
-// depart drains, removes and forgets. If ctx is cancelled it ends where it is: the state stays draining, and whoever comes
-// next goes on.
+// depart drains, removes and forgets. If ctx is cancelled it ends where it is: the state stays
+// draining, and whoever comes next goes on.
 func depart(parent context.Context, r phase.Runner, m member.Member, n Notice) error {
 	c := m.VM.Config.Drain
 	until, end := n.times(time.Now(), c.Enabled, c.Timeout)
@@ -125,8 +130,8 @@ func (n Notice) Answer(ctx context.Context, m member.Member) {
 	m.Log.WithField("event", n.Why).Info("acknowledged: the platform need not wait")
 }
 
-// stays undoes what was begun on a VM that does not have to go, if its agent still runs: it takes jobs
-// again and stands where it stood.
+// stays undoes what was begun on a VM that does not have to go, if its agent still runs: it takes
+// jobs again and stands where it stood.
 func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.State, err error) bool {
 	if before.Phase != journal.Ready || !m.Runs() {
 		return false
@@ -157,8 +162,9 @@ func LetWork(ctx context.Context, m member.Member) {
 	}
 }
 
-// leftBehind says loudly what stays in Azure DevOps, and at least keeps new jobs from a VM that goes: the agent ends when its
-// job has. The state stays draining, so that the next boot tries again.
+// leftBehind says loudly what stays in Azure DevOps, and at least keeps new jobs from a VM that
+// goes: the agent ends when its job has. The state stays draining, so that the next boot tries
+// again.
 func leftBehind(ctx context.Context, r phase.Runner, m member.Member, d *member.Drain, err error) error {
 	f := fault.From(err)
 	r.Report.LeftBehind(m.State(), f)
@@ -175,7 +181,8 @@ func leftBehind(ctx context.Context, r phase.Runner, m member.Member, d *member.
 	return f
 }
 
-// remove removes the agent of the journal from its target, its service and its registration on disk.
+// remove removes the agent of the journal from its target, its service and its registration on
+// disk.
 func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields, error) {
 	known := m.State()
 	fields := phase.Fields{"agent": known.Agent.Name, "id": known.Agent.ID, "target": known.Target.Name}
@@ -196,9 +203,9 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 	return fields, m.Journal.Update((*journal.State).Left)
 }
 
-// adopt finds the agent that is registered on this VM although the journal knows none, because its state was lost: in the
-// configured target, by the configured name. If it is not this VM's there, nobody knows where it is, and nothing counts
-// as left.
+// adopt finds the agent that is registered on this VM although the journal knows none, because its
+// state was lost: in the configured target, by the configured name. If it is not this VM's there,
+// nobody knows where it is, and nothing counts as left.
 func adopt(ctx context.Context, m member.Member, d *member.Drain) error {
 	if d.Local || m.State().Agent.ID != 0 || !standsHere(m) {
 		return nil
@@ -219,8 +226,10 @@ func adopt(ctx context.Context, m member.Member, d *member.Drain) error {
 	case err != nil:
 		return err
 	case a == nil || m.Whose(a) != member.ThisVM:
-		return fault.New(fault.Target, "this VM's state was lost, and the %s shows no agent %s of this VM", p, m.VM.AgentName).
-			Hint("Look for it in Azure DevOps by hand; azp-bootstrap deregister --local forgets the registration on this VM.")
+		return fault.New(fault.Target, "this VM's state was lost, and the %s shows no agent %s of "+
+			"this VM", p, m.VM.AgentName).
+			Hint("Look for it in Azure DevOps by hand; azp-bootstrap deregister --local forgets the registration " +
+				"on this VM.")
 	}
 	return m.Journal.Update(func(s *journal.State) {
 		s.Agent = journal.Agent{Name: a.Name, ID: a.ID, ResourceID: a.ResourceID}

@@ -57,7 +57,12 @@ func TestDepartTakesAsLongAsItMayAndNoLonger(t *testing.T) {
 					t.Errorf("removed after %s, want %s to %s", p.Deleted, c.from, c.to)
 				}
 				if p.Disabled != 0 || acknowledged < p.Deleted {
-					t.Errorf("disabled after %s, removed after %s, acknowledged after %s", p.Disabled, p.Deleted, acknowledged)
+					t.Errorf(
+						"disabled after %s, removed after %s, acknowledged after %s",
+						p.Disabled,
+						p.Deleted,
+						acknowledged,
+					)
 				}
 				if m.State().Phase != journal.Removed || m.Access.Holds() {
 					t.Errorf("phase %s; the PAT is kept: %v", m.State().Phase, m.Access.Holds())
@@ -101,10 +106,21 @@ func TestDepartLeavesBehindWhatItCannotRemove(t *testing.T) {
 				p := &membertest.Pool{Begin: time.Now(), Trouble: c.trouble, Enabled: true, Deleted: -1, Disabled: -1}
 				m, r := membertest.Joined(t, p, on)
 				acknowledged := false
-				err := depart(context.Background(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true, Until: p.Begin.Add(c.in), Acknowledge: func(context.Context) error {
-					acknowledged = true
-					return nil
-				}})
+				err := depart(
+					context.Background(),
+					r,
+					m,
+					Notice{
+						Why:   "Terminate",
+						Goes:  true,
+						Wait:  true,
+						Until: p.Begin.Add(c.in),
+						Acknowledge: func(context.Context) error {
+							acknowledged = true
+							return nil
+						},
+					},
+				)
 				if took := time.Since(p.Begin); took > c.within {
 					t.Errorf("it took %s", took)
 				}
@@ -218,8 +234,15 @@ func TestScheduledEventsAreHeard(t *testing.T) {
 				synctest.Wait()
 				switch {
 				case n != nil:
-					if n.Why != c.why || !n.Goes || n.Wait != c.wait || c.ack != (n.Acknowledge != nil) || took > c.by {
-						t.Errorf("heard %q after %s: waits %v, can be acknowledged %v", n.Why, took, n.Wait, n.Acknowledge != nil)
+					if n.Why != c.why || !n.Goes || n.Wait != c.wait || c.ack != (n.Acknowledge != nil) ||
+						took > c.by {
+						t.Errorf(
+							"heard %q after %s: waits %v, can be acknowledged %v",
+							n.Why,
+							took,
+							n.Wait,
+							n.Acknowledge != nil,
+						)
 					}
 				case c.why != "":
 					t.Error("nothing was heard")
@@ -234,24 +257,37 @@ func TestScheduledEventsAreHeard(t *testing.T) {
 	}
 }
 
-// The right to view the pool goes in the very moment in which the agent is removed: that it is gone nobody says.
+// The right to view the pool goes in the very moment in which the agent is removed: that it is gone
+// nobody says.
 func TestARemovalThatNobodyConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &membertest.Pool{Begin: time.Now(), Enabled: true, Deleted: -1, Disabled: -1, HidesDeleted: true}
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 		m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
-		n := Notice{Why: "Terminate", Goes: true, Wait: true, Until: p.Begin.Add(10 * time.Minute), Acknowledge: func(context.Context) error {
-			t.Error("acknowledged")
-			return nil
-		}}
-		if err := depart(t.Context(), r, m, n); fault.From(err).Class != fault.Target || m.State().Phase != journal.Draining {
+		n := Notice{
+			Why:   "Terminate",
+			Goes:  true,
+			Wait:  true,
+			Until: p.Begin.Add(10 * time.Minute),
+			Acknowledge: func(context.Context) error {
+				t.Error("acknowledged")
+				return nil
+			},
+		}
+		if err := depart(
+			t.Context(),
+			r,
+			m,
+			n,
+		); fault.From(err).Class != fault.Target ||
+			m.State().Phase != journal.Draining {
 			t.Errorf("%v in the phase %s", err, m.State().Phase)
 		}
 	})
 }
 
-// Whatever has become of the agent and its pool on the server: a job that runs here is waited for, an agent that is not
-// this VM's is left alone, and only who has left says so to the platform.
+// Whatever has become of the agent and its pool on the server: a job that runs here is waited for,
+// an agent that is not this VM's is left alone, and only who has left says so to the platform.
 func TestDepartHarmsNobody(t *testing.T) {
 	const jobEnds = 3 * time.Minute
 	for name, c := range map[string]struct {
@@ -281,12 +317,21 @@ func TestDepartHarmsNobody(t *testing.T) {
 					c.spoil(p)
 					before := p.Deleted
 					acknowledged := false
-					n := Notice{Why: "Terminate", Goes: !byHand, Wait: true, Until: p.Begin.Add(10 * time.Minute), Acknowledge: func(context.Context) error {
-						acknowledged = true
-						return nil
-					}}
+					n := Notice{
+						Why:   "Terminate",
+						Goes:  !byHand,
+						Wait:  true,
+						Until: p.Begin.Add(10 * time.Minute),
+						Acknowledge: func(context.Context) error {
+							acknowledged = true
+							return nil
+						},
+					}
 					err := depart(t.Context(), r, m, n)
-					if f := fault.From(err); (err == nil) != (c.class == fault.Class{}) || err != nil && (f.Class != c.class || f.Advice == "") {
+					if f := fault.From(
+						err,
+					); (err == nil) != (c.class == fault.Class{}) ||
+						err != nil && (f.Class != c.class || f.Advice == "") {
 						t.Errorf("it ended with %v", err)
 					}
 					if removed := p.Deleted != before; removed != c.deleted || (p.Disabled >= 0) != c.disabled {
@@ -341,7 +386,8 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 		if f := fault.From(err); f.Class != fault.Scope {
 			t.Errorf("it ended with %v", err)
 		}
-		// The service is stopped by then: nothing stays that could be put back, and the next try goes on.
+		// The service is stopped by then: nothing stays that could be put back, and the next try
+		// goes on.
 		if s, _, _ := journal.Read(m.Journal.Dir()); s.Phase != journal.Draining || !s.Agent.Drained {
 			t.Errorf("the state is %s, drained %v", s.Phase, s.Agent.Drained)
 		}
@@ -351,8 +397,9 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 	})
 }
 
-// An attempt that had disabled the agent and came to nothing lets it work on, or remembers to.
-// An agent that a drain had disabled is enabled when it joins; one that a person disabled stays so and is shown.
+// An attempt that had disabled the agent and came to nothing lets it work on, or remembers to. An
+// agent that a drain had disabled is enabled when it joins; one that a person disabled stays so and
+// is shown.
 
 // An event that is due leaves time for a server that takes some seconds for each answer.
 func TestADepartureThatIsDueIsNotInVain(t *testing.T) {
@@ -360,13 +407,20 @@ func TestADepartureThatIsDueIsNotInVain(t *testing.T) {
 		p := membertest.NewPool()
 		p.Takes = 2 * time.Second
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
-		if err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Until: p.Begin.Add(time.Second)}); err != nil || p.Deleted < 0 {
+		if err := depart(
+			t.Context(),
+			r,
+			m,
+			Notice{Why: "Terminate", Goes: true, Until: p.Begin.Add(time.Second)},
+		); err != nil ||
+			p.Deleted < 0 {
 			t.Errorf("deleted %s: %v", p.Deleted, err)
 		}
 	})
 }
 
-// A deregistration that fails before the service is stopped: the agent, which was disabled, takes jobs again.
+// A deregistration that fails before the service is stopped: the agent, which was disabled, takes
+// jobs again.
 func TestADeregistrationThatFailsEarlyIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := membertest.NewPool()
@@ -381,7 +435,14 @@ func TestADeregistrationThatFailsEarlyIsTakenBack(t *testing.T) {
 		}
 		err := depart(t.Context(), r, m, Notice{Why: "deregister", Wait: true})
 		if s := m.State(); err == nil || s.Phase != journal.Ready || s.Agent.Drained || !p.Enabled || p.Disabled < 0 {
-			t.Errorf("%v; phase %s, drained %v, enabled %v, was disabled %v", err, s.Phase, s.Agent.Drained, p.Enabled, p.Disabled >= 0)
+			t.Errorf(
+				"%v; phase %s, drained %v, enabled %v, was disabled %v",
+				err,
+				s.Phase,
+				s.Agent.Drained,
+				p.Enabled,
+				p.Disabled >= 0,
+			)
 		}
 	})
 }
@@ -419,7 +480,10 @@ func TestNoPATIsHeldWhileAJobIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := membertest.NewPool()
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
-		h := &holder{Worker: membertest.Worker{Runner: membertest.Runner(t, m), Until: p.Begin.Add(10 * time.Minute)}, holds: m.Access.Holds}
+		h := &holder{
+			Worker: membertest.Worker{Runner: membertest.Runner(t, m), Until: p.Begin.Add(10 * time.Minute)},
+			holds:  m.Access.Holds,
+		}
 		m.Agent = h
 		if err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true}); err != nil {
 			t.Fatal(err)
@@ -443,7 +507,8 @@ func TestADepartureThatWasCutOffGoesOn(t *testing.T) {
 	}
 }
 
-// What the docs promise: Preempt, which comes 30 seconds ahead, is heard in time, and 15 seconds are left for removing the agent.
+// What the docs promise: Preempt, which comes 30 seconds ahead, is heard in time, and 15 seconds
+// are left for removing the agent.
 func TestTheTimesOfADeparture(t *testing.T) {
 	if PollEvents > 10*time.Second {
 		t.Errorf("IMDS is asked every %s", PollEvents)
@@ -461,7 +526,8 @@ func TestTheTimesOfADeparture(t *testing.T) {
 	}
 }
 
-// A VM that has left comes back when its end is announced no more; while IMDS does not answer, it is.
+// A VM that has left comes back when its end is announced no more; while IMDS does not answer, it
+// is.
 func TestTheReturnIsAwaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		terminate := []azure.Event{{ID: "1", Type: "Terminate", Resources: []string{"web_1"}}}

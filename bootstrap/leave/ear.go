@@ -21,7 +21,8 @@ type Ear struct {
 // NewEar listens to nobody yet.
 func NewEar() *Ear { return &Ear{Heard: make(chan Notice), stop: func() {}} }
 
-// To listens to listeners from now on, and no more to those of before. Those at the same endpoint are listened to already.
+// To listens to listeners from now on, and no more to those of before. Those at the same endpoint
+// are listened to already.
 func (e *Ear) To(ctx context.Context, endpoint string, listeners ...Listener) {
 	if e.endpoint == endpoint {
 		return
@@ -34,9 +35,15 @@ func (e *Ear) To(ctx context.Context, endpoint string, listeners ...Listener) {
 	}
 }
 
-// During does something that a notice cuts off; n is that notice, nil if none came. A reload cuts it off as well, if the
-// configuration has changed; otherwise it is put back, for whoever asks for it next.
-func (e *Ear) During(ctx context.Context, reload chan os.Signal, changed func() bool, do func(context.Context) error) (n *Notice, anew bool, err error) {
+// During does something that a notice cuts off; n is that notice, nil if none came. A reload cuts
+// it off as well, if the configuration has changed; otherwise it is put back, for whoever asks for
+// it next.
+func (e *Ear) During(
+	ctx context.Context,
+	reload chan os.Signal,
+	changed func() bool,
+	do func(context.Context) error,
+) (n *Notice, anew bool, err error) {
 	cut, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	over, ended := make(chan struct{}), make(chan struct{})

@@ -25,7 +25,8 @@ type ScheduledEvents struct {
 	Log  *logrus.Logger
 }
 
-// PollEvents is how often IMDS is asked: Preempt comes 30 s ahead; one poll per second would be allowed.
+// PollEvents is how often IMDS is asked: Preempt comes 30 s ahead; one poll per second would be
+// allowed.
 const PollEvents = 5 * time.Second
 
 const (
@@ -33,7 +34,8 @@ const (
 	vanished     = 15 * time.Second // an event that was announced is no more: the VM stays
 )
 
-// ends is what azp-bootstrap does about the types of event that end a VM; by the journal's word for each.
+// ends is what azp-bootstrap does about the types of event that end a VM; by the journal's word for
+// each.
 var ends = map[string]string{"Terminate": journal.ByTerminate, "Preempt": journal.ByPreempt}
 
 // itself asks which VM this is: a scale set's VMs see their neighbours' events as well.
@@ -120,7 +122,8 @@ func Announced(ctx context.Context, imds Events, vm string) bool {
 	return false
 }
 
-// AwaitReturn closes back when the end of the VM of this name has been announced no more for a while.
+// AwaitReturn closes back when the end of the VM of this name has been announced no more for a
+// while.
 func AwaitReturn(ctx context.Context, imds Events, vm string, back chan<- struct{}) {
 	quiet := time.Duration(0)
 	for retry.Pause(ctx, PollEvents) {

@@ -1,5 +1,5 @@
-// Package leave is the way out: it hears that this VM's end is near, drains its agent, and removes it from Azure DevOps, for
-// Azure's word and for an operator's.
+// Package leave is the way out: it hears that this VM's end is near, drains its agent, and removes
+// it from Azure DevOps, for Azure's word and for an operator's.
 package leave
 
 import (
@@ -21,7 +21,8 @@ type Notice struct {
 	Acknowledge func(context.Context) error
 }
 
-// With is what two notices come to: the earlier end counts, a job is waited for only if both let it, and both are answered.
+// With is what two notices come to: the earlier end counts, a job is waited for only if both let
+// it, and both are answered.
 func (n Notice) With(later Notice) Notice {
 	both := later
 	if !n.Until.IsZero() && (later.Until.IsZero() || n.Until.Before(later.Until)) {

@@ -8,7 +8,8 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 )
 
-// Of two notices the earlier end counts, in whatever order they come; both are answered, and an operator's word lasts.
+// Of two notices the earlier end counts, in whatever order they come; both are answered, and an
+// operator's word lasts.
 func TestNoticesThatMeet(t *testing.T) {
 	soon, late := time.Now().Add(30*time.Second), time.Now().Add(5*time.Minute)
 	for name, c := range map[string]struct {
@@ -28,7 +29,8 @@ func TestNoticesThatMeet(t *testing.T) {
 		answer := func(context.Context) error { answered++; return nil }
 		c.first.Acknowledge, c.second.Acknowledge = answer, answer
 		both := c.first.With(c.second)
-		if !both.Until.Equal(c.until) || both.Wait != c.wait || both.Local != c.local || both.By != c.by || both.Goes != c.second.Goes {
+		if !both.Until.Equal(c.until) || both.Wait != c.wait || both.Local != c.local || both.By != c.by ||
+			both.Goes != c.second.Goes {
 			t.Errorf("%s: %+v", name, both)
 		}
 		if err := both.Acknowledge(t.Context()); err != nil || answered != 2 {

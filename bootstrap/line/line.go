@@ -1,6 +1,6 @@
-// Package line knows which texts may stand where a line ends the matter: in a unit, an environment, an argument, a
-// file's name. What root writes there is made of texts that others gave: the configuration's writers, Azure, Azure
-// DevOps. None of them may begin a line of its own.
+// Package line knows which texts may stand where a line ends the matter: in a unit, an environment,
+// an argument, a file's name. What root writes there is made of texts that others gave: the
+// configuration's writers, Azure, Azure DevOps. None of them may begin a line of its own.
 package line
 
 import (
@@ -26,7 +26,8 @@ func Wrong(text string, most int) string {
 	return ""
 }
 
-// breaks: Unicode's line and paragraph separators are no control characters, yet break lines for some readers.
+// breaks: Unicode's line and paragraph separators are no control characters, yet break lines for
+// some readers.
 func breaks(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }
 
 // Shown is a text as a message or a terminal may show it: in one line, whatever is in it.
@@ -39,8 +40,9 @@ func Shown(text string) string {
 	}, text)
 }
 
-// Lines is a text as a terminal may show it: its lines stay, and nothing in them moves the cursor or colours what
-// follows. Whatever comes from outside (Azure DevOps, config.sh, an image's files) goes through it or Shown.
+// Lines is a text as a terminal may show it: its lines stay, and nothing in them moves the cursor
+// or colours what follows. Whatever comes from outside (Azure DevOps, config.sh, an image's files)
+// goes through it or Shown.
 func Lines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i := range lines {

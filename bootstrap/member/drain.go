@@ -13,10 +13,12 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 )
 
-// pollServer is how soon the server is asked again for the end of a job that no longer, or not yet, runs on this VM.
+// pollServer is how soon the server is asked again for the end of a job that no longer, or not yet,
+// runs on this VM.
 const pollServer = 2 * time.Second
 
-// A Drain is one way of this VM's agent out of its target, or of its registration to a new one, over all its tries.
+// A Drain is one way of this VM's agent out of its target, or of its registration to a new one,
+// over all its tries.
 type Drain struct {
 	Until time.Time // until then a running job is waited for
 	Local bool      // nothing is asked of the server at all
@@ -33,11 +35,15 @@ func (m Member) Waits(d *Drain) bool { return d.waits() && m.Works() }
 
 // Busy is the fault of an agent that runs a job, which is waited for.
 func Busy(agent string) *fault.Error {
-	return fault.New(fault.Service, "the agent %s runs a job", cmp.Or(agent, "of this VM")).Passing().Retry(time.Second).
-		About(fault.OfJob).Hint("It is waited for up to drain.timeout.")
+	return fault.New(fault.Service, "the agent %s runs a job", cmp.Or(agent, "of this VM")).
+		Passing().
+		Retry(time.Second).
+		About(fault.OfJob).
+		Hint("It is waited for up to drain.timeout.")
 }
 
-// Rests is the fault of a VM whose agent takes no new job, and that runs one: until it ends nobody is asked, and nothing is held.
+// Rests is the fault of a VM whose agent takes no new job, and that runs one: until it ends nobody
+// is asked, and nothing is held.
 func (m Member) Rests(d *Drain) error {
 	if !d.disabled || !m.Waits(d) {
 		return nil
@@ -46,9 +52,9 @@ func (m Member) Rests(d *Drain) error {
 	return Busy(m.State().Agent.Name)
 }
 
-// Withdraw takes the agent that the journal names out of its target: it gets no new job, a running one is waited for until
-// d.Until, then its service goes and the server removes it. A job is waited for whatever the server says, and the server
-// removes this VM's own agent only.
+// Withdraw takes the agent that the journal names out of its target: it gets no new job, a running
+// one is waited for until d.Until, then its service goes and the server removes it. A job is waited
+// for whatever the server says, and the server removes this VM's own agent only.
 func (m Member) Withdraw(ctx context.Context, d *Drain) error {
 	known := m.State().Agent
 	if err := m.Rests(d); err != nil {
@@ -78,11 +84,14 @@ func (m Member) Withdraw(ctx context.Context, d *Drain) error {
 	}
 	switch _, err := at.Client.ByID(ctx, at.Place, at.Agent.ID); {
 	case err == nil:
-		return fault.New(fault.Target, "the server removed the agent %s and still shows it", known.Name).Passing().Hint("It is asked again by itself.")
+		return fault.New(fault.Target, "the server removed the agent %s and still shows it", known.Name).
+			Passing().
+			Hint("It is asked again by itself.")
 	case !errors.Is(err, devops.ErrGone):
 		return err
 	}
-	m.Log.WithFields(logrus.Fields{"agent": known.Name, "id": known.ID, "target": at.Place.String()}).Info("the agent is removed from Azure DevOps")
+	m.Log.WithFields(logrus.Fields{"agent": known.Name, "id": known.ID, "target": at.Place.String()}).
+		Info("the agent is removed from Azure DevOps")
 	return nil
 }
 

@@ -10,7 +10,8 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 )
 
-// NoteEnabled enables an agent that a drain had disabled. One that somebody disabled stays so, and is shown.
+// NoteEnabled enables an agent that a drain had disabled. One that somebody disabled stays so, and
+// is shown.
 func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) error {
 	note := func(disabled, drained bool) error {
 		return m.Journal.Update(func(s *journal.State) { s.Agent.Disabled, s.Agent.Drained = disabled, drained })
@@ -24,15 +25,17 @@ func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Plac
 		return note(true, false)
 	}
 	if err := c.Enable(ctx, p, a, true); err != nil {
-		log.WithError(err).Warn("the agent, which a drain had disabled, could not be enabled: enable it in Azure DevOps")
+		log.WithError(err).
+			Warn("the agent, which a drain had disabled, could not be enabled: enable it in Azure DevOps")
 		return note(true, true)
 	}
 	log.Info("the agent, which a drain had disabled, takes jobs again")
 	return note(false, false)
 }
 
-// SetTags sets tags right that differ from the configuration, over REST: the registration stays. A tag is no reason to
-// fail. What it returns is that the target does not list the VM at all, so that it gets no job.
+// SetTags sets tags right that differ from the configuration, over REST: the registration stays. A
+// tag is no reason to fail. What it returns is that the target does not list the VM at all, so that
+// it gets no job.
 func (m Member) SetTags(ctx context.Context, c *devops.Client, p devops.Place) (unlisted error) {
 	if p.Kind == devops.Pool {
 		return nil
@@ -40,8 +43,10 @@ func (m Member) SetTags(ctx context.Context, c *devops.Client, p devops.Place) (
 	known := m.State().Agent
 	a, err := c.Shown(ctx, p, known.Name)
 	if err == nil && (a == nil || a.ID != known.ID) {
-		return fault.New(fault.Target, "the %s does not list the agent %s, which stands in its pool and runs: it gets no job", p, known.Name).
-			Hint("Somebody deleted it on the target's page. azp-bootstrap deregister, then azp-bootstrap run --once, joins anew.")
+		return fault.New(fault.Target, "the %s does not list the agent %s, which stands in its pool and runs: it "+
+			"gets no job", p, known.Name).
+			Hint("Somebody deleted it on the target's page. azp-bootstrap deregister, then azp-bootstrap run " +
+				"--once, joins anew.")
 	}
 	if err == nil {
 		if err := m.Journal.Update(func(s *journal.State) { s.Agent.ResourceID = a.ResourceID }); err != nil {
@@ -56,6 +61,7 @@ func (m Member) SetTags(ctx context.Context, c *devops.Client, p devops.Place) (
 		m.Log.WithError(err).Warn("the agent's tags could not be set right")
 		return nil
 	}
-	m.Log.WithFields(logrus.Fields{"agent": a.Name, "tags": m.VM.AgentTags, "before": a.Tags}).Info("the tags are set right")
+	m.Log.WithFields(logrus.Fields{"agent": a.Name, "tags": m.VM.AgentTags, "before": a.Tags}).
+		Info("the tags are set right")
 	return nil
 }

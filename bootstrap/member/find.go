@@ -12,11 +12,17 @@ import (
 
 // PlaceOf is the place of a target in the journal.
 func PlaceOf(t journal.Target) devops.Place {
-	return devops.Place{Target: devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name}, ProjectID: t.ProjectID, ID: t.ID, PoolID: t.PoolID}
+	return devops.Place{
+		Target:    devops.Target{Kind: t.Kind, Project: t.Project, Name: t.Name},
+		ProjectID: t.ProjectID,
+		ID:        t.ID,
+		PoolID:    t.PoolID,
+	}
 }
 
-// Placed is where the journal says that the agent stands, which the configuration may no longer name. A state of an
-// earlier version has no IDs: they are looked up by name, and kept when this VM's agent is found there.
+// Placed is where the journal says that the agent stands, which the configuration may no longer
+// name. A state of an earlier version has no IDs: they are looked up by name, and kept when this
+// VM's agent is found there.
 func (m Member) Placed(ctx context.Context, c *devops.Client) (devops.Place, error) {
 	p := PlaceOf(m.State().Target)
 	if p.ID != 0 {
@@ -32,8 +38,8 @@ func (m Member) NotePlace(p devops.Place) error {
 	})
 }
 
-// StandsAt reports whether the agent of the journal stands at p, which was found for the configured names: by ID, so that a
-// new name of an old target moves nobody.
+// StandsAt reports whether the agent of the journal stands at p, which was found for the configured
+// names: by ID, so that a new name of an old target moves nobody.
 func (m Member) StandsAt(p devops.Place) bool {
 	t, want := m.State().Target, m.VM.Target()
 	if t.ID == 0 || t.Kind != want.Kind || t.URL != want.URL {
@@ -51,8 +57,9 @@ type Listed struct {
 	drops int // of the access that it was found with
 }
 
-// Find looks for the agent of the journal where the journal says it is, which the configuration may no longer name. What is
-// not found by name or not shown is an error. If it is asked again with the same PAT, it answers from d.
+// Find looks for the agent of the journal where the journal says it is, which the configuration may
+// no longer name. What is not found by name or not shown is an error. If it is asked again with the
+// same PAT, it answers from d.
 func (m Member) Find(ctx context.Context, d *Drain) (l Listed, err error) {
 	if d.found != nil && d.found.drops == m.Access.Drops() {
 		return *d.found, nil
@@ -91,8 +98,8 @@ func (m Member) Find(ctx context.Context, d *Drain) (l Listed, err error) {
 	return l, nil
 }
 
-// SettleIntent finds out what became of a registration that was cut off, unless it is gone on with at wanted: an agent that it
-// made is this VM's, and is the one to leave.
+// SettleIntent finds out what became of a registration that was cut off, unless it is gone on with
+// at wanted: an agent that it made is this VM's, and is the one to leave.
 func (m Member) SettleIntent(ctx context.Context, wanted devops.Place) error {
 	made := m.State().Registering
 	if made == nil || made.Target.ID == 0 { // an earlier version wrote no target

@@ -1,5 +1,6 @@
-// Package member is this VM as a member of its target in Azure DevOps: whose an agent on the server is, and all that is done
-// to this VM's own agent there: finding, enabling, tagging, draining and removing it. Joining and leaving both stand on it.
+// Package member is this VM as a member of its target in Azure DevOps: whose an agent on the server
+// is, and all that is done to this VM's own agent there: finding, enabling, tagging, draining and
+// removing it. Joining and leaving both stand on it.
 package member
 
 import (
@@ -24,19 +25,27 @@ type Agent interface {
 	Service
 }
 
-// A Registrar registers the agent with Azure DevOps, today by its config.sh, and knows what of that is on disk.
+// A Registrar registers the agent with Azure DevOps, today by its config.sh, and knows what of that
+// is on disk.
 type Registrar interface {
 	Registered() (id int, err error)
 	LaidFor() (instanceID string)
 	Guarded() error
 	WorkFolder(work string) error
-	Configure(ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string)) (id int, err error)
+	Configure(
+		ctx context.Context,
+		r agent.Registration,
+		pat secret.PAT,
+		redactor *secret.Redactor,
+		line func(string),
+	) (id int, err error)
 	Wipe() error
 	Verify() (agent.Manifest, error)
 	Warm(ctx context.Context) int64
 }
 
-// A Service keeps the registered agent running. What asks ends soon by itself; what takes long ends with ctx.
+// A Service keeps the registered agent running. What asks ends soon by itself; what takes long ends
+// with ctx.
 type Service interface {
 	Start(ctx context.Context, s agent.Service, caFile string) (service string, err error)
 	Running(service string) (running bool, state string)
@@ -46,7 +55,8 @@ type Service interface {
 	Remove(ctx context.Context, service string) error
 }
 
-// A Member is this VM, with what it reaches its agent and Azure DevOps by. It is made for one configuration and never changed.
+// A Member is this VM, with what it reaches its agent and Azure DevOps by. It is made for one
+// configuration and never changed.
 type Member struct {
 	VM       vm.VM
 	Agent    Agent
@@ -96,7 +106,8 @@ func (w Means) Member(v vm.VM, j *journal.Journal, imds *azure.IMDS) (Member, er
 // RBAC limitations": up to 10 minutes).
 const roleSpread = 10 * time.Minute
 
-// young tells whether role assignments may not have reached the vault yet, for an attempt that began at begun.
+// young tells whether role assignments may not have reached the vault yet, for an attempt that
+// began at begun.
 func (m Member) young(begun time.Time) func() bool {
 	return func() bool {
 		known := m.State()
@@ -117,7 +128,9 @@ func (m Member) noteSecret(s azure.Secret) error {
 	}
 	if left := time.Until(expires); left < m.VM.Config.Credential.WarnBefore {
 		m.Log.WithFields(logrus.Fields{
-			"secret": m.VM.Config.Credential.KeyVault.Secret, "expires": expires.Format(time.RFC3339), "days": int(left.Hours() / 24),
+			"secret":  m.VM.Config.Credential.KeyVault.Secret,
+			"expires": expires.Format(time.RFC3339),
+			"days":    int(left.Hours() / 24),
 		}).Warn("the PAT's secret expires soon: store a new PAT as a new version of it; the VMs take it by themselves")
 	}
 	return nil
@@ -135,12 +148,16 @@ func (m Member) Runs() bool {
 // Works reports whether a job runs on this VM.
 func (m Member) Works() bool { return m.Agent.Working(m.State().Agent.Service) }
 
-// ServiceAt is what the service of an agent that stands at p is made of: the configuration's, the journal's and the
-// server's words, and nothing that a job could write.
+// ServiceAt is what the service of an agent that stands at p is made of: the configuration's, the
+// journal's and the server's words, and nothing that a job could write.
 func (m Member) ServiceAt(p devops.Place) agent.Service {
 	known := m.State().Agent
 	s := agent.Service{
-		ServerURL: m.VM.Config.Server.Base, Group: p.PoolName, Agent: m.VM.AgentName, Unit: known.Service, Marks: m.VM.Marks(known.Registered),
+		ServerURL: m.VM.Config.Server.Base,
+		Group:     p.PoolName,
+		Agent:     m.VM.AgentName,
+		Unit:      known.Service,
+		Marks:     m.VM.Marks(known.Registered),
 	}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = p.Name

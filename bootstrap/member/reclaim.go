@@ -12,16 +12,23 @@ import (
 	"azp-bootstrap/bootstrap/retry"
 )
 
-// SpeaksUp is how long an agent that was just started is listened to, or looked at, before it counts as silent. A few
-// seconds are usual.
+// SpeaksUp is how long an agent that was just started is listened to, or looked at, before it
+// counts as silent. A few seconds are usual.
 const SpeaksUp = 10 * time.Second
 
-// Reclaim asks for a proof that no job can forge, if the agent of the journal does not show this VM: who registered an agent
-// last has its key, and the server lets no other open a session as that agent. So the agent on this VM is started anew, with its
-// marks written anew: if it is ours, it shows them with its new session. If another VM took it over, its key is refused, and
-// that VM notices nothing. A job that runs here is not cut for it: then the agent is returned as it is, or the job is
-// waited for. a may be nil.
-func (m Member) Reclaim(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent, d *Drain) (*devops.Agent, error) {
+// Reclaim asks for a proof that no job can forge, if the agent of the journal does not show this
+// VM: who registered an agent last has its key, and the server lets no other open a session as that
+// agent. So the agent on this VM is started anew, with its marks written anew: if it is ours, it
+// shows them with its new session. If another VM took it over, its key is refused, and that VM
+// notices nothing. A job that runs here is not cut for it: then the agent is returned as it is, or
+// the job is waited for. a may be nil.
+func (m Member) Reclaim(
+	ctx context.Context,
+	c *devops.Client,
+	p devops.Place,
+	a *devops.Agent,
+	d *Drain,
+) (*devops.Agent, error) {
 	known := m.State().Agent
 	if a == nil || d.Lost || m.Whose(a) == ThisVM || !m.provable(a) {
 		return a, nil
@@ -33,7 +40,10 @@ func (m Member) Reclaim(ctx context.Context, c *devops.Client, p devops.Place, a
 		return a, nil
 	}
 	log := m.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID, "instance": a.InstanceID})
-	log.Warn("the agent of this VM shows another one: it was taken over, or a job changed its .env; its key tells, so it is started anew")
+	log.Warn(
+		"the agent of this VM shows another one: it was taken over, or a job changed its .env; its key tells, so " +
+			"it is started anew",
+	)
 	ran := m.Runs()
 	if err := m.Agent.Remove(ctx, known.Service); err != nil {
 		return nil, err
@@ -63,7 +73,8 @@ func (m Member) Reclaim(ctx context.Context, c *devops.Client, p devops.Place, a
 	return a, nil
 }
 
-// provable reports whether Reclaim can tell whose an agent is: by a registration of this VM that is whole.
+// provable reports whether Reclaim can tell whose an agent is: by a registration of this VM that is
+// whole.
 func (m Member) provable(a *devops.Agent) bool {
 	s := m.State()
 	if runtime.GOOS == "windows" { // there config.cmd alone can make the service anew

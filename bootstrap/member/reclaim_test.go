@@ -34,8 +34,8 @@ func (k *keyed) Start(_ context.Context, s agent.Service, _ string) (string, err
 	return "", nil
 }
 
-// What an agent shows, a job may have written; who has its key, nobody can forge. Nothing is changed on the server to find out,
-// and no job is cut.
+// What an agent shows, a job may have written; who has its key, nobody can forge. Nothing is
+// changed on the server to find out, and no job is cut.
 func TestTheKeyTellsWhoseAnAgentIs(t *testing.T) {
 	const registered, later = "2026-11-26T12:00:00.1Z", "2026-11-26T12:09:00Z"
 	for name, c := range map[string]struct {
@@ -54,7 +54,14 @@ func TestTheKeyTellsWhoseAnAgentIs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &membertest.Pool{Begin: time.Now(), Enabled: true, Deleted: -1, Disabled: -1, StandsOn: c.standsOn, Mark: c.mark}
+				p := &membertest.Pool{
+					Begin:    time.Now(),
+					Enabled:  true,
+					Deleted:  -1,
+					Disabled: -1,
+					StandsOn: c.standsOn,
+					Mark:     c.mark,
+				}
 				m, _ := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: time.Hour})
 				membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Agent.Registered = registered })
 				k := &keyed{Worker: membertest.Worker{Runner: membertest.Runner(t, m)}, server: p, ours: c.ours}
@@ -74,8 +81,18 @@ func TestTheKeyTellsWhoseAnAgentIs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if is := m.Whose(a); is != c.want || k.starts != c.starts || p.Disabled >= 0 || p.Deleted >= 0 || c.works && !k.Stopped.IsZero() {
-					t.Errorf("%d, want %d; started %d times, disabled %s, deleted %s", is, c.want, k.starts, p.Disabled, p.Deleted)
+				if is := m.Whose(
+					a,
+				); is != c.want || k.starts != c.starts || p.Disabled >= 0 || p.Deleted >= 0 ||
+					c.works && !k.Stopped.IsZero() {
+					t.Errorf(
+						"%d, want %d; started %d times, disabled %s, deleted %s",
+						is,
+						c.want,
+						k.starts,
+						p.Disabled,
+						p.Deleted,
+					)
 				}
 			})
 		})

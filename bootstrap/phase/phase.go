@@ -1,5 +1,6 @@
-// Package phase runs the steps of the journey. Each is journalled, told to whoever looks, and tried again as long as
-// waiting helps. A step may be asked again after a crash at any point inside it: it first looks at what is already there.
+// Package phase runs the steps of the journey. Each is journalled, told to whoever looks, and tried
+// again as long as waiting helps. A step may be asked again after a crash at any point inside it:
+// it first looks at what is already there.
 package phase
 
 import (
@@ -28,7 +29,8 @@ type Runner struct {
 // Fields are what a phase found, for the log.
 type Fields = logrus.Fields
 
-// A Step is what a phase does. The error is a *fault.Error, which says the class and whether waiting helps.
+// A Step is what a phase does. The error is a *fault.Error, which says the class and whether
+// waiting helps.
 type Step func(ctx context.Context) (Fields, error)
 
 // Run takes the VM through the phase called name, and journals it.
@@ -44,7 +46,8 @@ func (r Runner) Run(ctx context.Context, name string, do Step) error {
 	return err
 }
 
-// Verify takes the VM through a phase that may find that there is nothing to do: the journal says nothing of it.
+// Verify takes the VM through a phase that may find that there is nothing to do: the journal says
+// nothing of it.
 func (r Runner) Verify(ctx context.Context, name string, do Step) error {
 	done, fields, err := r.through(ctx, name, do)
 	if err == nil {
@@ -61,15 +64,18 @@ func (r Runner) through(ctx context.Context, name string, do Step) (done journal
 		fields, err = do(ctx)
 		return err
 	}, func(n int) { retries = n })
-	took := time.Since(begun).Round(time.Millisecond).Seconds() // with the monotonic clock, which survives a jump of the other
+	took := time.Since(begun).
+		Round(time.Millisecond).
+		Seconds()
+		// with the monotonic clock, which survives a jump of the other
 	return journal.Phase{Name: name, Seconds: took, Retries: retries}, fields, err
 }
 
 // pollsUnsaid is how long polls go on before status says what is waited for.
 const pollsUnsaid = 30 * time.Second
 
-// Retry is retry.Do for a phase: what is waited for is told and journalled, and no secret is kept through it. counted, if not
-// nil, hears of each try that failed.
+// Retry is retry.Do for a phase: what is waited for is told and journalled, and no secret is kept
+// through it. counted, if not nil, hears of each try that failed.
 func (r Runner) Retry(ctx context.Context, name string, do func() error, counted func(retries int)) error {
 	begun := time.Now()
 	return retry.Do(ctx, do, func(w retry.Wait) {
@@ -83,8 +89,9 @@ func (r Runner) Retry(ctx context.Context, name string, do func() error, counted
 			}
 			return
 		}
-		// Azure DevOps may ask for minutes in which a crowd would fetch its PATs over and over, three requests each; so the
-		// PAT is held until it is asked again, and the vault's token likewise.
+		// Azure DevOps may ask for minutes in which a crowd would fetch its PATs over and over,
+		// three requests each; so the PAT is held until it is asked again, and the vault's token
+		// likewise.
 		if w.Pause >= retry.Limit && w.Fault.After == 0 {
 			r.Drop()
 		}

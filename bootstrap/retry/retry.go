@@ -26,9 +26,10 @@ type Wait struct {
 	Polls   bool
 }
 
-// Do does something until it succeeds. Passing faults are waited out with full jitter (each wait is drawn between nothing and
-// twice the interval) or as the server asks; lasting ones end it, and so does ctx's deadline, with the class of the last
-// fault. If ctx is cancelled, the error is what that made of it.
+// Do does something until it succeeds. Passing faults are waited out with full jitter (each wait is
+// drawn between nothing and twice the interval) or as the server asks; lasting ones end it, and so
+// does ctx's deadline, with the class of the last fault. If ctx is cancelled, the error is what
+// that made of it.
 func Do(ctx context.Context, do func() error, waits func(Wait)) error {
 	var last *fault.Error
 	retries := 0
@@ -41,7 +42,11 @@ func Do(ctx context.Context, do func() error, waits func(Wait)) error {
 		}
 		waits(Wait{last, retries, pause, polls})
 	}
-	options := []backoff.RetryOption{backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(notify)}
+	options := []backoff.RetryOption{
+		backoff.WithBackOff(wait),
+		backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(notify),
+	}
 	if end, ok := ctx.Deadline(); ok {
 		options = append(options, backoff.WithMaxElapsedTime(max(time.Until(end), time.Nanosecond)))
 	}
@@ -76,8 +81,8 @@ func Do(ctx context.Context, do func() error, waits func(Wait)) error {
 	return last
 }
 
-// spread is at least what a server asks for, and up to a tenth more: it tells the same to thousands of VMs, which
-// must not all come back in one instant.
+// spread is at least what a server asks for, and up to a tenth more: it tells the same to thousands
+// of VMs, which must not all come back in one instant.
 func spread(wish time.Duration) time.Duration { return wish + rand.N(wish/10+1) }
 
 // Slowly are the pauses between the attempts of a daemon whose boot failed.

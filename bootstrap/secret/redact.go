@@ -19,9 +19,12 @@ type Redactor struct {
 	tokens []PAT
 }
 
-// shapes of tokens: an Azure DevOps PAT (52 characters of base 32; since 2024 84 characters with the
-// signature AZDO, see learn.microsoft.com "use personal access tokens", format changes) and a JWT.
-var shapes = regexp.MustCompile(`[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}|\b[a-z2-7]{52}\b|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*`)
+// shapes of tokens: an Azure DevOps PAT (52 characters of base 32; since 2024 84 characters with
+// the signature AZDO, see learn.microsoft.com "use personal access tokens", format changes) and a
+// JWT.
+var shapes = regexp.MustCompile(
+	`[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4}|\b[a-z2-7]{52}\b|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*`,
+)
 
 // LooksLikeToken reports whether s contains something shaped like a token.
 func LooksLikeToken(s string) bool { return mayHaveToken(s) && shapes.MatchString(s) }

@@ -14,8 +14,9 @@ const (
 	maxToken = 4096 // bytes; PATs have 52 or 84, Microsoft Entra tokens about 2,500, more with many claims
 )
 
-// A PAT is an Azure DevOps personal access token, or a Microsoft Entra access token in its place. It cannot be printed, formatted, marshalled,
-// logged or compared; the one way to its value is Reveal, which is easy to find in a review.
+// A PAT is an Azure DevOps personal access token, or a Microsoft Entra access token in its place.
+// It cannot be printed, formatted, marshalled, logged or compared; the one way to its value is
+// Reveal, which is easy to find in a review.
 type PAT struct {
 	_     [0]func() // not comparable: == would invite timing leaks and map keys
 	value *[]byte   // behind a pointer, so that copies of the struct are wiped together
@@ -63,7 +64,12 @@ func (p PAT) Forms() []string {
 	if v == "" {
 		return nil
 	}
-	forms := []string{v, url.QueryEscape(v), base64.StdEncoding.EncodeToString([]byte(":" + v)), base64.StdEncoding.EncodeToString([]byte(v))}
+	forms := []string{
+		v,
+		url.QueryEscape(v),
+		base64.StdEncoding.EncodeToString([]byte(":" + v)),
+		base64.StdEncoding.EncodeToString([]byte(v)),
+	}
 	for before := range 3 {
 		b := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:before] + v))
 		b = b[(before*8+5)/6:] // drop what the bytes before the token share in

@@ -53,7 +53,8 @@ func TestPATCannotBePrinted(t *testing.T) {
 	log.SetFormatter(&logrus.JSONFormatter{})
 	log.WithField("p", p).WithField("h", holder.M).Warnf("%+v", holder)
 	text := out.String()
-	if strings.Contains(text, token) || strings.Contains(text, fmt.Sprintf("%x", token)) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(token))) {
+	if strings.Contains(text, token) || strings.Contains(text, fmt.Sprintf("%x", token)) ||
+		strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(token))) {
 		t.Errorf("the token was printed: %s", text)
 	}
 	if reflect.TypeFor[PAT]().Comparable() {
@@ -168,7 +169,9 @@ func TestHook(t *testing.T) {
 	log.SetOutput(&out)
 	log.AddHook(Hook{r})
 	u, _ := url.Parse("https://x/?t=opaque/Token+value=1")
-	log.WithError(errors.New("opaque/Token+value=1")).WithFields(logrus.Fields{"a": "opaque/Token+value=1", "u": u, "l": []string{"opaque/Token+value=1"}, "b": []byte("x")}).Error("m opaque/Token+value=1")
+	log.WithError(errors.New("opaque/Token+value=1")).
+		WithFields(logrus.Fields{"a": "opaque/Token+value=1", "u": u, "l": []string{"opaque/Token+value=1"}, "b": []byte("x")}).
+		Error("m opaque/Token+value=1")
 	if strings.Contains(out.String(), "opaque") {
 		t.Errorf("got %s", out.String())
 	}
@@ -185,8 +188,8 @@ func FuzzRedact(f *testing.F) {
 		r := &Redactor{}
 		r.Add(p)
 		_ = r.Lines(iotest.OneByteReader(strings.NewReader(before+v+after)), func(s string) {
-			// Taking one occurrence out may join its neighbours into another only if it was spelt out
-			// by the text itself, in pieces; then it is not the token that was written.
+			// Taking one occurrence out may join its neighbours into another only if it was spelt
+			// out by the text itself, in pieces; then it is not the token that was written.
 			if strings.Contains(s, v) && !strings.Contains(strings.ReplaceAll(before+v+after, v, hidden), v) {
 				t.Errorf("%q got out in %q", v, s)
 			}

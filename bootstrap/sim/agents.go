@@ -57,8 +57,19 @@ func (c *call) body(a *agent, capabilities bool) object {
 	} else if a.seen.After(since) {
 		since = a.seen
 	}
-	o := object{"id": a.id, "name": a.name, "version": a.version, "osDescription": "Linux", "enabled": !a.disabled, "status": status, "provisioningState": "Provisioned",
-		"accessPoint": "CodexAccessMapping", "maxParallelism": 1, "createdOn": a.created.UTC().Format(time.RFC3339Nano), "statusChangedOn": since.UTC().Format(time.RFC3339Nano)}
+	o := object{
+		"id":                a.id,
+		"name":              a.name,
+		"version":           a.version,
+		"osDescription":     "Linux",
+		"enabled":           !a.disabled,
+		"status":            status,
+		"provisioningState": "Provisioned",
+		"accessPoint":       "CodexAccessMapping",
+		"maxParallelism":    1,
+		"createdOn":         a.created.UTC().Format(time.RFC3339Nano),
+		"statusChangedOn":   since.UTC().Format(time.RFC3339Nano),
+	}
 	if capabilities {
 		o["systemCapabilities"] = a.caps
 	}
@@ -138,11 +149,19 @@ func (c *call) onePool(p *pool) {
 }
 
 func (c *call) newAgent(b agentBody) *agent {
-	return &agent{id: c.next(), name: b.Name, version: b.Version, caps: b.SystemCapabilities, key: b.Authorization.PublicKey, clientID: guid(), created: time.Now()}
+	return &agent{
+		id:       c.next(),
+		name:     b.Name,
+		version:  b.Version,
+		caps:     b.SystemCapabilities,
+		key:      b.Authorization.PublicKey,
+		clientID: guid(),
+		created:  time.Now(),
+	}
 }
 
-// replace is a takeover: the server keeps the agent's ID, when it was made and, unless the body says
-// otherwise, whether it is enabled; its capabilities become those of the body.
+// replace is a takeover: the server keeps the agent's ID, when it was made and, unless the body
+// says otherwise, whether it is enabled; its capabilities become those of the body.
 func (a *agent) replace(b agentBody) {
 	if b.Enabled != nil {
 		a.disabled = !*b.Enabled
@@ -212,7 +231,8 @@ func (c *call) poolAgents(p *pool, id string) {
 	c.noAgent(p, id)
 }
 
-// forget removes an agent from its pool, and what stands for it in a deployment group or environment.
+// forget removes an agent from its pool, and what stands for it in a deployment group or
+// environment.
 func (c *call) forget(p *pool, a *agent) {
 	p.drop(a)
 	for _, pr := range c.projects {

@@ -60,11 +60,17 @@ func newServer(sim *Sim, def Server) *server {
 		pr := &project{id: guid(), name: p.Name}
 		for _, n := range p.Environments { // its pool is made with its first VM
 			poolID := v.next()
-			pr.groups = append(pr.groups, &group{id: v.next(), name: n, kind: "environment", project: pr, poolID: poolID})
+			pr.groups = append(
+				pr.groups,
+				&group{id: v.next(), name: n, kind: "environment", project: pr, poolID: poolID},
+			)
 		}
 		for _, n := range p.DeploymentGroups {
 			pl := v.newPool(v.next(), p.Name+"-"+n, "deployment")
-			pr.groups = append(pr.groups, &group{id: v.next(), name: n, kind: "deploymentGroup", project: pr, pool: pl})
+			pr.groups = append(
+				pr.groups,
+				&group{id: v.next(), name: n, kind: "deploymentGroup", project: pr, pool: pl},
+			)
 		}
 		v.projects = append(v.projects, pr)
 	}
@@ -131,7 +137,11 @@ func (s *Sim) answerDevOps(host string, w http.ResponseWriter, r *http.Request) 
 	h := c.handler()
 	s.mu.Unlock()
 	if h == nil {
-		c.refuse(http.StatusNotFound, "", "The controller for path '"+r.URL.Path+"' was not found or does not implement IController.")
+		c.refuse(
+			http.StatusNotFound,
+			"",
+			"The controller for path '"+r.URL.Path+"' was not found or does not implement IController.",
+		)
 		return
 	}
 	h()
@@ -152,8 +162,12 @@ func (s *Sim) route(host, path string) (*server, string) {
 		}
 		for _, b := range bases {
 			u, _ := url.Parse(b)
-			below, ok := strings.CutPrefix(strings.ToLower(path)+"/", strings.ToLower(strings.TrimRight(u.Path, "/"))+"/")
-			if ok && len(u.Path) > length && (b == v.URL || strings.HasPrefix(below, "_apis/connectiondata") || strings.HasPrefix(below, "_apis/oauth2")) {
+			below, ok := strings.CutPrefix(
+				strings.ToLower(path)+"/",
+				strings.ToLower(strings.TrimRight(u.Path, "/"))+"/",
+			)
+			if ok && len(u.Path) > length &&
+				(b == v.URL || strings.HasPrefix(below, "_apis/connectiondata") || strings.HasPrefix(below, "_apis/oauth2")) {
 				best, length, rest = v, len(u.Path), strings.Trim(path[len(strings.TrimRight(u.Path, "/")):], "/")
 			}
 		}
@@ -186,29 +200,45 @@ func (c *call) signIn() bool {
 			break
 		}
 		if !p.Expires.IsZero() && p.Expires.Before(time.Now()) {
-			c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: The user '' is not authorized to access this resource.")
+			c.refuse(
+				http.StatusUnauthorized,
+				"UnauthorizedRequestException",
+				"TF400813: The user '' is not authorized to access this resource.",
+			)
 			return false
 		}
 		c.pat = p
 		return true
 	}
 	if identity != "" {
-		c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: The user '"+identity+"' is not authorized to access this resource.")
+		c.refuse(
+			http.StatusUnauthorized,
+			"UnauthorizedRequestException",
+			"TF400813: The user '"+identity+"' is not authorized to access this resource.",
+		)
 		return false
 	}
 	if c.hosted() {
 		c.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		c.w.WriteHeader(http.StatusNonAuthoritativeInfo)
-		_, _ = io.WriteString(c.w, "<!DOCTYPE html>\r\n<html lang=\"en-US\"><head><title>Azure DevOps Services | Sign In</title></head><body></body></html>")
+		_, _ = io.WriteString(
+			c.w,
+			"<!DOCTYPE html>\r\n<html lang=\"en-US\"><head><title>Azure DevOps Services | Sign "+
+				"In</title></head><body></body></html>",
+		)
 		return false
 	}
 	c.w.Header().Set("WWW-Authenticate", `Basic realm="`+c.host()+`"`)
-	c.refuse(http.StatusUnauthorized, "UnauthorizedRequestException", "TF400813: Resource not available for anonymous access. Client authentication required.")
+	c.refuse(
+		http.StatusUnauthorized,
+		"UnauthorizedRequestException",
+		"TF400813: Resource not available for anonymous access. Client authentication required.",
+	)
 	return false
 }
 
-// identity is the object ID of the managed identity that a token for Azure DevOps stands for; "" if it
-// is none, or for another resource. Servers on premises know no such tokens.
+// identity is the object ID of the managed identity that a token for Azure DevOps stands for; "" if
+// it is none, or for another resource. Servers on premises know no such tokens.
 func (c *call) identity(bearer string) string {
 	t, known := c.sim.tokens[bearer]
 	if !known || !c.hosted() || t.resource != devOpsResource || t.expires.Before(time.Now()) {
@@ -225,19 +255,26 @@ func (c *call) may(area string, manage bool) bool {
 	if c.scoped(area, manage) {
 		return true
 	}
-	c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied. The token of "+c.pat.User+" does not have the scope for this operation. For more information, contact the Azure DevOps administrator.")
+	c.refuse(
+		http.StatusForbidden,
+		"AccessDeniedException",
+		"Access denied. The token of "+c.pat.User+" does not have the scope for this operation. For more "+
+			"information, contact the Azure DevOps administrator.",
+	)
 	return false
 }
 
-// scoped says whether the token has a scope. Those of deployment groups and environments contain that of pools
-// (learn.microsoft.com/azure/devops/integrate/get-started/authentication/oauth, Scopes).
+// scoped says whether the token has a scope. Those of deployment groups and environments contain
+// that of pools (learn.microsoft.com/azure/devops/integrate/get-started/authentication/oauth,
+// Scopes).
 func (c *call) scoped(area string, manage bool) bool {
 	return c.agent != nil || c.pat.has(area, manage) ||
 		area == "agentPools" && (c.pat.has("deploymentGroup", manage) || c.pat.has("environment", manage))
 }
 
 func (p *PAT) has(area string, manage bool) bool {
-	return slices.Contains(p.Scopes, "full") || slices.Contains(p.Scopes, area) || !manage && slices.Contains(p.Scopes, area+".read")
+	return slices.Contains(p.Scopes, "full") || slices.Contains(p.Scopes, area) ||
+		!manage && slices.Contains(p.Scopes, area+".read")
 }
 
 var apiVersion = regexp.MustCompile(`^(\d+\.\d+)(-preview(\.\d+)?)?$`)
@@ -258,11 +295,26 @@ func (c *call) versionFits() bool {
 	m := apiVersion.FindStringSubmatch(v)
 	switch {
 	case m == nil:
-		c.refuse(http.StatusBadRequest, "VssVersionNotSpecifiedException", "No api-version was supplied for the \""+c.r.Method+"\" request. The version must be supplied either as part of the Accept header (e.g. \"application/json; api-version=1.0\") or as a query parameter (e.g. \"?api-version=1.0\").")
+		c.refuse(
+			http.StatusBadRequest,
+			"VssVersionNotSpecifiedException",
+			"No api-version was supplied for the \""+c.r.Method+"\" request. The version must be supplied either "+
+				"as part of the Accept header (e.g. \"application/json; api-version=1.0\") or as a query parameter (e.g. \"?api-version=1.0\").",
+		)
 	case newer(m[1], c.APIVersion) && c.agent == nil:
-		c.refuse(http.StatusBadRequest, "VssVersionOutOfRangeException", "The requested REST API version of "+v+" is out of range for this server. The latest REST API version this server supports is "+c.APIVersion+".")
+		c.refuse(
+			http.StatusBadRequest,
+			"VssVersionOutOfRangeException",
+			"The requested REST API version of "+v+" is out of range for this server. The latest REST API version "+
+				"this server supports is "+c.APIVersion+".",
+		)
 	case m[2] == "" && !strings.HasPrefix(c.path, "_apis/distributedtask/pools"):
-		c.refuse(http.StatusBadRequest, "VssInvalidPreviewVersionException", "The requested version \""+v+"\" of the resource is under preview. The -preview flag must be supplied in the api-version for such requests. For example: \""+v+"-preview\"")
+		c.refuse(
+			http.StatusBadRequest,
+			"VssInvalidPreviewVersionException",
+			"The requested version \""+v+"\" of the resource is under preview. The -preview flag must be supplied "+
+				"in the api-version for such requests. For example: \""+v+"-preview\"",
+		)
 	default:
 		return true
 	}

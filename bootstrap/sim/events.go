@@ -34,8 +34,9 @@ func (s *Sim) begin() {
 }
 
 // scheduledEvents answers GET with the document and takes acknowledgements by POST. Every VM of a
-// scale set sees the events of all, and what one acknowledges proceeds for all of the event's resources
-// (learn.microsoft.com/azure/virtual-machines/linux/scheduled-events); here all VMs of the scenario are one scale set.
+// scale set sees the events of all, and what one acknowledges proceeds for all of the event's
+// resources (learn.microsoft.com/azure/virtual-machines/linux/scheduled-events); here all VMs of
+// the scenario are one scale set.
 func (s *Sim) scheduledEvents(vm VM, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,8 +82,17 @@ func (s *Sim) scheduledEvents(vm VM, w http.ResponseWriter, r *http.Request) {
 		if !e.Started.IsZero() {
 			status, notBefore = "Started", ""
 		}
-		events = append(events, object{"EventId": e.ID, "EventType": e.Type,
-			"ResourceType": "VirtualMachine", "Resources": e.Resources, "EventStatus": status, "NotBefore": notBefore, "Description": "", "EventSource": "Platform", "DurationInSeconds": -1})
+		events = append(events, object{
+			"EventId":           e.ID,
+			"EventType":         e.Type,
+			"ResourceType":      "VirtualMachine",
+			"Resources":         e.Resources,
+			"EventStatus":       status,
+			"NotBefore":         notBefore,
+			"Description":       "",
+			"EventSource":       "Platform",
+			"DurationInSeconds": -1,
+		})
 	}
 	reply(w, http.StatusOK, object{"DocumentIncarnation": s.incarnation, "Events": events})
 }

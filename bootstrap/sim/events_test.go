@@ -18,11 +18,16 @@ type document struct {
 	}
 }
 
-// heard is the document that a VM gets; acknowledge, if not "", is the event that it acknowledges first.
+// heard is the document that a VM gets; acknowledge, if not "", is the event that it acknowledges
+// first.
 func (w world) heard(vm, acknowledge string) (d document) {
 	w.Helper()
 	if acknowledge != "" {
-		q := httptest.NewRequest("POST", "/metadata/scheduledevents?api-version=2020-07-01", strings.NewReader(`{"StartRequests": [{"EventId": "`+acknowledge+`"}]}`))
+		q := httptest.NewRequest(
+			"POST",
+			"/metadata/scheduledevents?api-version=2020-07-01",
+			strings.NewReader(`{"StartRequests": [{"EventId": "`+acknowledge+`"}]}`),
+		)
 		q.Header.Set("Metadata", "true")
 		rec := httptest.NewRecorder()
 		if w.sim.imds(vm).ServeHTTP(rec, q); rec.Code != 200 {
@@ -45,7 +50,8 @@ func TestEventForTwo(t *testing.T) {
 	e := w.sim.Schedule([]string{"web_1", "web_2"}, "Terminate", time.Minute)
 	for _, vm := range []string{"web_1", "web_2", "web_3"} { // all of a scale set hear of it
 		d := w.heard(vm, "")
-		if len(d.Events) != 1 || !slices.Equal(d.Events[0].Resources, []string{"web_1", "web_2"}) || d.Events[0].EventStatus != "Scheduled" {
+		if len(d.Events) != 1 || !slices.Equal(d.Events[0].Resources, []string{"web_1", "web_2"}) ||
+			d.Events[0].EventStatus != "Scheduled" {
 			t.Errorf("%s hears %+v", vm, d)
 		}
 	}

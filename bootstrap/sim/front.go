@@ -45,7 +45,12 @@ func (s *Sim) Serve(ctx context.Context, l Listen) error {
 		if wrap != nil {
 			ln = wrap(ln)
 		}
-		srv := &http.Server{Handler: h, ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: quiet()}
+		srv := &http.Server{
+			Handler:           h,
+			ReadHeaderTimeout: 30 * time.Second,
+			BaseContext:       func(net.Listener) context.Context { return ctx },
+			ErrorLog:          quiet(),
+		}
 		context.AfterFunc(ctx, func() { _ = srv.Close() })
 		go func() {
 			if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -73,7 +78,12 @@ func (s *Sim) Serve(ctx context.Context, l Listen) error {
 		a.IMDS[vm.Name] = "http://" + bound
 	}
 	inner := &tunnel{conns: make(chan net.Conn), done: ctx.Done()}
-	srv := &http.Server{Handler: http.HandlerFunc(s.front), ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: quiet()}
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(s.front),
+		ReadHeaderTimeout: 30 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          quiet(),
+	}
 	go func() { _ = srv.Serve(inner) }()
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	bound, err := start(l.Proxy, s.proxy(inner), nil)
@@ -82,7 +92,11 @@ func (s *Sim) Serve(ctx context.Context, l Listen) error {
 	}
 	a.Proxy = "http://" + bound
 	for _, t := range l.TLS {
-		bound, err := start(t, http.HandlerFunc(s.front), func(ln net.Listener) net.Listener { return tls.NewListener(ln, s.tlsConfig("localhost")) })
+		bound, err := start(
+			t,
+			http.HandlerFunc(s.front),
+			func(ln net.Listener) net.Listener { return tls.NewListener(ln, s.tlsConfig("localhost")) },
+		)
 		if err != nil {
 			return err
 		}
@@ -158,7 +172,10 @@ func (s *Sim) proxy(inner *tunnel) http.Handler {
 			s.mu.Lock()
 			p := s.scenario.Proxy
 			s.mu.Unlock()
-			if want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.User+":"+p.Password)); p.User != "" && r.Header.Get("Proxy-Authorization") != want {
+			if want := "Basic " + base64.StdEncoding.EncodeToString(
+				[]byte(p.User+":"+p.Password),
+			); p.User != "" &&
+				r.Header.Get("Proxy-Authorization") != want {
 				w.Header().Set("Proxy-Authenticate", `Basic realm="azp-sim"`)
 				http.Error(w, "Proxy Authentication Required", http.StatusProxyAuthRequired)
 				return

@@ -34,7 +34,8 @@ func (c *call) listGroups(p *project, kind string) {
 	var out []object
 	c.sim.mu.Lock()
 	for _, g := range p.groups {
-		if g.kind != kind || q.Get("name") != "" && !strings.EqualFold(q.Get("name"), g.name) || q.Get("actionFilter") == "manage" && !c.pat.has(kind, true) {
+		if g.kind != kind || q.Get("name") != "" && !strings.EqualFold(q.Get("name"), g.name) ||
+			q.Get("actionFilter") == "manage" && !c.pat.has(kind, true) {
 			continue
 		}
 		out = append(out, c.groupBody(g))
@@ -63,10 +64,16 @@ func (c *call) oneGroup(g *group) {
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
 	o := c.groupBody(g)
-	if e := strings.ToLower(c.r.URL.Query().Get("expands")); g.kind == "environment" && (e == "1" || e == "resourcereferences") {
+	if e := strings.ToLower(
+		c.r.URL.Query().Get("expands"),
+	); g.kind == "environment" &&
+		(e == "1" || e == "resourcereferences") {
 		resources := []object{}
 		for _, m := range g.members {
-			resources = append(resources, object{"id": m.id, "name": m.agent.name, "type": "virtualMachine", "tags": m.tags})
+			resources = append(
+				resources,
+				object{"id": m.id, "name": m.agent.name, "type": "virtualMachine", "tags": m.tags},
+			)
 		}
 		o["resources"] = resources
 	}
@@ -106,7 +113,10 @@ func (c *call) memberBody(g *group, m *member, whole bool) object {
 		o["tags"] = []string{}
 	}
 	if g.kind == "environment" {
-		o["name"], o["type"], o["environmentReference"] = m.agent.name, "virtualMachine", object{"id": g.id, "name": g.name}
+		o["name"], o["type"], o["environmentReference"] = m.agent.name, "virtualMachine", object{
+			"id":   g.id,
+			"name": g.name,
+		}
 	}
 	switch {
 	case whole:
@@ -115,7 +125,11 @@ func (c *call) memberBody(g *group, m *member, whole bool) object {
 		o["agent"] = object{"id": m.agent.id}
 	default:
 		// an environment's own answer has no capabilities; a deployment group's has them if asked
-		o["agent"] = c.body(m.agent, g.kind == "deploymentGroup" && strings.Contains(strings.ToLower(c.r.URL.Query().Get("$expand")), "capabilities"))
+		o["agent"] = c.body(
+			m.agent,
+			g.kind == "deploymentGroup" &&
+				strings.Contains(strings.ToLower(c.r.URL.Query().Get("$expand")), "capabilities"),
+		)
 	}
 	return o
 }
@@ -218,8 +232,8 @@ func (c *call) tagTargets(g *group) {
 	reply(c.w, http.StatusOK, list(out))
 }
 
-// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body. Of its agent the ID alone
-// counts, and it must be that of the resource's own; capabilities stay.
+// tagResource is UpdateVirtualMachineResource: one resource, its ID in the body. Of its agent the
+// ID alone counts, and it must be that of the resource's own; capabilities stay.
 func (c *call) tagResource(g *group) {
 	var b memberBody
 	if !c.read(&b) {
@@ -234,7 +248,11 @@ func (c *call) tagResource(g *group) {
 	case m == nil:
 		c.noMember(g, strconv.Itoa(b.ID))
 	case b.Agent.ID != m.agent.id: // status and words are not known
-		c.refuse(http.StatusBadRequest, "InvalidVirtualMachineResourceException", "The agent is not that of the resource.")
+		c.refuse(
+			http.StatusBadRequest,
+			"InvalidVirtualMachineResourceException",
+			"The agent is not that of the resource.",
+		)
 	case c.mayManage(g.pool):
 		m.tags = b.Tags
 		reply(c.w, http.StatusOK, c.memberBody(g, m, false))

@@ -50,7 +50,14 @@ func (s *Sim) answerIMDS(vm VM, w http.ResponseWriter, r *http.Request) {
 	case !strings.EqualFold(r.Header.Get("Metadata"), "true") || r.Header.Get("X-Forwarded-For") != "":
 		reply(w, http.StatusBadRequest, object{"error": "Bad request. Required metadata header not specified"})
 	case q.Get("api-version") == "":
-		reply(w, http.StatusBadRequest, object{"error": "Bad request. api-version was not specified in the request", "newest-versions": []string{"2021-12-13", "2021-11-15", "2021-11-01"}})
+		reply(
+			w,
+			http.StatusBadRequest,
+			object{
+				"error":           "Bad request. api-version was not specified in the request",
+				"newest-versions": []string{"2021-12-13", "2021-11-15", "2021-11-01"},
+			},
+		)
 	case r.URL.Path == "/metadata/instance":
 		reply(w, http.StatusOK, instance(vm))
 	case r.URL.Path == "/metadata/instance/compute/subscriptionId" && q.Get("format") == "text":
@@ -70,18 +77,56 @@ func instance(vm VM) object {
 	for k, v := range vm.Tags {
 		tags = append(tags, object{"name": k, "value": v})
 	}
-	id := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachines/%s", vm.SubscriptionID, vm.ResourceGroup, vm.Name)
+	id := fmt.Sprintf(
+		"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachines/%s",
+		vm.SubscriptionID,
+		vm.ResourceGroup,
+		vm.Name,
+	)
 	if i := strings.LastIndex(vm.Name, "_"); vm.ScaleSet != "" && i >= 0 {
-		id = fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%s", vm.SubscriptionID, vm.ResourceGroup, vm.ScaleSet, vm.Name[i+1:])
+		id = fmt.Sprintf(
+			"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%s",
+			vm.SubscriptionID,
+			vm.ResourceGroup,
+			vm.ScaleSet,
+			vm.Name[i+1:],
+		)
 	}
 	return object{
 		"compute": object{
-			"azEnvironment": vm.Cloud, "location": vm.Location, "name": vm.Name, "osType": "Linux", "provider": "Microsoft.Compute",
-			"resourceGroupName": vm.ResourceGroup, "resourceId": id, "subscriptionId": vm.SubscriptionID, "tagsList": tags,
-			"userData": base64.StdEncoding.EncodeToString([]byte(vm.UserData)), "vmId": vm.ID, "vmScaleSetName": vm.ScaleSet,
-			"vmSize": "Standard_D2s_v5", "zone": vm.Zone, "osProfile": object{"adminUsername": "azureuser", "computerName": vm.ComputerName, "disablePasswordAuthentication": "true"},
+			"azEnvironment":     vm.Cloud,
+			"location":          vm.Location,
+			"name":              vm.Name,
+			"osType":            "Linux",
+			"provider":          "Microsoft.Compute",
+			"resourceGroupName": vm.ResourceGroup,
+			"resourceId":        id,
+			"subscriptionId":    vm.SubscriptionID,
+			"tagsList":          tags,
+			"userData": base64.StdEncoding.EncodeToString(
+				[]byte(vm.UserData),
+			),
+			"vmId":           vm.ID,
+			"vmScaleSetName": vm.ScaleSet,
+			"vmSize":         "Standard_D2s_v5",
+			"zone":           vm.Zone,
+			"osProfile": object{
+				"adminUsername":                 "azureuser",
+				"computerName":                  vm.ComputerName,
+				"disablePasswordAuthentication": "true",
+			},
 		},
-		"network": object{"interface": []object{{"ipv4": object{"ipAddress": []object{{"privateIpAddress": "10.0.0.4", "publicIpAddress": ""}}, "subnet": []object{{"address": "10.0.0.0", "prefix": "24"}}}, "macAddress": "000D3AF806EC"}}},
+		"network": object{
+			"interface": []object{
+				{
+					"ipv4": object{
+						"ipAddress": []object{{"privateIpAddress": "10.0.0.4", "publicIpAddress": ""}},
+						"subnet":    []object{{"address": "10.0.0.0", "prefix": "24"}},
+					},
+					"macAddress": "000D3AF806EC",
+				},
+			},
+		},
 	}
 }
 
@@ -99,13 +144,37 @@ func (s *Sim) answerToken(vm VM, w http.ResponseWriter, r *http.Request) {
 		bad("Required query variable 'resource' is missing")
 	default:
 		expires := time.Now().Add(24 * time.Hour)
-		t := jwt(object{"aud": resource, "iss": "https://sts.windows.net/" + tenant + "/", "tid": tenant, "oid": id.ObjectID, "sub": id.ObjectID, "appid": id.ClientID,
-			"iat": time.Now().Unix(), "nbf": time.Now().Unix(), "exp": expires.Unix(), "xms_mirid": id.ResourceID})
+		t := jwt(
+			object{
+				"aud":       resource,
+				"iss":       "https://sts.windows.net/" + tenant + "/",
+				"tid":       tenant,
+				"oid":       id.ObjectID,
+				"sub":       id.ObjectID,
+				"appid":     id.ClientID,
+				"iat":       time.Now().Unix(),
+				"nbf":       time.Now().Unix(),
+				"exp":       expires.Unix(),
+				"xms_mirid": id.ResourceID,
+			},
+		)
 		s.mu.Lock()
 		s.tokens[t] = token{id.ObjectID, resource, expires}
 		s.mu.Unlock()
-		reply(w, http.StatusOK, object{"access_token": t, "client_id": id.ClientID, "expires_in": "86399", "expires_on": strconv.FormatInt(expires.Unix(), 10),
-			"ext_expires_in": "86399", "not_before": strconv.FormatInt(time.Now().Unix(), 10), "resource": q.Get("resource"), "token_type": "Bearer"})
+		reply(
+			w,
+			http.StatusOK,
+			object{
+				"access_token":   t,
+				"client_id":      id.ClientID,
+				"expires_in":     "86399",
+				"expires_on":     strconv.FormatInt(expires.Unix(), 10),
+				"ext_expires_in": "86399",
+				"not_before":     strconv.FormatInt(time.Now().Unix(), 10),
+				"resource":       q.Get("resource"),
+				"token_type":     "Bearer",
+			},
+		)
 	}
 }
 
@@ -125,10 +194,13 @@ func pick(ids []Identity, client, object, resource string) (Identity, string) {
 		case 1:
 			return ids[0], ""
 		}
-		return Identity{}, "Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"
+		return Identity{}, "Multiple user assigned identities exist, please specify the clientId / resourceId of " +
+			"the identity in the token request"
 	}
 	for _, id := range ids {
-		if strings.EqualFold(id.ClientID, client) && client != "" || strings.EqualFold(id.ObjectID, object) && object != "" || strings.EqualFold(id.ResourceID, resource) && resource != "" {
+		if strings.EqualFold(id.ClientID, client) && client != "" ||
+			strings.EqualFold(id.ObjectID, object) && object != "" ||
+			strings.EqualFold(id.ResourceID, resource) && resource != "" {
 			return id, ""
 		}
 	}
@@ -141,5 +213,11 @@ func jwt(claims object) string {
 		b, _ := json.Marshal(v)
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
-	return part(object{"typ": "JWT", "alg": "RS256"}) + "." + part(claims) + "." + base64.RawURLEncoding.EncodeToString([]byte("simulated signature"))
+	return part(
+		object{"typ": "JWT", "alg": "RS256"},
+	) + "." + part(
+		claims,
+	) + "." + base64.RawURLEncoding.EncodeToString(
+		[]byte("simulated signature"),
+	)
 }

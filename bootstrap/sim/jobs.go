@@ -21,8 +21,8 @@ type Job struct {
 	Result   string    `json:"result,omitempty"`
 }
 
-// queue gives a job to an agent of this name that can take one; why none can is said of the last. Another server, or pool,
-// may have one of the same name.
+// queue gives a job to an agent of this name that can take one; why none can is said of the last.
+// Another server, or pool, may have one of the same name.
 func (s *Sim) queue(agentName, jobName, run string, seconds float64) (Job, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +39,14 @@ func (s *Sim) queue(agentName, jobName, run string, seconds float64) (Job, strin
 				case a.job != nil:
 					refused = "the agent " + a.name + " runs a job"
 				default:
-					j := &Job{ID: len(s.jobs) + 1, Name: jobName, Agent: a.name, Seconds: seconds, Run: run, Queued: time.Now().UTC()}
+					j := &Job{
+						ID:      len(s.jobs) + 1,
+						Name:    jobName,
+						Agent:   a.name,
+						Seconds: seconds,
+						Run:     run,
+						Queued:  time.Now().UTC(),
+					}
 					a.job = j
 					s.jobs = append(s.jobs, j)
 					return *j, ""

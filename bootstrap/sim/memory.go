@@ -38,7 +38,12 @@ func (s *Sim) Memory(ctx context.Context, wrap func(http.Handler) http.Handler) 
 
 func (m *Memory) serve(h http.Handler) *tunnel {
 	t := &tunnel{conns: make(chan net.Conn), done: m.ctx.Done()}
-	srv := &http.Server{Handler: m.wrap(h), ReadHeaderTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return m.ctx }, ErrorLog: quiet()}
+	srv := &http.Server{
+		Handler:           m.wrap(h),
+		ReadHeaderTimeout: 30 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return m.ctx },
+		ErrorLog:          quiet(),
+	}
 	go func() { _ = srv.Serve(t) }()
 	context.AfterFunc(m.ctx, func() { _ = srv.Close() })
 	return t
@@ -68,14 +73,18 @@ func (m *Memory) Dial(vm string) func(ctx context.Context, network, address stri
 		case m.sim.known(strings.ToLower(address)):
 			m.front.hand(tls.Server(there, m.sim.tlsConfig(host)))
 		default:
-			return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
+			return nil, &net.OpError{
+				Op:  "dial",
+				Net: network,
+				Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true},
+			}
 		}
 		return here, nil
 	}
 }
 
-// unbuffered is an end of a pipe, in which a write waits until it is read. A socket takes TLS's last word
-// at once, for which crypto/tls would wait five seconds here.
+// unbuffered is an end of a pipe, in which a write waits until it is read. A socket takes TLS's
+// last word at once, for which crypto/tls would wait five seconds here.
 type unbuffered struct{ net.Conn }
 
 func (u unbuffered) SetWriteDeadline(t time.Time) error {
@@ -98,9 +107,10 @@ type name string
 func (name) Network() string  { return "memory" }
 func (n name) String() string { return string(n) }
 
-// Connected begins or ends the session of the agent of this ID for a VM, for agents that live in memory, and reports whether
-// it has one. As there is one session of an agent, a second VM with a copy of its credentials gets none; credentials are those
-// of a registration, on behalf of an instance, and end with the next.
+// Connected begins or ends the session of the agent of this ID for a VM, for agents that live in
+// memory, and reports whether it has one. As there is one session of an agent, a second VM with a
+// copy of its credentials gets none; credentials are those of a registration, on behalf of an
+// instance, and end with the next.
 func (s *Sim) Connected(id int, vm, instance string, yes bool) (has bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

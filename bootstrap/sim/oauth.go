@@ -40,10 +40,22 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	switch {
 	case now.Before(time.Unix(claims.NotBefore, 0).Add(-5 * time.Minute)):
-		bad(fmt.Sprintf("The bearer token is not valid until %s. Current server time is %s.", time.Unix(claims.NotBefore, 0).UTC(), now.UTC()))
+		bad(
+			fmt.Sprintf(
+				"The bearer token is not valid until %s. Current server time is %s.",
+				time.Unix(claims.NotBefore, 0).UTC(),
+				now.UTC(),
+			),
+		)
 		return
 	case now.After(time.Unix(claims.Expires, 0)):
-		bad(fmt.Sprintf("The bearer token expired on %s. Current server time is %s.", time.Unix(claims.Expires, 0).UTC(), now.UTC()))
+		bad(
+			fmt.Sprintf(
+				"The bearer token expired on %s. Current server time is %s.",
+				time.Unix(claims.Expires, 0).UTC(),
+				now.UTC(),
+			),
+		)
 		return
 	}
 	s.mu.Lock()
@@ -68,7 +80,15 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 				}
 				t := b64([]byte("agent " + a.clientID + " " + guid()))
 				s.agentTokens[t] = a
-				reply(w, http.StatusOK, object{"access_token": t, "token_type": "urn:ietf:params:oauth:token-type:jwt-bearer", "expires_in": "3000"})
+				reply(
+					w,
+					http.StatusOK,
+					object{
+						"access_token": t,
+						"token_type":   "urn:ietf:params:oauth:token-type:jwt-bearer",
+						"expires_in":   "3000",
+					},
+				)
 				return
 			}
 		}
@@ -76,8 +96,8 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 	bad("The client " + claims.Subject + " is not known: the agent was removed.")
 }
 
-// agentOf finds the agent of a token of its own. A token is good until it ends, whatever has become of the agent meanwhile: a
-// removed one keeps it, without a session, and gets no other.
+// agentOf finds the agent of a token of its own. A token is good until it ends, whatever has become
+// of the agent meanwhile: a removed one keeps it, without a session, and gets no other.
 func (s *Sim) agentOf(token string) *agent {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -79,8 +79,8 @@ func (s *Sim) RemoveResource(name string) (found bool) { return s.remove(name, t
 // Remove removes an agent from its target's page.
 func (s *Sim) Remove(name string) (found bool) { return s.remove(name, false) }
 
-// remove can leave an environment's or deployment group's agent in the pool behind, as happens on an
-// environment's page (github.com/microsoft/azure-pipelines-agent, issues 5299 and 5174).
+// remove can leave an environment's or deployment group's agent in the pool behind, as happens on
+// an environment's page (github.com/microsoft/azure-pipelines-agent, issues 5299 and 5174).
 func (s *Sim) remove(name string, leaveInPool bool) (found bool) {
 	s.eachServer(func(v *server) {
 		is := func(a *agent) bool { return strings.EqualFold(a.name, name) }
@@ -143,9 +143,9 @@ func (s *Sim) Rename(kind, name, to string) (found bool) {
 	return found
 }
 
-// DeleteTarget deletes a pool with its agents, or an environment or deployment group with its members and
-// their agents. Whether the pool behind goes, too, is not known; here an environment's does, which nothing
-// else can use.
+// DeleteTarget deletes a pool with its agents, or an environment or deployment group with its
+// members and their agents. Whether the pool behind goes, too, is not known; here an environment's
+// does, which nothing else can use.
 func (s *Sim) DeleteTarget(kind, name string) (found bool) {
 	s.eachServer(func(v *server) {
 		gone := map[*pool]bool{}
@@ -187,7 +187,9 @@ func (s *Sim) Age(name string, offline, made time.Duration) error {
 					continue
 				}
 				if offline >= 0 && a.online() || made < offline {
-					return errors.New("an agent that is online, or that was registered after it went offline, cannot be aged so")
+					return errors.New(
+						"an agent that is online, or that was registered after it went offline, cannot be aged so",
+					)
 				}
 				if a.created = time.Now().Add(-made); offline >= 0 {
 					a.session, a.seen = "", time.Now().Add(-offline)

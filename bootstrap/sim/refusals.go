@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// refuse answers with an error as Azure DevOps words it. The scenario's quirks give some another status:
-// which one servers send is not certain everywhere, only the type key is.
+// refuse answers with an error as Azure DevOps words it. The scenario's quirks give some another
+// status: which one servers send is not certain everywhere, only the type key is.
 func (c *call) refuse(status int, key, message string) {
 	if s := c.quirks[quirk(status, key)]; s != 0 {
 		status = s
@@ -74,7 +74,11 @@ func (c *call) noMember(g *group, id string) {
 
 func (c *call) memberExists(g *group, name string) {
 	if g.kind == "environment" {
-		c.conflict("EnvironmentResourceExistsException", "The environment already contains a resource with name %s.", name)
+		c.conflict(
+			"EnvironmentResourceExistsException",
+			"The environment already contains a resource with name %s.",
+			name,
+		)
 		return
 	}
 	c.conflict("DeploymentMachineExistsException", "The group already contains a machine with name %s.", name)
@@ -85,8 +89,8 @@ func (c *call) noEnvironmentPool(g *group) {
 	c.notFound("EnvironmentPoolNotFoundException", "No pool is configured for the environment %d.", g.id)
 }
 
-// noArgument has the type key and words of other arguments: github.com/MicrosoftDocs/vsts-rest-api-specs,
-// issue 66.
+// noArgument has the type key and words of other arguments:
+// github.com/MicrosoftDocs/vsts-rest-api-specs, issue 66.
 func (c *call) noArgument(name string) {
 	c.refuse(http.StatusBadRequest, "ArgumentNullException", "Value cannot be null.\r\nParameter name: "+name)
 }

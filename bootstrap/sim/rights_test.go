@@ -20,7 +20,14 @@ func TestWithoutView(t *testing.T) {
 			w.limit(fmt.Sprintf(`noView: [%q], hidden: %q`, strings.Split(name, "-")[0]+"*", hidden))
 
 			id := p.pool[strings.LastIndex(p.pool, "/")+1:]
-			w.refused("GET", p.pool, "", 404, "TaskAgentPoolNotFoundException", "No agent pool found with identifier "+id+".")
+			w.refused(
+				"GET",
+				p.pool,
+				"",
+				404,
+				"TaskAgentPoolNotFoundException",
+				"No agent pool found with identifier "+id+".",
+			)
 			for _, list := range []string{"?poolName=" + name, "?poolType=deployment&poolName=" + name} {
 				if got := w.good("GET", "/_apis/distributedtask/pools"+list, ""); got.Count != 0 {
 					t.Errorf("the list shows %v", got.Value)
@@ -40,7 +47,8 @@ func TestWithoutView(t *testing.T) {
 				continue
 			}
 			// A member shows its agent by ID and no more.
-			if got := w.good("GET", p.members, "").Value[0]["agent"].(map[string]any); len(got) != 1 || got["id"] != float64(p.agent) {
+			if got := w.good("GET", p.members, "").Value[0]["agent"].(map[string]any); len(got) != 1 ||
+				got["id"] != float64(p.agent) {
 				t.Errorf("%s: the agent shows as %v", kind, got)
 			}
 			if kind == "environment" {
@@ -84,7 +92,11 @@ func TestWithoutManage(t *testing.T) {
 		w.refused("GET", p.pool+"?actionFilter=manage", "", 404, "TaskAgentPoolNotFoundException", "")
 		for _, filter := range []string{"manage", "Manage", "2"} {
 			for _, kind := range []string{"automation", "1", "Deployment", "2"} {
-				if got := w.good("GET", "/_apis/distributedtask/pools?actionFilter="+filter+"&poolType="+kind+"&poolName="+name, ""); got.Count != 0 {
+				if got := w.good(
+					"GET",
+					"/_apis/distributedtask/pools?actionFilter="+filter+"&poolType="+kind+"&poolName="+name,
+					"",
+				); got.Count != 0 {
 					t.Errorf("pools to manage: %v", got.Value)
 				}
 			}
@@ -95,11 +107,18 @@ func TestWithoutManage(t *testing.T) {
 	}
 }
 
-// The pool behind an environment is not there before its first VM: whoever may not manage such pools cannot add that.
+// The pool behind an environment is not there before its first VM: whoever may not manage such
+// pools cannot add that.
 func TestFirstVMWithoutManage(t *testing.T) {
 	w := newWorld(t)
 	id := w.good("GET", "/Shop/_apis/pipelines/environments", "").Value[0]["id"]
 	w.limit(`noManage: ["environment-*"]`)
-	w.refused("POST", fmt.Sprintf("/Shop/_apis/pipelines/environments/%v/providers/virtualmachines", id),
-		`{"virtualMachineResource": {"name": "web-1", "agent": {"name": "web-1"}}}`, 403, "AccessDeniedException", "for pool environment-")
+	w.refused(
+		"POST",
+		fmt.Sprintf("/Shop/_apis/pipelines/environments/%v/providers/virtualmachines", id),
+		`{"virtualMachineResource": {"name": "web-1", "agent": {"name": "web-1"}}}`,
+		403,
+		"AccessDeniedException",
+		"for pool environment-",
+	)
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// options answers OPTIONS _apis/{area}: the area's resources by location ID, which clients of others
-// ask for before anything else.
+// options answers OPTIONS _apis/{area}: the area's resources by location ID, which clients of
+// others ask for before anything else.
 func (c *call) options() {
 	asked := strings.ToLower(strings.TrimPrefix(c.path, "_apis/"))
 	type res struct{ id, area, name, route string }
@@ -26,7 +26,19 @@ func (c *call) options() {
 		if !strings.EqualFold(r.area, asked) {
 			continue
 		}
-		out = append(out, object{"id": r.id, "area": r.area, "resourceName": r.name, "routeTemplate": r.route, "resourceVersion": 1, "minVersion": "1.0", "maxVersion": c.APIVersion, "releasedVersion": "0.0"})
+		out = append(
+			out,
+			object{
+				"id":              r.id,
+				"area":            r.area,
+				"resourceName":    r.name,
+				"routeTemplate":   r.route,
+				"resourceVersion": 1,
+				"minVersion":      "1.0",
+				"maxVersion":      c.APIVersion,
+				"releasedVersion": "0.0",
+			},
+		)
 	}
 	reply(c.w, http.StatusOK, object{"count": len(out), "value": out})
 }
@@ -40,12 +52,26 @@ func (c *call) connectionData() {
 	if c.pat != nil {
 		user["providerDisplayName"] = c.pat.User
 	}
-	reply(c.w, http.StatusOK, object{"authenticatedUser": user, "authorizedUser": user, "instanceId": c.id, "deploymentId": c.id, "deploymentType": kind,
-		"locationServiceData": object{"serviceOwner": "00025394-6065-48ca-87d9-7f5672854ef7", "defaultAccessMappingMoniker": "PublicAccessMapping", "lastChangeId": 1}})
+	reply(
+		c.w,
+		http.StatusOK,
+		object{
+			"authenticatedUser": user,
+			"authorizedUser":    user,
+			"instanceId":        c.id,
+			"deploymentId":      c.id,
+			"deploymentType":    kind,
+			"locationServiceData": object{
+				"serviceOwner":                "00025394-6065-48ca-87d9-7f5672854ef7",
+				"defaultAccessMappingMoniker": "PublicAccessMapping",
+				"lastChangeId":                1,
+			},
+		},
+	)
 }
 
-// handler finds what the path means; nil if nothing. The simulator is locked meanwhile, and not when
-// the handler runs.
+// handler finds what the path means; nil if nothing. The simulator is locked meanwhile, and not
+// when the handler runs.
 func (c *call) handler() func() {
 	parts := strings.Split(c.path, "/")
 	lower := strings.Split(strings.ToLower(c.path), "/")
@@ -97,7 +123,12 @@ func (c *call) handler() func() {
 	}
 	if pr == nil {
 		return func() {
-			c.refuse(http.StatusNotFound, "ProjectDoesNotExistWithNameException", "TF200016: The following project does not exist: "+name+". Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server.")
+			c.refuse(
+				http.StatusNotFound,
+				"ProjectDoesNotExistWithNameException",
+				"TF200016: The following project does not "+
+					"exist: "+name+". Verify that the name of the project is correct and that the project exists on the specified Azure DevOps Server.",
+			)
 		}
 	}
 	kind := ""

@@ -1,7 +1,7 @@
-// Package sim is Azure on a laptop: the Instance Metadata Service, managed identities, Key Vault and
-// Azure DevOps (Services, Server, TFS), as a product under test meets them: same names, same TLS,
-// same status codes and error bodies. It imports nothing of the product, so that it does not share
-// the product's mistakes.
+// Package sim is Azure on a laptop: the Instance Metadata Service, managed identities, Key Vault
+// and Azure DevOps (Services, Server, TFS), as a product under test meets them: same names, same
+// TLS, same status codes and error bodies. It imports nothing of the product, so that it does not
+// share the product's mistakes.
 package sim
 
 import (
@@ -32,10 +32,11 @@ type Scenario struct {
 	PATs    []PAT    `yaml:"pats"`
 	Proxy   Proxy    `yaml:"proxy"`
 	Faults  []Fault  `yaml:"faults"`
-	// Certificates says which hosts show a bad certificate: expired, notYetValid, wrongHost, unknownCA.
+	// Certificates says which hosts show a bad certificate: expired, notYetValid, wrongHost,
+	// unknownCA.
 	Certificates map[string]string `yaml:"certificates"`
-	// Quirks gives refusals of Azure DevOps another status, as 500: accessDenied, jobStillRunning, notFound,
-	// environmentPoolNotFound. The type key stays.
+	// Quirks gives refusals of Azure DevOps another status, as 500: accessDenied, jobStillRunning,
+	// notFound, environmentPoolNotFound. The type key stays.
 	Quirks map[string]int `yaml:"quirks"`
 }
 
@@ -105,7 +106,8 @@ type PAT struct {
 	Scopes        []string  `yaml:"scopes"`
 	Organizations []string  `yaml:"organizations"` // empty = All accessible organizations
 	Expires       time.Time `yaml:"expires"`
-	// The rights that its owner lacks, as patterns of pool names: environment-* are the pools behind environments.
+	// The rights that its owner lacks, as patterns of pool names: environment-* are the pools
+	// behind environments.
 	NoView   []string `yaml:"noView"`
 	NoManage []string `yaml:"noManage"`
 	Hidden   string   `yaml:"hidden"` // a pool without View: notFound (also if this is not set), or empty

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// sessions and messages are what an agent does with its own token: hold a session, wait for jobs. A session brings the
-// agent's capabilities along, as they are by then (TaskAgentSession.systemCapabilities).
+// sessions and messages are what an agent does with its own token: hold a session, wait for jobs. A
+// session brings the agent's capabilities along, as they are by then
+// (TaskAgentSession.systemCapabilities).
 func (c *call) sessions(p *pool, id string) {
 	var b struct {
 		OwnerName          string            `json:"ownerName"`
@@ -20,7 +21,11 @@ func (c *call) sessions(p *pool, id string) {
 	defer c.sim.mu.Unlock()
 	a := c.agent
 	if a == nil {
-		c.refuse(http.StatusForbidden, "AccessDeniedException", "Access denied: sessions are for the agents of the pool.")
+		c.refuse(
+			http.StatusForbidden,
+			"AccessDeniedException",
+			"Access denied: sessions are for the agents of the pool.",
+		)
 		return
 	}
 	if !p.holds(a) {
@@ -30,7 +35,11 @@ func (c *call) sessions(p *pool, id string) {
 	switch c.r.Method {
 	case http.MethodPost:
 		if a.online() {
-			c.refuse(http.StatusConflict, "TaskAgentSessionConflictException", "The agent "+a.name+" already has an active session.")
+			c.refuse(
+				http.StatusConflict,
+				"TaskAgentSessionConflictException",
+				"The agent "+a.name+" already has an active session.",
+			)
 			return
 		}
 		a.session, a.seen = guid(), time.Now()
@@ -78,7 +87,8 @@ func (c *call) messages(p *pool) {
 			waiting = false
 		case <-tick.C:
 			c.sim.mu.Lock()
-			if waiting = p.holds(a) && a.session == session; waiting { // removed or taken over meanwhile: the next poll is refused
+			if waiting = p.holds(a) &&
+				a.session == session; waiting { // removed or taken over meanwhile: the next poll is refused
 				message = a.message()
 			}
 			c.sim.mu.Unlock()

@@ -48,14 +48,29 @@ func New(s *Scenario, dir string) (*Sim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca.pem, 0o644); err != nil { //nolint:gosec // a public certificate
+	if err := os.WriteFile(
+		filepath.Join(dir, "ca.pem"),
+		ca.pem,
+		0o644,
+	); err != nil { //nolint:gosec // a public certificate
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "requests.jsonl"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) //nolint:gosec // a log
+	f, err := os.OpenFile(
+		filepath.Join(dir, "requests.jsonl"),
+		os.O_CREATE|os.O_WRONLY|os.O_TRUNC,
+		0o644,
+	) //nolint:gosec // a log
 	if err != nil {
 		return nil, err
 	}
-	sim := &Sim{scenario: s, tokens: map[string]token{}, agentTokens: map[string]*agent{}, file: f, ca: ca, packages: filepath.Join(dir, "packages")}
+	sim := &Sim{
+		scenario:    s,
+		tokens:      map[string]token{},
+		agentTokens: map[string]*agent{},
+		file:        f,
+		ca:          ca,
+		packages:    filepath.Join(dir, "packages"),
+	}
 	for i := range s.Servers {
 		sim.servers = append(sim.servers, newServer(sim, s.Servers[i]))
 	}
@@ -84,8 +99,19 @@ func (s *Sim) serve(service, vm string, w http.ResponseWriter, r *http.Request, 
 	f := s.fault(service, r)
 	defer func() {
 		auth, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		q := Request{At: begin.UTC(), Service: service, VM: vm, Method: r.Method, URL: r.Host + r.URL.RequestURI(), Auth: strings.ToLower(auth),
-			Agent: r.UserAgent(), Status: rec.status, Fault: f != nil, Millis: float64(time.Since(begin).Microseconds()) / 1000, Bytes: rec.bytes}
+		q := Request{
+			At:      begin.UTC(),
+			Service: service,
+			VM:      vm,
+			Method:  r.Method,
+			URL:     r.Host + r.URL.RequestURI(),
+			Auth:    strings.ToLower(auth),
+			Agent:   r.UserAgent(),
+			Status:  rec.status,
+			Fault:   f != nil,
+			Millis:  float64(time.Since(begin).Microseconds()) / 1000,
+			Bytes:   rec.bytes,
+		}
 		s.mu.Lock()
 		s.log = append(s.log, q)
 		line, _ := json.Marshal(q)

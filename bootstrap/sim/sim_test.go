@@ -21,14 +21,47 @@ func TestByID(t *testing.T) {
 		}
 		w.good("GET", p.inPool(), "")
 	}
-	w.refused("GET", "/_apis/distributedtask/pools/999", "", 404, "TaskAgentPoolNotFoundException", "No agent pool found with identifier 999.")
+	w.refused(
+		"GET",
+		"/_apis/distributedtask/pools/999",
+		"",
+		404,
+		"TaskAgentPoolNotFoundException",
+		"No agent pool found with identifier 999.",
+	)
 	w.refused("GET", "/_apis/distributedtask/pools/999/agents", "", 404, "TaskAgentPoolNotFoundException", "999")
-	w.refused("GET", "/Shop/_apis/distributedtask/deploymentgroups/999", "", 404, "DeploymentGroupNotFoundException", "999")
+	w.refused(
+		"GET",
+		"/Shop/_apis/distributedtask/deploymentgroups/999",
+		"",
+		404,
+		"DeploymentGroupNotFoundException",
+		"999",
+	)
 	w.refused("GET", "/Shop/_apis/pipelines/environments/999", "", 404, "EnvironmentNotFoundException", "999")
-	w.refused("GET", "/Shop/_apis/pipelines/environments/999/providers/virtualmachines", "", 404, "EnvironmentNotFoundException", "999")
-	w.refused("GET", "/Nowhere/_apis/pipelines/environments", "", 404, "ProjectDoesNotExistWithNameException", "Nowhere")
+	w.refused(
+		"GET",
+		"/Shop/_apis/pipelines/environments/999/providers/virtualmachines",
+		"",
+		404,
+		"EnvironmentNotFoundException",
+		"999",
+	)
+	w.refused(
+		"GET",
+		"/Nowhere/_apis/pipelines/environments",
+		"",
+		404,
+		"ProjectDoesNotExistWithNameException",
+		"Nowhere",
+	)
 	group, environment := w.add("deploymentGroup", "web-2"), w.add("environment", "web-2")
-	if got := w.good("GET", group.one()+"?$expand=capabilities", ""); got.ID != group.member || got.Agent["systemCapabilities"] == nil {
+	if got := w.good(
+		"GET",
+		group.one()+"?$expand=capabilities",
+		"",
+	); got.ID != group.member ||
+		got.Agent["systemCapabilities"] == nil {
 		t.Errorf("target by ID: %+v", got)
 	}
 	w.refused("GET", group.members+"/999", "", 404, "DeploymentMachineNotFoundException", "999")
@@ -42,7 +75,16 @@ func TestByID(t *testing.T) {
 
 func TestRename(t *testing.T) {
 	w := newWorld(t)
-	pool, group, environment := w.add("pool", "web-1"), w.add("deploymentGroup", "web-2"), w.add("environment", "web-3")
+	pool, group, environment := w.add(
+		"pool",
+		"web-1",
+	), w.add(
+		"deploymentGroup",
+		"web-2",
+	), w.add(
+		"environment",
+		"web-3",
+	)
 	project := w.good("GET", group.path, "").raw["project"].(map[string]any)["id"].(string)
 	for kind, names := range map[string][2]string{"pool": {"default", "Linux"}, "project": {"Shop", "Store"}, "deploymentGroup": {"web-servers", "web"}, "environment": {"production", "prod"}} {
 		if !w.sim.Rename(kind, names[0], names[1]) || w.sim.Rename(kind, "nothing", "x") {
@@ -55,7 +97,12 @@ func TestRename(t *testing.T) {
 			if strings.HasPrefix(address, "/Shop/") {
 				continue
 			}
-			if got := w.good("GET", address, ""); got.Name != want || !strings.HasSuffix(p.path, "/"+strconv.Itoa(got.ID)) {
+			if got := w.good(
+				"GET",
+				address,
+				"",
+			); got.Name != want ||
+				!strings.HasSuffix(p.path, "/"+strconv.Itoa(got.ID)) {
 				t.Errorf("%s is called %s, want %s", address, got.Name, want)
 			}
 		}
@@ -91,7 +138,10 @@ func TestTakeover(t *testing.T) {
 		if !w.sim.Enable("web-1", false) || w.sim.Enable("web-2", false) {
 			t.Fatal("disable")
 		}
-		agent := fmt.Sprintf(`{"id": %d, "name": "web-1", "version": "4.2.0", "systemCapabilities": {"C": "3"}}`, p.agent)
+		agent := fmt.Sprintf(
+			`{"id": %d, "name": "web-1", "version": "4.2.0", "systemCapabilities": {"C": "3"}}`,
+			p.agent,
+		)
 		switch kind {
 		case "pool":
 			w.good("PUT", p.one(), agent)
@@ -102,7 +152,9 @@ func TestTakeover(t *testing.T) {
 		}
 		after := w.good("GET", p.inPool()+"?includeCapabilities=true", "").raw
 		caps := after["systemCapabilities"].(map[string]any)
-		if after["id"] != before["id"] || after["createdOn"] != before["createdOn"] || after["version"] != "4.2.0" || len(caps) != 1 || caps["C"] != "3" {
+		if after["id"] != before["id"] || after["createdOn"] != before["createdOn"] || after["version"] != "4.2.0" ||
+			len(caps) != 1 ||
+			caps["C"] != "3" {
 			t.Errorf("%s: %v became %v", kind, before, after)
 		}
 		if after["enabled"] != false {
@@ -110,7 +162,8 @@ func TestTakeover(t *testing.T) {
 		}
 		w.good("PATCH", p.inPool(), fmt.Sprintf(`{"id": %d, "enabled": true}`, p.agent))
 		enabled := w.good("GET", p.inPool()+"?includeCapabilities=true", "").raw
-		if enabled["enabled"] != true || enabled["version"] != "4.2.0" || len(enabled["systemCapabilities"].(map[string]any)) != 1 {
+		if enabled["enabled"] != true || enabled["version"] != "4.2.0" ||
+			len(enabled["systemCapabilities"].(map[string]any)) != 1 {
 			t.Errorf("%s: enabling makes it %v", kind, enabled)
 		}
 	}
@@ -127,7 +180,14 @@ func TestEnvironmentsPatchWantsTheAgent(t *testing.T) {
 	w.refused("PATCH", p.members, patch(`, "agent": {}`), 400, "InvalidVirtualMachineResourceException", "")
 	w.refused("PATCH", p.members, patch(`, "agent": {"id": 999}`), 400, "InvalidVirtualMachineResourceException", "")
 	w.refused("PATCH", p.members, `{"id": 999, "agent": {"id": 1}}`, 404, "EnvironmentResourceNotFoundException", "")
-	w.refused("POST", p.members, `{"virtualMachineResource": {"name": "web-2"}}`, 400, "ArgumentNullException", "Agent")
+	w.refused(
+		"POST",
+		p.members,
+		`{"virtualMachineResource": {"name": "web-2"}}`,
+		400,
+		"ArgumentNullException",
+		"Agent",
+	)
 	if got := w.good("GET", p.members, "").Value[0]["tags"].([]any); len(got) != 0 {
 		t.Errorf("refused, and tagged %v", got)
 	}
@@ -135,7 +195,9 @@ func TestEnvironmentsPatchWantsTheAgent(t *testing.T) {
 	if got := w.good("GET", p.members, "").Value[0]["tags"].([]any); !slices.Equal(got, []any{"blue"}) {
 		t.Errorf("tags are %v", got)
 	}
-	if got := w.good("GET", p.inPool()+"?includeCapabilities=true", "").raw["systemCapabilities"].(map[string]any); len(got) != 2 {
+	if got := w.good("GET", p.inPool()+"?includeCapabilities=true", "").raw["systemCapabilities"].(map[string]any); len(
+		got,
+	) != 2 {
 		t.Errorf("capabilities are %v", got)
 	}
 }
@@ -162,7 +224,14 @@ func TestPoolBehindAnEnvironment(t *testing.T) {
 		t.Error("the VM resource stays")
 	}
 	body := `{"virtualMachineResource": {"name": "WEB-1", "agent": {"name": "WEB-1"}}}`
-	w.refused("POST", p.members, body, 409, "TaskAgentExistsException", "Pool "+name+" already contains an agent with name web-1.")
+	w.refused(
+		"POST",
+		p.members,
+		body,
+		409,
+		"TaskAgentExistsException",
+		"Pool "+name+" already contains an agent with name web-1.",
+	)
 	w.good("DELETE", p.inPool(), "")
 	w.good("POST", p.members, body)
 	w.refused("POST", p.members, body, 409, "EnvironmentResourceExistsException", "WEB-1")
@@ -171,7 +240,14 @@ func TestPoolBehindAnEnvironment(t *testing.T) {
 func TestAgentExists(t *testing.T) {
 	w := newWorld(t)
 	p := w.add("pool", "web-1")
-	w.refused("POST", p.members, `{"name": "Web-1"}`, 409, "TaskAgentExistsException", "Pool Default already contains an agent with name Web-1.")
+	w.refused(
+		"POST",
+		p.members,
+		`{"name": "Web-1"}`,
+		409,
+		"TaskAgentExistsException",
+		"Pool Default already contains an agent with name Web-1.",
+	)
 	g := w.add("deploymentGroup", "web-1")
 	w.refused("POST", g.members, `{"agent": {"name": "Web-1"}}`, 409, "DeploymentMachineExistsException", "web-1")
 }
@@ -184,7 +260,14 @@ func TestRunningJobIsNotRemoved(t *testing.T) {
 		if _, problem := w.sim.queue("web-1", "deploy", "", 60); problem != "" {
 			t.Fatal(problem)
 		}
-		w.refused("DELETE", p.one(), "", 400, "TaskAgentJobStillRunningException", `Agent "web-1" is running a job for pool "`)
+		w.refused(
+			"DELETE",
+			p.one(),
+			"",
+			400,
+			"TaskAgentJobStillRunningException",
+			`Agent "web-1" is running a job for pool "`,
+		)
 		w.refused("DELETE", p.inPool(), "", 400, "TaskAgentJobStillRunningException", "web-1")
 		w.apply("quirks: {jobStillRunning: 500}")
 		w.refused("DELETE", p.one(), "", 500, "TaskAgentJobStillRunningException", "web-1")
@@ -246,7 +329,8 @@ func TestScopes(t *testing.T) {
 			w.ask("PATCH", group.members, fmt.Sprintf(`[{"id": %d, "tags": []}]`, group.member)),
 			w.ask("PATCH", environment.members, fmt.Sprintf(`{"id": %d, "tags": [], "agent": {"id": %d}}`, environment.member, environment.agent)),
 		} {
-			if reach[i] != (try.status == http.StatusOK) || !reach[i] && (try.status != 403 || try.TypeKey != "AccessDeniedException") {
+			if reach[i] != (try.status == http.StatusOK) ||
+				!reach[i] && (try.status != 403 || try.TypeKey != "AccessDeniedException") {
 				t.Errorf("%s: try %d: %d %s", scope, i, try.status, try.TypeKey)
 			}
 		}

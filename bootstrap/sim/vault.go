@@ -48,15 +48,31 @@ func (s *Sim) answerVault(v Vault, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.resource != "https://"+domain {
-		deny(http.StatusUnauthorized, "Unauthorized", "", "AKV10022: Invalid audience. Expected https://"+domain+", found: "+t.resource+".")
+		deny(
+			http.StatusUnauthorized,
+			"Unauthorized",
+			"",
+			"AKV10022: Invalid audience. Expected https://"+domain+", found: "+t.resource+".",
+		)
 		return
 	}
 	if v.Firewall == "deny" {
-		deny(http.StatusForbidden, "Forbidden", "ForbiddenByFirewall", "Client address is not authorized and caller is not a trusted service.")
+		deny(
+			http.StatusForbidden,
+			"Forbidden",
+			"ForbiddenByFirewall",
+			"Client address is not authorized and caller is not a trusted service.",
+		)
 		return
 	}
 	if !slices.Contains(v.Readers, t.objectID) {
-		deny(http.StatusForbidden, "Forbidden", "ForbiddenByRbac", "Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\nCaller: oid="+t.objectID+"\r\nAction: 'Microsoft.KeyVault/vaults/secrets/getSecret/action'")
+		deny(
+			http.StatusForbidden,
+			"Forbidden",
+			"ForbiddenByRbac",
+			"Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or "+
+				"role definitions were changed recently, please observe propagation time.\r\nCaller: oid="+t.objectID+"\r\nAction: 'Microsoft.KeyVault/vaults/secrets/getSecret/action'",
+		)
 		return
 	}
 	if r.URL.Query().Get("api-version") == "" {
@@ -70,19 +86,43 @@ func (s *Sim) answerVault(v Vault, w http.ResponseWriter, r *http.Request) {
 	}
 	secret, found := v.Secrets[parts[1]]
 	if !found || len(parts) > 2 && parts[2] != "" && parts[2] != secretVersion {
-		deny(http.StatusNotFound, "SecretNotFound", "", "A secret with (name/id) "+strings.Join(parts[1:], "/")+" was not found in this key vault. If you recently deleted this secret you may be able to recover it using the correct recovery command.")
+		deny(
+			http.StatusNotFound,
+			"SecretNotFound",
+			"",
+			"A secret with (name/id) "+strings.Join(
+				parts[1:],
+				"/",
+			)+" was not found in this key vault. If you recently deleted this secret you may be able to recover it "+
+				"using the correct recovery command.",
+		)
 		return
 	}
 	if secret.Disabled {
 		deny(http.StatusForbidden, "Forbidden", "SecretDisabled", "Operation get is not allowed on a disabled secret.")
 		return
 	}
-	attributes := object{"enabled": true, "created": 1700000000, "updated": 1700000000, "recoveryLevel": "Recoverable+Purgeable"}
+	attributes := object{
+		"enabled":       true,
+		"created":       1700000000,
+		"updated":       1700000000,
+		"recoveryLevel": "Recoverable+Purgeable",
+	}
 	if !secret.Expires.IsZero() {
 		attributes["exp"] = secret.Expires.Unix()
 	}
 	if !secret.NotBefore.IsZero() {
 		attributes["nbf"] = secret.NotBefore.Unix()
 	}
-	reply(w, http.StatusOK, object{"value": secret.Value, "id": "https://" + v.Host + "/secrets/" + parts[1] + "/" + secretVersion, "attributes": attributes, "contentType": "", "tags": object{}})
+	reply(
+		w,
+		http.StatusOK,
+		object{
+			"value":       secret.Value,
+			"id":          "https://" + v.Host + "/secrets/" + parts[1] + "/" + secretVersion,
+			"attributes":  attributes,
+			"contentType": "",
+			"tags":        object{},
+		},
+	)
 }

@@ -88,7 +88,17 @@ func (w world) good(method, path, body string) result {
 func (w world) refused(method, path, body string, status int, key, words string) {
 	w.Helper()
 	if r := w.ask(method, path, body); r.status != status || r.TypeKey != key || !strings.Contains(r.Message, words) {
-		w.Errorf("%s %s: got %d %s %q, want %d %s %q", method, path, r.status, r.TypeKey, r.Message, status, key, words)
+		w.Errorf(
+			"%s %s: got %d %s %q, want %d %s %q",
+			method,
+			path,
+			r.status,
+			r.TypeKey,
+			r.Message,
+			status,
+			key,
+			words,
+		)
 	}
 }
 
@@ -107,14 +117,24 @@ func (w world) add(kind, name string) place {
 	agent := fmt.Sprintf(`{"name": %q, "version": "4.1.0", "systemCapabilities": {"A": "1", "B": "2"}}`, name)
 	switch kind {
 	case "pool":
-		p := place{kind: kind, pool: fmt.Sprintf("/_apis/distributedtask/pools/%v", w.good("GET", "/_apis/distributedtask/pools?poolName=Default", "").Value[0]["id"])}
+		p := place{
+			kind: kind,
+			pool: fmt.Sprintf(
+				"/_apis/distributedtask/pools/%v",
+				w.good("GET", "/_apis/distributedtask/pools?poolName=Default", "").Value[0]["id"],
+			),
+		}
 		p.path, p.members = p.pool, p.pool+"/agents"
 		p.agent = w.good("POST", p.members, agent).ID
 		p.member = p.agent
 		return p
 	case "deploymentGroup":
 		g := w.good("GET", "/Shop/_apis/distributedtask/deploymentgroups?name=web-servers", "").Value[0]
-		p := place{kind: kind, path: fmt.Sprintf("/Shop/_apis/distributedtask/deploymentgroups/%v", g["id"]), pool: fmt.Sprintf("/_apis/distributedtask/pools/%v", g["pool"].(map[string]any)["id"])}
+		p := place{
+			kind: kind,
+			path: fmt.Sprintf("/Shop/_apis/distributedtask/deploymentgroups/%v", g["id"]),
+			pool: fmt.Sprintf("/_apis/distributedtask/pools/%v", g["pool"].(map[string]any)["id"]),
+		}
 		p.members = p.path + "/targets"
 		got := w.good("POST", p.members, `{"agent": `+agent+`}`)
 		p.member, p.agent = got.ID, int(got.Agent["id"].(float64))

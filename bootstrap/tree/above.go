@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Above shows each folder and link through which a name leads, the outermost folder first, as far as they exist. Who
-// owns one of them decides what the name leads to. The name's own last part is not looked at.
+// Above shows each folder and link through which a name leads, the outermost folder first, as far
+// as they exist. Who owns one of them decides what the name leads to. The name's own last part is
+// not looked at.
 func (t Tree) Above(name string, visit func(name string, fi fs.FileInfo)) error {
 	top := filepath.VolumeName(name) + string(filepath.Separator)
 	if t.root != nil {

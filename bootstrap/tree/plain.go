@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// ReadPlain reads a regular file, of at most so many bytes, on a machine that others use: it waits for nothing that
-// they could put in its place. What claims to be empty is taken so: files of the kernel's own (/proc/kmsg, trace_pipe)
-// do, and some have their reader wait for ever.
+// ReadPlain reads a regular file, of at most so many bytes, on a machine that others use: it waits
+// for nothing that they could put in its place. What claims to be empty is taken so: files of the
+// kernel's own (/proc/kmsg, trace_pipe) do, and some have their reader wait for ever.
 func (t Tree) ReadPlain(name string, most int64) ([]byte, error) {
 	real, err := t.Real(name)
 	if err != nil {

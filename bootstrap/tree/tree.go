@@ -1,7 +1,7 @@
-// Package tree is the file system of an image that is mounted in a folder. A link inside the image is
-// read as the image's own system would read it: an absolute one begins at the image's root, and ".."
-// does not lead above that. What is opened, written or removed is so through os.Root: nothing outside the
-// folder is ever touched, whatever the image holds.
+// Package tree is the file system of an image that is mounted in a folder. A link inside the image
+// is read as the image's own system would read it: an absolute one begins at the image's root, and
+// ".." does not lead above that. What is opened, written or removed is so through os.Root: nothing
+// outside the folder is ever touched, whatever the image holds.
 package tree
 
 import (
@@ -15,8 +15,8 @@ import (
 	"azp-bootstrap/bootstrap/whole"
 )
 
-// A Tree is the files below a folder. Names are given with the folder's own in front, as they are shown
-// to people. The zero Tree is this machine, and its names are what they always are.
+// A Tree is the files below a folder. Names are given with the folder's own in front, as they are
+// shown to people. The zero Tree is this machine, and its names are what they always are.
 type Tree struct {
 	root *os.Root
 	base string
@@ -50,8 +50,8 @@ const maxLinks = 40
 
 var errLoop = errors.New("too many levels of symbolic links")
 
-// inside finds where a name leads: below the root, without links on the way. The last part may be one
-// unless last asks to go through it, too. What does not exist is taken as it is written.
+// inside finds where a name leads: below the root, without links on the way. The last part may be
+// one unless last asks to go through it, too. What does not exist is taken as it is written.
 func (t Tree) inside(op, name string, last bool) (string, error) {
 	rel, err := filepath.Rel(t.base, name)
 	if err != nil || !filepath.IsLocal(rel) {
@@ -130,8 +130,8 @@ func (t Tree) Stat(name string) (fs.FileInfo, error) {
 	return within(t, "stat", name, true, t.root.Lstat)
 }
 
-// Open opens a file or folder for reading. In an image a pipe or a device is refused: its driver, or
-// whoever writes to it, is this machine's.
+// Open opens a file or folder for reading. In an image a pipe or a device is refused: its driver,
+// or whoever writes to it, is this machine's.
 func (t Tree) Open(name string) (*os.File, error) {
 	if t.root == nil {
 		return os.Open(name) //nolint:gosec // the caller's
@@ -237,8 +237,8 @@ func (t Tree) Write(name string, data []byte, mode os.FileMode) error {
 	return within0(t, "write", name, true, func(at string) error { return whole.WriteIn(t.root, at, data, mode) })
 }
 
-// Empty empties a file in place, so that who writes to it goes on. In an image, one that has other names
-// (hard links) is replaced: those may lie outside the image.
+// Empty empties a file in place, so that who writes to it goes on. In an image, one that has other
+// names (hard links) is replaced: those may lie outside the image.
 func (t Tree) Empty(name string) error {
 	if t.root == nil {
 		return os.Truncate(name, 0)
@@ -281,8 +281,8 @@ func (t Tree) Make(name string, mode os.FileMode) (*os.Root, error) {
 	})
 }
 
-// names shows a tree as the standard library's functions over file systems want it. (It embeds nothing: fs.Glob
-// would take a Glob for its own.)
+// names shows a tree as the standard library's functions over file systems want it. (It embeds
+// nothing: fs.Glob would take a Glob for its own.)
 type names struct{ t Tree }
 
 func (n names) full(name string) string { return filepath.Join(n.t.base, filepath.FromSlash(name)) }

@@ -87,7 +87,8 @@ func TestLinksAreReadAsTheImageMeansThem(t *testing.T) {
 	}
 }
 
-// TestNothingOutsideIsTouched does everything that can be done to every kind of link that leads out.
+// TestNothingOutsideIsTouched does everything that can be done to every kind of link that leads
+// out.
 func TestNothingOutsideIsTouched(t *testing.T) {
 	for _, to := range []string{"HOST/file", "HOST", "../host/file", "../../../../../../../../HOST/file", "HOST/none"} {
 		dir := t.TempDir()

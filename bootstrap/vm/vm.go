@@ -1,5 +1,5 @@
-// Package vm is who this machine is and what it is configured to be: a value that is made when the last source of the
-// configuration is in, and never changed.
+// Package vm is who this machine is and what it is configured to be: a value that is made when the
+// last source of the configuration is in, and never changed.
 package vm
 
 import (
@@ -49,15 +49,16 @@ func (v VM) Marks(registered string) agent.Marks {
 	}
 }
 
-// Sources are the configuration as far as this VM's disk and environment give it, and IMDS, which gives the rest.
+// Sources are the configuration as far as this VM's disk and environment give it, and IMDS, which
+// gives the rest.
 type Sources struct {
 	Config *config.Config // without what user data and tags add
 	IMDS   *azure.IMDS
 	loader *config.Loader
 }
 
-// Read reads file, the environment and set (KEY=VALUE). It changes nothing. dial leads to IMDS; nil = the system's.
-// The error is of the class config.
+// Read reads file, the environment and set (KEY=VALUE). It changes nothing. dial leads to IMDS; nil
+// = the system's. The error is of the class config.
 func Read(file string, set []string, dial azure.Dial) (*Sources, error) {
 	l, err := config.Load(file, os.Environ(), set)
 	if err != nil {
@@ -96,8 +97,16 @@ func (s *Sources) Identify(ctx context.Context) (VM, error) {
 		return VM{}, err
 	}
 	v.AgentName, v.AgentTags, err = v.Config.Names(config.Facts{
-		ComputerName: i.ComputerName, VMID: i.VMID, VMName: i.Name, ScaleSet: i.ScaleSet, Location: i.Location,
-		Zone: i.Zone, ResourceGroup: i.ResourceGroup, SubscriptionID: i.SubscriptionID, InstanceIndex: i.Index(), Tags: i.Tags,
+		ComputerName:   i.ComputerName,
+		VMID:           i.VMID,
+		VMName:         i.Name,
+		ScaleSet:       i.ScaleSet,
+		Location:       i.Location,
+		Zone:           i.Zone,
+		ResourceGroup:  i.ResourceGroup,
+		SubscriptionID: i.SubscriptionID,
+		InstanceIndex:  i.Index(),
+		Tags:           i.Tags,
 	})
 	return v, err
 }

@@ -21,7 +21,8 @@ credential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}
 imds: {endpoint: %q}
 `
 
-// What IMDS says completes the configuration, and fills in the names: once, and without an effect on what was read before.
+// What IMDS says completes the configuration, and fills in the names: once, and without an effect
+// on what was read before.
 func TestIdentify(t *testing.T) {
 	userData := base64.StdEncoding.EncodeToString([]byte("target: {environment: {name: staging}}\n"))
 	for name, c := range map[string]struct {
@@ -35,8 +36,13 @@ func TestIdentify(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				_, _ = fmt.Fprintf(w, `{"compute":{"vmId":"5c7a1b1e-0001-4d3a-9a00-000000000001","name":"web_1","vmScaleSetName":"web","azEnvironment":%q,"userData":%q,
-					"osProfile":{"computerName":"web-000001"}}}`, c.cloud, userData)
+				_, _ = fmt.Fprintf(
+					w,
+					`{"compute":{"vmId":"5c7a1b1e-0001-4d3a-9a00-000000000001","name":"web_1","vmScaleSetName":"web","azEnvironment":%q,"userData":%q,
+					"osProfile":{"computerName":"web-000001"}}}`,
+					c.cloud,
+					userData,
+				)
 			}))
 			defer imds.Close()
 			file := filepath.Join(t.TempDir(), "config.yaml")
@@ -54,7 +60,10 @@ func TestIdentify(t *testing.T) {
 			for range 2 { // asked twice, it says the same
 				v, err := s.Identify(t.Context())
 				if c.wrong != "" {
-					if f := fault.From(err); f == nil || f.Class != fault.Config || !strings.Contains(f.Error(), c.wrong) {
+					if f := fault.From(
+						err,
+					); f == nil || f.Class != fault.Config ||
+						!strings.Contains(f.Error(), c.wrong) {
 						t.Errorf("got %v", err)
 					}
 					continue
@@ -62,7 +71,8 @@ func TestIdentify(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !v.Known() || v.AgentName != "web-000001" || !slices.Equal(v.AgentTags, []string{"web"}) || v.Target().Name != c.target {
+				if !v.Known() || v.AgentName != "web-000001" || !slices.Equal(v.AgentTags, []string{"web"}) ||
+					v.Target().Name != c.target {
 					t.Errorf("%q %q in %q", v.AgentName, v.AgentTags, v.Target().Name)
 				}
 			}

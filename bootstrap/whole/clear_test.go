@@ -12,9 +12,22 @@ import (
 func TestClear(t *testing.T) {
 	dir := t.TempDir()
 	kept := []string{
-		".bashrc", ".netrc", ".gitconfig", ".state.json", ".state.json.bak", ".state.json2", ".state.json20261126", ".state.jsonx1234567890123456789",
-		".other.json1234567890123456789", "state.json", "state.json1234567890123456789", ".1234567890123456789", ".azp-bootstrap-scratch-",
-		".azp-bootstrap-scratch-12.bak", ".xstate.json1234567890123456789", "outside",
+		".bashrc",
+		".netrc",
+		".gitconfig",
+		".state.json",
+		".state.json.bak",
+		".state.json2",
+		".state.json20261126",
+		".state.jsonx1234567890123456789",
+		".other.json1234567890123456789",
+		"state.json",
+		"state.json1234567890123456789",
+		".1234567890123456789",
+		".azp-bootstrap-scratch-",
+		".azp-bootstrap-scratch-12.bak",
+		".xstate.json1234567890123456789",
+		"outside",
 	}
 	for _, n := range append([]string{".state.json1234567890123456789", ".state.json1234567890", ".azp-bootstrap-scratch-7"}, kept...) {
 		write(t, filepath.Join(dir, n))

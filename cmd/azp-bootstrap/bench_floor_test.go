@@ -15,8 +15,8 @@ import (
 	"syscall"
 )
 
-// floor is the least that the protocols allow: a process that runs already, connections that stand, nothing that
-// waits for what it does not need. checked asks what a boot of ours asks.
+// floor is the least that the protocols allow: a process that runs already, connections that stand,
+// nothing that waits for what it does not need. checked asks what a boot of ours asks.
 func (b *bench) floor(checked bool) func() (syscall.Rusage, error) {
 	standing := b.standing("contoso.vault.azure.net", "dev.azure.com")
 	client := &http.Client{Transport: standing}
@@ -46,11 +46,21 @@ func (b *bench) floor(checked bool) func() (syscall.Rusage, error) {
 		var token struct {
 			AccessToken string `json:"access_token"`
 		}
-		if err := get("http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net", http.Header{"Metadata": {"true"}}, "", &token); err != nil {
+		if err := get(
+			"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net",
+			http.Header{"Metadata": {"true"}},
+			"",
+			&token,
+		); err != nil {
 			return syscall.Rusage{}, err
 		}
 		var secret struct{ Value string }
-		if err := get("https://contoso.vault.azure.net/secrets/azp-pat?api-version=7.4", http.Header{"Authorization": {"Bearer " + token.AccessToken}}, "", &secret); err != nil {
+		if err := get(
+			"https://contoso.vault.azure.net/secrets/azp-pat?api-version=7.4",
+			http.Header{"Authorization": {"Bearer " + token.AccessToken}},
+			"",
+			&secret,
+		); err != nil {
 			return syscall.Rusage{}, err
 		}
 		if checked {
@@ -59,14 +69,44 @@ func (b *bench) floor(checked bool) func() (syscall.Rusage, error) {
 			if err := get(members+"?name=production&api-version=7.1-preview", nil, secret.Value, &found); err != nil {
 				return syscall.Rusage{}, err
 			}
-			if err := get(fmt.Sprintf("%s/%d/providers/virtualmachines?name=web-000001&api-version=7.1-preview", members, found.Value[0].ID), nil, secret.Value, &found); err != nil {
+			if err := get(
+				fmt.Sprintf(
+					"%s/%d/providers/virtualmachines?name=web-000001&api-version=7.1-preview",
+					members,
+					found.Value[0].ID,
+				),
+				nil,
+				secret.Value,
+				&found,
+			); err != nil {
 				return syscall.Rusage{}, err
 			}
 		}
 		nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Setsid: true}
-		configure := exec.Command("./config.sh", "--unattended", "--acceptTeeEula", "--replace", "--url", "https://dev.azure.com/contoso", "--auth", "PAT", "--agent", "web-000001", "--environment",
-			"--environmentname", "production", "--projectname", "Shop", "--addvirtualmachineresourcetags", "--virtualmachineresourcetags", "web")
-		configure.Dir, configure.SysProcAttr, configure.Env = b.agent(), nobody, append(os.Environ(), "VSTS_AGENT_INPUT_TOKEN="+secret.Value)
+		configure := exec.Command(
+			"./config.sh",
+			"--unattended",
+			"--acceptTeeEula",
+			"--replace",
+			"--url",
+			"https://dev.azure.com/contoso",
+			"--auth",
+			"PAT",
+			"--agent",
+			"web-000001",
+			"--environment",
+			"--environmentname",
+			"production",
+			"--projectname",
+			"Shop",
+			"--addvirtualmachineresourcetags",
+			"--virtualmachineresourcetags",
+			"web",
+		)
+		configure.Dir, configure.SysProcAttr, configure.Env = b.agent(), nobody, append(
+			os.Environ(),
+			"VSTS_AGENT_INPUT_TOKEN="+secret.Value,
+		)
 		if out, err := configure.CombinedOutput(); err != nil {
 			return syscall.Rusage{}, fmt.Errorf("%w: %s", err, out)
 		}

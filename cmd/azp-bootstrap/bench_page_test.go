@@ -44,7 +44,9 @@ func (p *benchPage) render() string {
 	for _, part := range p.parts {
 		title := map[string]string{"azure": "An Azure that is near (IMDS 5 ms, a token 60 ms, the vault 35 ms, Azure DevOps 60 ms)", "none": "An Azure that is no distance away"}[part.distance]
 		fmt.Fprintf(&b, "### %s, %s page cache\n\n", title, map[bool]string{false: "warm", true: "cold"}[part.cold])
-		b.WriteString("| | start → config.sh | ÷ floor with our checks | its start → its first request | start → online | CPU but for config.sh's | ÷ curl + jq | peak RSS | requests | bytes |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+		b.WriteString(
+			"| | start → config.sh | ÷ floor with our checks | its start → its first request | start → online | CPU but for config.sh's | ÷ curl + jq | peak RSS | requests | bytes |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+		)
 		config := func(r boot) time.Duration { return r.config }
 		least, _ := of(part.measured[checked], config)
 		cpu := func(r boot) time.Duration { return r.cpu }
@@ -65,8 +67,25 @@ func (p *benchPage) render() string {
 			if c.name == ours {
 				name = "**" + name + "**"
 			}
-			fmt.Fprintf(&b, "| %s | %s ± %s | %.2f | %s | %s ± %s | %s | %s | %s | %d + %d + %d + %d | %d |\n", name, ms(to), ms(spread), float64(to)/float64(least), ms(starts), ms(online), ms(onlineSpread), used, share, memory,
-				requests["imds"], requests["identity"], requests["vault"], requests["devops"], bytes)
+			fmt.Fprintf(
+				&b,
+				"| %s | %s ± %s | %.2f | %s | %s ± %s | %s | %s | %s | %d + %d + %d + %d | %d |\n",
+				name,
+				ms(to),
+				ms(spread),
+				float64(to)/float64(least),
+				ms(starts),
+				ms(online),
+				ms(onlineSpread),
+				used,
+				share,
+				memory,
+				requests["imds"],
+				requests["identity"],
+				requests["vault"],
+				requests["devops"],
+				bytes,
+			)
 		}
 		b.WriteByte('\n')
 	}
@@ -80,7 +99,14 @@ func (p *benchPage) render() string {
 		cold, _ := middle(s.cold)
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.name, size, ms(warm), ms(cold))
 	}
-	fmt.Fprintf(&b, "\nThe daemon, while nothing happens (%s): %s resident, %.1f wake-ups a second, %.2f %% of a core.\n", p.idle.length, mib(p.idle.rss), p.idle.wakeups, 100*p.idle.cpu)
+	fmt.Fprintf(
+		&b,
+		"\nThe daemon, while nothing happens (%s): %s resident, %.1f wake-ups a second, %.2f %% of a core.\n",
+		p.idle.length,
+		mib(p.idle.rss),
+		p.idle.wakeups,
+		100*p.idle.cpu,
+	)
 	return fmt.Sprintf(benchHead, p.runs) + b.String() + benchTail
 }
 

@@ -24,14 +24,29 @@ type idle struct {
 
 func (b *bench) idle() (i idle) {
 	b.image(contenders()[0])
-	cmd := exec.Command(filepath.Join(b.bin, "azp-bootstrap"), "--config", b.path("config.yaml"), "--state-dir", b.path("state"), "run")
+	cmd := exec.Command(
+		filepath.Join(b.bin, "azp-bootstrap"),
+		"--config",
+		b.path("config.yaml"),
+		"--state-dir",
+		b.path("state"),
+		"run",
+	)
 	b.must(cmd.Start())
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		b.reset()
 	}()
-	b.exec(filepath.Join(b.bin, "azp-bootstrap"), "--state-dir", b.path("state"), "status", "--wait", "--timeout", "30s")
+	b.exec(
+		filepath.Join(b.bin, "azp-bootstrap"),
+		"--state-dir",
+		b.path("state"),
+		"status",
+		"--wait",
+		"--timeout",
+		"30s",
+	)
 	<-time.After(5 * time.Second)
 	i.length = time.Minute
 	switches, ticks := b.activity(cmd.Process.Pid)
@@ -43,7 +58,8 @@ func (b *bench) idle() (i idle) {
 	return i
 }
 
-// activity is how often the threads of a process gave way because they had nothing to do, and the CPU that it took.
+// activity is how often the threads of a process gave way because they had nothing to do, and the
+// CPU that it took.
 func (b *bench) activity(pid int) (switches, ticks int64) {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	for _, f := range threads {

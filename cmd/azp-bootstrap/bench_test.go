@@ -28,10 +28,18 @@ import (
 )
 
 var (
-	benchPrograms = flag.String("bench-programs", "", "benchmark the programs of this `folder` (scripts/bench.sh does)")
-	benchRuns     = flag.Int("bench-runs", 20, "runs of each kind")
-	benchOnly     = flag.String("bench-only", "", "measure the contenders whose names match this `regexp`, near and warm, and write no page")
-	benchDocs     = flag.String("bench-docs", "", "write performance.md to this `folder`")
+	benchPrograms = flag.String(
+		"bench-programs",
+		"",
+		"benchmark the programs of this `folder` (scripts/bench.sh does)",
+	)
+	benchRuns = flag.Int("bench-runs", 20, "runs of each kind")
+	benchOnly = flag.String(
+		"bench-only",
+		"",
+		"measure the contenders whose names match this `regexp`, near and warm, and write no page",
+	)
+	benchDocs = flag.String("bench-docs", "", "write performance.md to this `folder`")
 )
 
 // The latencies of an Azure that is near, and of one that is no distance away.
@@ -79,15 +87,36 @@ func contenders() []contender {
 	script := func(name string) func(*bench) *exec.Cmd {
 		return func(b *bench) *exec.Cmd {
 			cmd := exec.Command(filepath.Join(b.scripts, name+".sh"))
-			cmd.Env = append(os.Environ(), "VAULT=https://contoso.vault.azure.net", "SECRET=azp-pat", "URL=https://dev.azure.com/contoso", "PROJECT=Shop", "ENVIRONMENT=production",
-				"NAME=web-000001", "AGENT_DIR="+b.agent(), "REQUESTS_CA_BUNDLE="+trusted,
-				"AZURE_CONFIG_DIR="+b.path("cli"), "AZURE_CORE_COLLECT_TELEMETRY=no", "AZURE_CORE_ONLY_SHOW_ERRORS=yes")
+			cmd.Env = append(
+				os.Environ(),
+				"VAULT=https://contoso.vault.azure.net",
+				"SECRET=azp-pat",
+				"URL=https://dev.azure.com/contoso",
+				"PROJECT=Shop",
+				"ENVIRONMENT=production",
+				"NAME=web-000001",
+				"AGENT_DIR="+b.agent(),
+				"REQUESTS_CA_BUNDLE="+trusted,
+				"AZURE_CONFIG_DIR="+b.path(
+					"cli",
+				),
+				"AZURE_CORE_COLLECT_TELEMETRY=no",
+				"AZURE_CORE_ONLY_SHOW_ERRORS=yes",
+			)
 			return cmd
 		}
 	}
 	return []contender{
 		{name: "azp-bootstrap", run: func(b *bench) *exec.Cmd {
-			return exec.Command(filepath.Join(b.bin, "azp-bootstrap"), "--config", b.path("config.yaml"), "--state-dir", b.path("state"), "run", "--once")
+			return exec.Command(
+				filepath.Join(b.bin, "azp-bootstrap"),
+				"--config",
+				b.path("config.yaml"),
+				"--state-dir",
+				b.path("state"),
+				"run",
+				"--once",
+			)
 		}},
 		{name: "curl + jq", run: script("curl-jq")},
 		{name: "curl + jq, with our checks", run: script("curl-jq-checked")},
@@ -122,7 +151,18 @@ func (b *bench) begin(distance string) {
 	scenario := strings.TrimSpace(string(sim.DefaultScenario)) + "\nfaults: " + distances[distance] + "\n"
 	b.must(os.WriteFile(b.path("azure.yaml"), []byte(scenario), 0o600))
 	_ = os.RemoveAll(b.path("azure"))
-	b.sim = exec.Command(filepath.Join(b.bin, "azp-sim"), "serve", "--dir", b.path("azure"), "--scenario", b.path("azure.yaml"), "--imds", "169.254.169.254:80", "--tls", "127.0.0.1:443")
+	b.sim = exec.Command(
+		filepath.Join(b.bin, "azp-sim"),
+		"serve",
+		"--dir",
+		b.path("azure"),
+		"--scenario",
+		b.path("azure.yaml"),
+		"--imds",
+		"169.254.169.254:80",
+		"--tls",
+		"127.0.0.1:443",
+	)
 	b.must(b.sim.Start())
 	b.t.Cleanup(b.end)
 	for end := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
@@ -137,7 +177,18 @@ func (b *bench) begin(distance string) {
 	ours, err := os.ReadFile(b.at.CA)
 	b.must(err)
 	b.must(os.WriteFile(trusted, slices.Concat(b.system, ours), 0o644))
-	b.must(os.WriteFile(b.path("config.yaml"), []byte(fmt.Sprintf("url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production, tags: [web]}}\nagent: {dir: %s, user: nobody}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\n", b.agent())), 0o600))
+	b.must(
+		os.WriteFile(
+			b.path("config.yaml"),
+			[]byte(
+				fmt.Sprintf(
+					"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production, tags: [web]}}\nagent: {dir: %s, user: nobody}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\n",
+					b.agent(),
+				),
+			),
+			0o600,
+		),
+	)
 }
 
 func (b *bench) end() {
@@ -148,8 +199,8 @@ func (b *bench) end() {
 // What .NET reads when it starts: the stand-in's config.sh reads as many files of that size.
 const assemblies, assemblySize = 200, 200 << 10
 
-// makePackage makes the agent's package: the stand-in, whose config.sh says when it begins and what CPU it took, and reads
-// as much from the disk as .NET does when it starts.
+// makePackage makes the agent's package: the stand-in, whose config.sh says when it begins and what
+// CPU it took, and reads as much from the disk as .NET does when it starts.
 func (b *bench) makePackage() {
 	b.pack = b.path("vsts-agent-linux-x64-4.248.0.tar.gz")
 	b.exec(filepath.Join(b.bin, "azp-sim"), "agent-package", b.pack)
@@ -160,7 +211,11 @@ func (b *bench) makePackage() {
 	b.must(err)
 	head, rest, _ := strings.Cut(string(script), "\n")
 	rest = strings.Replace(rest, ". ./env.sh\n", ". ./env.sh\ncat bin/assembly-* >/dev/null\n", 1)
-	marks := fmt.Sprintf("\necho \"$EPOCHREALTIME\" >%s\ntrap 'times >%s' EXIT\n", b.path("mark/config"), b.path("mark/times"))
+	marks := fmt.Sprintf(
+		"\necho \"$EPOCHREALTIME\" >%s\ntrap 'times >%s' EXIT\n",
+		b.path("mark/config"),
+		b.path("mark/times"),
+	)
 	b.must(os.WriteFile(filepath.Join(root, "config.sh"), []byte(head+marks+rest), 0o755))
 	b.exec("install", "-m", "755", filepath.Join(b.scripts, "svc.sh"), filepath.Join(root, "bin"))
 	for i := range assemblies {
@@ -175,8 +230,8 @@ func (b *bench) makePackage() {
 	b.must(os.Chmod(b.path("mark"), 0o777))
 }
 
-// image is a VM that never booted, on a disk where all is written. What an earlier boot left is kept until the end:
-// ext4 takes long to make a file where many were just deleted.
+// image is a VM that never booted, on a disk where all is written. What an earlier boot left is
+// kept until the end: ext4 takes long to make a file where many were just deleted.
 func (b *bench) image(c contender) {
 	b.boots++
 	old := b.path(fmt.Sprint("old/", b.boots))
@@ -191,7 +246,16 @@ func (b *bench) image(c contender) {
 	}
 	defer b.exec("sync")
 	if c.name == "azp-bootstrap" {
-		b.exec(filepath.Join(b.bin, "azp-bootstrap"), "--config", b.path("config.yaml"), "prepare", "--package", b.pack, "--sha256", b.sum)
+		b.exec(
+			filepath.Join(b.bin, "azp-bootstrap"),
+			"--config",
+			b.path("config.yaml"),
+			"prepare",
+			"--package",
+			b.pack,
+			"--sha256",
+			b.sum,
+		)
 		return
 	}
 	b.must(os.Mkdir(b.agent(), 0o755))
@@ -262,7 +326,8 @@ func (b *bench) measure(c contender, cold bool) (r boot) {
 	return r
 }
 
-// configTook is the CPU that config.sh took: the shell's own and its children's, user and system (times, a builtin of bash).
+// configTook is the CPU that config.sh took: the shell's own and its children's, user and system
+// (times, a builtin of bash).
 func (b *bench) configTook() (took time.Duration) {
 	said, err := os.ReadFile(b.path("mark/times"))
 	b.must(err)
@@ -298,7 +363,9 @@ func (b *bench) reset() {
 	units, _ := filepath.Glob("/etc/systemd/system/vsts.agent.*.service")
 	for _, u := range units {
 		if fi, err := os.Lstat(u); err == nil && fi.Mode().IsRegular() {
-			_ = exec.Command("systemctl", "kill", "--signal=KILL", filepath.Base(u)).Run() // it may have ended by itself
+			_ = exec.Command("systemctl", "kill", "--signal=KILL", filepath.Base(u)).
+				Run()
+				// it may have ended by itself
 			b.exec("systemctl", "disable", "--now", filepath.Base(u))
 			b.must(os.Remove(u))
 		}
@@ -357,8 +424,18 @@ func TestBench(t *testing.T) {
 					}
 					measured[c.name] = append(measured[c.name], r)
 					cache := map[bool]string{false: "warm", true: "cold"}[cold]
-					fmt.Printf("BenchmarkBoot/azure=%s/cache=%s/client=%s 1 %d config-ns/op %d asks-ns/op %d online-ns/op %d cpu-ns/op %d rss-B %d requests/op\n", distance, cache, strings.NewReplacer(" ", "_", ",", "").Replace(c.name),
-						r.config, r.begun, r.online, r.cpu, r.rss, r.requests["imds"]+r.requests["identity"]+r.requests["vault"]+r.requests["devops"])
+					fmt.Printf(
+						"BenchmarkBoot/azure=%s/cache=%s/client=%s 1 %d config-ns/op %d asks-ns/op %d online-ns/op %d cpu-ns/op %d rss-B %d requests/op\n",
+						distance,
+						cache,
+						strings.NewReplacer(" ", "_", ",", "").Replace(c.name),
+						r.config,
+						r.begun,
+						r.online,
+						r.cpu,
+						r.rss,
+						r.requests["imds"]+r.requests["identity"]+r.requests["vault"]+r.requests["devops"],
+					)
 				}
 			}
 			b.end()

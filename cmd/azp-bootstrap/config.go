@@ -12,13 +12,19 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Show or check the configuration", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c := &cobra.Command{
+		Use:   "config",
+		Short: "Show or check the configuration",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	var asJSON bool
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show the effective values, each with its source",
-		Long:  "show prints the effective values of the local sources, each with its source. User data and VM tags are added at boot.",
-		Args:  cobra.NoArgs,
+		Long: "show prints the effective values of the local sources, each with its source. User data and VM tags " +
+			"are added at boot.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(a.config)
 			if err != nil {

@@ -30,7 +30,9 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 	log, err := os.OpenFile(filepath.Join(w.dir, "daemon.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	ts.Check(err)
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(bin, "azp-bootstrap"), append([]string{"run", "--set", "health.listen=" + address}, args...)...)
+	cmd := exec.Command(
+		filepath.Join(bin, "azp-bootstrap"),
+		append([]string{"run", "--set", "health.listen=" + address}, args...)...)
 	for _, k := range []string{"PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
@@ -102,7 +104,8 @@ func healthIs(ts *testscript.TestScript, _ bool, args []string) {
 		defer res.Body.Close()
 		body, _ := io.ReadAll(res.Body)
 		last = string(body)
-		return strconv.Itoa(res.StatusCode) == args[0] && strings.Contains(last, `"ApplicationHealthState":"`+args[1]+`"`)
+		return strconv.Itoa(res.StatusCode) == args[0] &&
+			strings.Contains(last, `"ApplicationHealthState":"`+args[1]+`"`)
 	})
 	ts.Logf("%s", last)
 }
@@ -114,11 +117,19 @@ func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
 	defer func() { ts.Logf("%s", last) }()
 	await(ts, "output that matches "+args[0], func() bool {
 		cmd := exec.Command(args[1], args[2:]...)
-		if own := filepath.Join(bin, args[1]); filepath.Base(args[1]) == args[1] && strings.HasPrefix(args[1], "azp-") {
+		if own := filepath.Join(
+			bin,
+			args[1],
+		); filepath.Base(args[1]) == args[1] &&
+			strings.HasPrefix(args[1], "azp-") {
 			cmd = exec.Command(own, args[2:]...)
 		}
 		cmd.Dir = in(ts).dir
-		cmd.Env = append(os.Environ(), "AZP_BOOTSTRAP_CONFIG="+ts.Getenv("AZP_BOOTSTRAP_CONFIG"), "AZP_BOOTSTRAP_STATE_DIR="+ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"))
+		cmd.Env = append(
+			os.Environ(),
+			"AZP_BOOTSTRAP_CONFIG="+ts.Getenv("AZP_BOOTSTRAP_CONFIG"),
+			"AZP_BOOTSTRAP_STATE_DIR="+ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"),
+		)
 		out, _ := cmd.Output()
 		last = string(out)
 		return pattern.MatchString(last)

@@ -32,11 +32,17 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joi
 				return err
 			}
 			if !done {
-				fmt.Fprintln(cmd.OutOrStdout(), "This VM is not registered, and does not join by itself: azp-bootstrap run --once joins it.")
+				fmt.Fprintln(
+					cmd.OutOrStdout(),
+					"This VM is not registered, and does not join by itself: azp-bootstrap run --once joins it.",
+				)
 				return nil
 			}
 			if how.Local {
-				fmt.Fprintln(cmd.OutOrStdout(), "Deregistered on this VM. Azure DevOps was not asked: remove the agent there, if it still stands.")
+				fmt.Fprintln(
+					cmd.OutOrStdout(),
+					"Deregistered on this VM. Azure DevOps was not asked: remove the agent there, if it still stands.",
+				)
 				return nil
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "Deregistered.")
@@ -44,7 +50,9 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joi
 		},
 	}
 	c.Flags().BoolVar(&how.Now, "now", false, "do not wait for a running job")
-	c.Flags().BoolVar(&how.Local, "local", false, "forget the registration on this VM only: what stands in Azure DevOps stays there")
+	c.Flags().
+		BoolVar(&how.Local, "local", false, "forget the registration on this VM only: what stands in Azure DevOps "+
+			"stays there")
 	return c
 }
 

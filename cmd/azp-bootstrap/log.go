@@ -18,7 +18,8 @@ import (
 func (a *app) logger() (*logrus.Logger, error) {
 	level, err := logrus.ParseLevel(a.logLevel)
 	if err != nil {
-		return nil, fault.New(fault.Usage, "--log-level %q is unknown", a.logLevel).Hint("Use one of: error, warn, info, debug, trace.")
+		return nil, fault.New(fault.Usage, "--log-level %q is unknown", a.logLevel).
+			Hint("Use one of: error, warn, info, debug, trace.")
 	}
 	log := logrus.New()
 	log.SetLevel(level)
@@ -35,16 +36,26 @@ func (a *app) logger() (*logrus.Logger, error) {
 	case "journal":
 		log.SetFormatter(journalFormat{})
 	default:
-		f := &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "2006-01-02T15:04:05.000Z07:00", DisableColors: true}
+		f := &logrus.TextFormatter{
+			FullTimestamp:   true,
+			TimestampFormat: "2006-01-02T15:04:05.000Z07:00",
+			DisableColors:   true,
+		}
 		if colour(os.Stderr) {
-			f = &logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "15:04:05.000", ForceColors: true, PadLevelText: true}
+			f = &logrus.TextFormatter{
+				FullTimestamp:   true,
+				TimestampFormat: "15:04:05.000",
+				ForceColors:     true,
+				PadLevelText:    true,
+			}
 		}
 		log.SetFormatter(f)
 	}
 	return log, nil
 }
 
-// plainHook keeps words of others from moving a terminal's cursor; fields are quoted by the formats.
+// plainHook keeps words of others from moving a terminal's cursor; fields are quoted by the
+// formats.
 type plainHook struct{}
 
 func (plainHook) Levels() []logrus.Level { return logrus.AllLevels }
@@ -57,7 +68,15 @@ func (plainHook) Fire(e *logrus.Entry) error {
 // journalFormat leaves the time to journald and gives it the priority (sd-daemon(3)).
 type journalFormat struct{}
 
-var priorities = map[logrus.Level]int{logrus.PanicLevel: 2, logrus.FatalLevel: 2, logrus.ErrorLevel: 3, logrus.WarnLevel: 4, logrus.InfoLevel: 6, logrus.DebugLevel: 7, logrus.TraceLevel: 7}
+var priorities = map[logrus.Level]int{
+	logrus.PanicLevel: 2,
+	logrus.FatalLevel: 2,
+	logrus.ErrorLevel: 3,
+	logrus.WarnLevel:  4,
+	logrus.InfoLevel:  6,
+	logrus.DebugLevel: 7,
+	logrus.TraceLevel: 7,
+}
 
 func (journalFormat) Format(e *logrus.Entry) ([]byte, error) {
 	keys := make([]string, 0, len(e.Data))

@@ -55,7 +55,12 @@ func run(args []string) int {
 		}
 		return "\x1b[" + code + "m" + s + "\x1b[0m"
 	}
-	fmt.Fprintf(os.Stderr, "%s %s\n", paint("1;31", "Error ("+f.Class.Code+"):"), line.Lines(a.redactor.Redact(f.Error())))
+	fmt.Fprintf(
+		os.Stderr,
+		"%s %s\n",
+		paint("1;31", "Error ("+f.Class.Code+"):"),
+		line.Lines(a.redactor.Redact(f.Error())),
+	)
 	if f.Advice != "" {
 		fmt.Fprintf(os.Stderr, "%s %s\n", paint("1", "Next:"), line.Lines(a.redactor.Redact(f.Advice)))
 	}
@@ -88,12 +93,29 @@ Each has its page in docs/troubleshooting.md.`,
 		},
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.config, "config", fromEnv("CONFIG", defaultConfig()), "configuration `file`; conf.d/*.yaml beside it is read too")
+	f.StringVar(
+		&a.config,
+		"config",
+		fromEnv("CONFIG", defaultConfig()),
+		"configuration `file`; conf.d/*.yaml beside it is read too",
+	)
 	f.StringVar(&a.stateDir, "state-dir", fromEnv("STATE_DIR", defaultState()), "`folder` of the VM's state")
 	f.StringVar(&a.logLevel, "log-level", fromEnv("LOG_LEVEL", "info"), "error, warn, info, debug or trace")
 	f.StringVar(&a.logFormat, "log-format", fromEnv("LOG_FORMAT", "auto"), "auto, text, json or journal")
 	f.StringArrayVar(&a.set, "set", nil, "set one configuration value: `KEY=VALUE`; may be repeated")
-	root.AddCommand(a.runCommand(), a.installCommand(), a.uninstallCommand(), a.prepareCommand(), a.sealCommand(), a.statusCommand(), a.doctorCommand(), a.deregisterCommand(), a.sweepCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(
+		a.runCommand(),
+		a.installCommand(),
+		a.uninstallCommand(),
+		a.prepareCommand(),
+		a.sealCommand(),
+		a.statusCommand(),
+		a.doctorCommand(),
+		a.deregisterCommand(),
+		a.sweepCommand(),
+		a.configCommand(),
+		a.versionCommand(),
+	)
 	return root
 }
 

@@ -20,8 +20,8 @@ const (
 	asideExt = ".before-package"
 )
 
-// packagedUnit is the unit that a package (.deb, .rpm) brought; "" if none did. It is the package's: it is
-// enabled and disabled, never written or deleted.
+// packagedUnit is the unit that a package (.deb, .rpm) brought; "" if none did. It is the
+// package's: it is enabled and disabled, never written or deleted.
 func packagedUnit() string {
 	for _, dir := range []string{"/usr/lib/systemd/system", "/lib/systemd/system"} {
 		if name := filepath.Join(dir, unitName); regularFile(name) {
@@ -46,8 +46,8 @@ func systemctlFault(what, said string, err error) error {
 		Hint("Look at: systemctl status %s.", serviceName)
 }
 
-// enablePackaged is install where a package brought the unit: it enables that, which works in a chroot as
-// well, and with now starts it. If it fails, the service is as it was.
+// enablePackaged is install where a package brought the unit: it enables that, which works in a
+// chroot as well, and with now starts it. If it fails, the service is as it was.
 func enablePackaged(cmd *cobra.Command, unit string, now bool) error {
 	if flags := givenFlags(cmd); len(flags) > 0 {
 		var line strings.Builder
@@ -117,7 +117,11 @@ func disablePackaged(cmd *cobra.Command, unit string) error {
 		return systemctlFault("removed", err.Error(), err)
 	}
 	if regularFile(ownUnit) {
-		fmt.Fprintf(out, "Disabled. %s stays, which stands in front of the package's unit: delete it if nobody needs it.\n", ownUnit)
+		fmt.Fprintf(
+			out,
+			"Disabled. %s stays, which stands in front of the package's unit: delete it if nobody needs it.\n",
+			ownUnit,
+		)
 		return nil
 	}
 	fmt.Fprintf(out, "Disabled %s. It is the package's: apt remove azp-bootstrap, or dnf remove azp-bootstrap, "+

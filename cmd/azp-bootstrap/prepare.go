@@ -38,11 +38,15 @@ the way out (network), come from the configuration if there is one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case p.SHA256 != "" && p.Lock != "":
-				return fault.New(fault.Usage, "--sha256 and --lock both say what the package must be").Hint("Give one of the two.")
+				return fault.New(fault.Usage, "--sha256 and --lock both say what the package must be").
+					Hint("Give one of the two.")
 			case p.SHA256 != "" && p.Package == "":
-				return fault.New(fault.Usage, "--sha256 says nothing without --package").Hint("Give the file as well, or a lock file: --lock FILE.")
+				return fault.New(fault.Usage, "--sha256 says nothing without --package").
+					Hint("Give the file as well, or a lock file: --lock FILE.")
 			case p.SHA256 == "" && p.Lock == "":
-				return fault.New(fault.Usage, "neither --lock nor --sha256 says what the package must be").Hint("Give a lock file (--lock FILE), or --package FILE --sha256 SUM: the agent's release page lists the sum for each platform.")
+				return fault.New(fault.Usage, "neither --lock nor --sha256 says what the package must be").
+					Hint("Give a lock file (--lock FILE), or --package FILE --sha256 SUM: the agent's release page " +
+						"lists the sum for each platform.")
 			}
 			if _, err := a.logger(); err != nil { // its flags are checked for every command
 				return err
@@ -70,7 +74,12 @@ the way out (network), come from the configuration if there is one.`,
 	}
 	f := c.Flags()
 	f.StringVar(&p.Lock, "lock", "", "lock `FILE` that pins version and SHA-256 for each platform")
-	f.StringVar(&p.Package, "package", "", "agent package `FILE` at hand (.tar.gz, .zip on Windows); nothing is downloaded")
+	f.StringVar(
+		&p.Package,
+		"package",
+		"",
+		"agent package `FILE` at hand (.tar.gz, .zip on Windows); nothing is downloaded",
+	)
 	f.StringVar(&p.SHA256, "sha256", "", "its SHA-256 `SUM`, in place of a lock file")
 	f.StringVar(&p.Source, "source", p.Source, "`URL` below which packages are, as VERSION/FILE")
 	f.BoolVar(&noDependencies, "no-dependencies", false, "do not install the native libraries that the agent needs")
@@ -104,8 +113,16 @@ func (a *app) progress(cmd *cobra.Command) func(done, total int64) {
 		var bar *progressbar.ProgressBar
 		return func(done, total int64) {
 			if bar == nil || bar.GetMax64() != total {
-				bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(cmd.ErrOrStderr()), progressbar.OptionShowBytes(true),
-					progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(40))
+				bar = progressbar.NewOptions64(
+					total,
+					progressbar.OptionSetWriter(cmd.ErrOrStderr()),
+					progressbar.OptionShowBytes(true),
+					progressbar.OptionThrottle(
+						100*time.Millisecond,
+					),
+					progressbar.OptionClearOnFinish(),
+					progressbar.OptionSetWidth(40),
+				)
 			}
 			_ = bar.Set64(done)
 		}

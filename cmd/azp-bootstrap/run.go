@@ -10,9 +10,9 @@ import (
 	"azp-bootstrap/bootstrap"
 )
 
-// sparing suits a program that waits for others nearly all the time. The garbage collector runs less often than by default: a
-// boot makes some 20 MB of garbage in a second, the daemon afterwards almost none. GOGC and GOMEMLIMIT in the environment
-// still count.
+// sparing suits a program that waits for others nearly all the time. The garbage collector runs
+// less often than by default: a boot makes some 20 MB of garbage in a second, the daemon afterwards
+// almost none. GOGC and GOMEMLIMIT in the environment still count.
 func sparing() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
@@ -42,6 +42,7 @@ instant and asked again: it goes on where it was, and on a VM that is ready it o
 			})
 		},
 	}
-	c.Flags().BoolVar(&once, "once", false, "end when the VM is ready (exit code 0) or has failed (its class's exit code)")
+	c.Flags().
+		BoolVar(&once, "once", false, "end when the VM is ready (exit code 0) or has failed (its class's exit code)")
 	return c
 }

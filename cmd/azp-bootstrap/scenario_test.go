@@ -1,8 +1,9 @@
 //go:build unix
 
-// The black-box scenarios: scripts that run the real programs against the simulated Azure, as a user
-// would. positive holds what must work, negative what must be refused, each class with its message
-// and hint. The PAT of each script is its own, and at its end nothing that was written may hold it.
+// The black-box scenarios: scripts that run the real programs against the simulated Azure, as a
+// user would. positive holds what must work, negative what must be refused, each class with its
+// message and hint. The PAT of each script is its own, and at its end nothing that was written may
+// hold it.
 package main_test
 
 import (
@@ -43,7 +44,11 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // scenarios mostly wait
+	if f := flag.Lookup(
+		"test.parallel",
+	); f.Value.String() == strconv.Itoa(
+		runtime.GOMAXPROCS(0),
+	) { // scenarios mostly wait
 		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
 	}
 	if f := flag.Lookup("bench-programs"); f != nil && f.Value.String() != "" {
@@ -57,7 +62,9 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		_ = os.Chmod(dir, 0o755) // the agent runs as another user
 		bin = dir
-		build := exec.Command("go", append(append([]string{"build", "-trimpath"}, buildFlags...), "-o", dir, "azp-bootstrap/cmd/...")...)
+		build := exec.Command(
+			"go",
+			append(append([]string{"build", "-trimpath"}, buildFlags...), "-o", dir, "azp-bootstrap/cmd/...")...)
 		build.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
@@ -82,7 +89,14 @@ func scripts(t *testing.T, folder string) {
 		}
 	})
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", folder), WorkdirRoot: root, UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
+		Dir: filepath.Join(
+			"testdata",
+			folder,
+		),
+		WorkdirRoot:         root,
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			raw := make([]byte, 33)
 			_, _ = rand.Read(raw)
@@ -99,8 +113,24 @@ func scripts(t *testing.T, folder string) {
 			return os.Geteuid() == 0, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"azure": azure, "apply": apply, "machine": machine, "prepare": prepare,
-			"exits": exits, "sampled": sampled, "crash": crash, "agents": agents, "noleak": noleak, "daemon": daemon, "stop-daemon": stopDaemon, "kill-daemon": killDaemon, "health": healthIs, "get": get, "await-grep": awaitGrep, "await-metric": awaitMetric, "stop-agent": stopAgent, "reap": reap,
+			"azure":        azure,
+			"apply":        apply,
+			"machine":      machine,
+			"prepare":      prepare,
+			"exits":        exits,
+			"sampled":      sampled,
+			"crash":        crash,
+			"agents":       agents,
+			"noleak":       noleak,
+			"daemon":       daemon,
+			"stop-daemon":  stopDaemon,
+			"kill-daemon":  killDaemon,
+			"health":       healthIs,
+			"get":          get,
+			"await-grep":   awaitGrep,
+			"await-metric": awaitMetric,
+			"stop-agent":   stopAgent,
+			"reap":         reap,
 		},
 	})
 }
@@ -160,10 +190,23 @@ func (w *world) scenario(ts *testscript.TestScript, args []string) string {
 	out, err := exec.Command(filepath.Join(bin, "azp-sim"), "scenario").Output()
 	ts.Check(err)
 	all := map[string]any{}
-	ts.Check(yaml.Unmarshal(bytes.ReplaceAll(out, []byte("simulatedpersonalaccesstoken234567abcdefghijklmnopqr"), []byte(w.pat)), &all))
+	ts.Check(
+		yaml.Unmarshal(
+			bytes.ReplaceAll(out, []byte("simulatedpersonalaccesstoken234567abcdefghijklmnopqr"), []byte(w.pat)),
+			&all,
+		),
+	)
 	for _, file := range args {
 		own := map[string]any{}
-		ts.Check(yaml.Unmarshal([]byte(strings.NewReplacer("@PAT@", w.pat, "@SOON@", time.Now().AddDate(0, 0, 5).UTC().Format(time.RFC3339)).Replace(ts.ReadFile(file))), &own))
+		ts.Check(
+			yaml.Unmarshal(
+				[]byte(
+					strings.NewReplacer("@PAT@", w.pat, "@SOON@", time.Now().AddDate(0, 0, 5).UTC().Format(time.RFC3339)).
+						Replace(ts.ReadFile(file)),
+				),
+				&own,
+			),
+		)
 		maps.Copy(all, own)
 	}
 	data, err := yaml.Marshal(all)
@@ -265,7 +308,8 @@ func agentPackage(ts *testscript.TestScript, behaviour string) (file, sum string
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return [2]string{}, err
 		}
-		out, err := exec.Command(filepath.Join(bin, "azp-sim"), "agent-package", "--behaviour", behaviour, file).Output()
+		out, err := exec.Command(filepath.Join(bin, "azp-sim"), "agent-package", "--behaviour", behaviour, file).
+			Output()
 		return [2]string{file, strings.TrimSpace(string(out))}, err
 	}))
 	pair, err := made.(func() ([2]string, error))()
@@ -307,7 +351,11 @@ func (w *world) clean(ts *testscript.TestScript, what, text string) {
 }
 
 func (w *world) forms() []string {
-	return []string{w.pat, base64.StdEncoding.EncodeToString([]byte(":" + w.pat)), base64.StdEncoding.EncodeToString([]byte(w.pat))}
+	return []string{
+		w.pat,
+		base64.StdEncoding.EncodeToString([]byte(":" + w.pat)),
+		base64.StdEncoding.EncodeToString([]byte(w.pat)),
+	}
 }
 
 // accessToken is the shape of a JWT, such as the managed identity's tokens.
@@ -338,7 +386,8 @@ func agents(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	await(ts, strings.Join(args, " ")+" agents", func() bool {
-		out, err := exec.Command(filepath.Join(bin, "azp-sim"), "agents", "--json", "--dir", filepath.Join(in(ts).dir, "azure")).Output()
+		out, err := exec.Command(filepath.Join(bin, "azp-sim"), "agents", "--json", "--dir", filepath.Join(in(ts).dir, "azure")).
+			Output()
 		var all []struct{ Status string }
 		if err != nil || json.Unmarshal(out, &all) != nil {
 			return false
@@ -411,8 +460,8 @@ func crash(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// patience is how long a script waits for what comes by itself: the agent and the daemon take half a minute each to be sure that
-// Azure DevOps is lost.
+// patience is how long a script waits for what comes by itself: the agent and the daemon take half
+// a minute each to be sure that Azure DevOps is lost.
 const patience = 90 * time.Second
 
 func await(ts *testscript.TestScript, what string, ok func() bool) {
@@ -424,7 +473,8 @@ func await(ts *testscript.TestScript, what string, ok func() bool) {
 }
 
 // sampled CODE COMMAND...: as exits, while the command line and environment of every process are
-// looked at over and over: only config.sh's own group may hold the PAT, and only in its environment.
+// looked at over and over: only config.sh's own group may hold the PAT, and only in its
+// environment.
 func sampled(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -437,7 +487,9 @@ func sampled(ts *testscript.TestScript, _ bool, args []string) {
 				return
 			default:
 			}
-			if data, err := os.ReadFile(filepath.Join(ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"), "configure.pid")); err == nil {
+			if data, err := os.ReadFile(
+				filepath.Join(ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"), "configure.pid"),
+			); err == nil {
 				if f := strings.Fields(string(data)); len(f) > 0 { // else it is being written
 					groups[f[0]] = true
 				}

@@ -37,7 +37,8 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 				return err
 			}
 			if s.Check && s.Force {
-				return fault.New(fault.Usage, "--check changes nothing: there is nothing to --force").Hint("Give one of the two.")
+				return fault.New(fault.Usage, "--check changes nothing: there is nothing to --force").
+					Hint("Give one of the two.")
 			}
 			if err := needRootFor(s); err != nil {
 				return err
@@ -45,7 +46,11 @@ On a VM whose agent is registered seal refuses: azp-bootstrap deregister comes f
 			s.Say = func(format string, args ...any) {
 				fmt.Fprintln(cmd.ErrOrStderr(), line.Lines(fmt.Sprintf(format, args...)))
 			}
-			found, err := image.Seal(cmd.Context(), image.Where{ConfigFile: a.config, StateDir: a.stateDir, Set: a.set}, s)
+			found, err := image.Seal(
+				cmd.Context(),
+				image.Where{ConfigFile: a.config, StateDir: a.stateDir, Set: a.set},
+				s,
+			)
 			if err != nil {
 				return err
 			}

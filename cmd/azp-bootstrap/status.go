@@ -83,7 +83,8 @@ func show(out io.Writer, s journal.State, alive health.Alive, asJSON bool) error
 	return nil
 }
 
-// means are what every command that looks at the VM brings along; log may be nil where nothing is said.
+// means are what every command that looks at the VM brings along; log may be nil where nothing is
+// said.
 func (a *app) means(log *logrus.Logger) member.Means {
 	return member.Means{ConfigFile: a.config, Set: a.set, StateDir: a.stateDir, Log: log, Redactor: &a.redactor}
 }
@@ -97,8 +98,8 @@ func (a *app) readState() (journal.State, error) {
 	return s, err
 }
 
-// await looks at the state until the VM is ready and its agent runs, or it failed. Looking is cheap:
-// the files are small and replaced whole.
+// await looks at the state until the VM is ready and its agent runs, or it failed. Looking is
+// cheap: the files are small and replaced whole.
 func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State, timedOut, err error) {
 	end := time.NewTimer(timeout)
 	defer end.Stop()
@@ -155,7 +156,13 @@ func (p *progress) draw(s journal.State) {
 	if r := []rune(text); len(r) > 60 {
 		text = string(r[:60]) + "…"
 	}
-	fmt.Fprintf(os.Stderr, "\r\x1b[K%c %s (%s)", []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[p.turn%10], text, time.Since(p.begun).Round(time.Second))
+	fmt.Fprintf(
+		os.Stderr,
+		"\r\x1b[K%c %s (%s)",
+		[]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[p.turn%10],
+		text,
+		time.Since(p.begun).Round(time.Second),
+	)
 }
 
 func (p *progress) clear() {

@@ -95,11 +95,26 @@ It says what it would do; with --yes it does it. It runs anywhere, with a config
 	f := c.Flags()
 	f.StringVar(&existing, "existing", "",
 		"`FILE` with the instance IDs (vmId) of the VMs that exist, one per line; - = standard input")
-	f.DurationVar(&olderThan, "older-than", 0, "only agents that are offline for longer (default 24h; with --existing 1h)")
+	f.DurationVar(
+		&olderThan,
+		"older-than",
+		0,
+		"only agents that are offline for longer (default 24h; with --existing 1h)",
+	)
 	scope := &s.Policy.Scope
 	f.StringVar(&scope.ScaleSet, "scale-set", "", "only agents whose VM is of the scale set with this `NAME`")
-	f.StringVar(&scope.ResourceGroup, "resource-group", "", "only agents whose VM is in the resource group with this `NAME`")
-	f.StringVar(&scope.SubscriptionID, "subscription", "", "only agents whose VM is in the subscription with this `ID`")
+	f.StringVar(
+		&scope.ResourceGroup,
+		"resource-group",
+		"",
+		"only agents whose VM is in the resource group with this `NAME`",
+	)
+	f.StringVar(
+		&scope.SubscriptionID,
+		"subscription",
+		"",
+		"only agents whose VM is in the subscription with this `ID`",
+	)
 	f.BoolVar(&s.Yes, "yes", false, "remove them")
 	f.BoolVar(&fromStdin, "pat-stdin", false, "read the PAT from standard input")
 	f.BoolVar(&asJSON, "json", false, "as JSON, every agent of the target")
@@ -197,7 +212,13 @@ func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d agents: %d online, %d offline that azp-bootstrap did not register, ", len(report), online, foreign)
+	fmt.Fprintf(
+		out,
+		"%d agents: %d online, %d offline that azp-bootstrap did not register, ",
+		len(report),
+		online,
+		foreign,
+	)
 	if outside > 0 {
 		fmt.Fprintf(out, "%d offline out of scope, ", outside)
 	}

@@ -37,8 +37,8 @@ func systemdQuote(s string) string {
 	return s
 }
 
-// enableOwn is install under systemd where no package brought the unit: it writes the unit in place and enables it,
-// which works in a chroot as well. If it fails, the service is as it was.
+// enableOwn is install under systemd where no package brought the unit: it writes the unit in place
+// and enables it, which works in a chroot as well. If it fails, the service is as it was.
 func enableOwn(cmd *cobra.Command, now bool) error {
 	exe, err := ownPath()
 	if err != nil {
@@ -61,7 +61,10 @@ func enableOwn(cmd *cobra.Command, now bool) error {
 		return fault.New(fault.Service, "the service %s cannot be installed", serviceName).Because(err).
 			Hint("Run it where %s can be written.", ownUnit)
 	}
-	if said, err := systemctl("enable", unitName); err != nil { // where systemd runs, this lets it read all units again
+	if said, err := systemctl(
+		"enable",
+		unitName,
+	); err != nil { // where systemd runs, this lets it read all units again
 		return systemctlFault("enabled", said, errors.Join(err, restore(old)))
 	}
 	out := cmd.OutOrStdout()
@@ -85,7 +88,8 @@ func systemdRuns() bool {
 	return err == nil
 }
 
-// ownText is what an earlier install wrote; nil if there was none. What somebody else put in its place is refused.
+// ownText is what an earlier install wrote; nil if there was none. What somebody else put in its
+// place is refused.
 func ownText() ([]byte, error) {
 	if to, err := os.Readlink(ownUnit); err == nil && to == "/dev/null" {
 		return nil, fault.New(fault.Service, "the service %s is masked: nothing may start it", serviceName).

@@ -43,8 +43,13 @@ func event(dir *string) *cobra.Command {
 	var vms []string
 	types := []string{"Terminate", "Preempt", "Reboot", "Redeploy", "Freeze"}
 	c := &cobra.Command{
-		Use: "event " + strings.Join(types, "|"), Short: "Schedule an event for a VM or several, as the platform would",
-		Args: cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs), ValidArgs: types,
+		Use: "event " + strings.Join(
+			types,
+			"|",
+		),
+		Short:     "Schedule an event for a VM or several, as the platform would",
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: types,
 	}
 	c.Flags().DurationVar(&in, "in", 5*time.Minute, "not before this time from now")
 	c.Flags().StringArrayVar(&vms, "vm", []string{"web_1"}, "`name` of a VM that it concerns; may be repeated")
@@ -75,9 +80,13 @@ func enable(dir *string, name string, enabled bool) *cobra.Command {
 
 func deleteAgent(dir *string) *cobra.Command {
 	var leave bool
-	c := &cobra.Command{Use: "delete-agent NAME", Short: "Remove an agent from the servers, as a person would in the portal"}
+	c := &cobra.Command{
+		Use:   "delete-agent NAME",
+		Short: "Remove an agent from the servers, as a person would in the portal",
+	}
 	c.Args = cobra.ExactArgs(1)
-	c.Flags().BoolVar(&leave, "leave-in-pool", false, "delete the VM resource or target only: the agent stays in the pool")
+	c.Flags().
+		BoolVar(&leave, "leave-in-pool", false, "delete the VM resource or target only: the agent stays in the pool")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		return act(cmd, *dir, "/delete", url.Values{"name": {args[0]}, "leaveInPool": {strconv.FormatBool(leave)}})
 	}
@@ -122,7 +131,11 @@ func ageAgent(dir *string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "age-agent NAME", Short: "Let an agent be offline since long ago", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			form := url.Values{"name": {args[0]}, "offline": {offline.String()}, "made": {max(offline, made, 0).String()}}
+			form := url.Values{
+				"name":    {args[0]},
+				"offline": {offline.String()},
+				"made":    {max(offline, made, 0).String()},
+			}
 			_, err := control(*dir, http.MethodPost, "/age", form)
 			return err
 		},

@@ -102,8 +102,12 @@ func agentPackage() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "agent-package FILE",
 		Short: "Write the stand-in agent package; prints its SHA-256",
-		Long:  "agent-package writes a stand-in for the Azure Pipelines agent's package and prints its SHA-256.\n\nBehaviours (what goes wrong):\n" + strings.Join(names, "\n"),
-		Args:  cobra.ExactArgs(1),
+		Long: "agent-package writes a stand-in for the Azure Pipelines agent's package and prints its " +
+			"SHA-256.\n\nBehaviours (what goes wrong):\n" + strings.Join(
+			names,
+			"\n",
+		),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			exe, err := os.Executable()
 			if err != nil {
@@ -121,9 +125,14 @@ func agentPackage() *cobra.Command {
 }
 
 func scenario() *cobra.Command {
-	return &cobra.Command{Use: "scenario", Short: "Print the default scenario", Args: cobra.NoArgs, Run: func(cmd *cobra.Command, _ []string) {
-		_, _ = cmd.OutOrStdout().Write(sim.DefaultScenario)
-	}}
+	return &cobra.Command{
+		Use:   "scenario",
+		Short: "Print the default scenario",
+		Args:  cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			_, _ = cmd.OutOrStdout().Write(sim.DefaultScenario)
+		},
+	}
 }
 
 // control asks the running simulator.
@@ -180,7 +189,16 @@ func printLog(out io.Writer, body []byte) error {
 		if r.Fault {
 			fault = "  (fault)"
 		}
-		fmt.Fprintf(out, "%s  %-8s %3d %-7s %s%s\n", r.At.Format("15:04:05.000"), r.Service, r.Status, r.Method, r.URL, fault)
+		fmt.Fprintf(
+			out,
+			"%s  %-8s %3d %-7s %s%s\n",
+			r.At.Format("15:04:05.000"),
+			r.Service,
+			r.Status,
+			r.Method,
+			r.URL,
+			fault,
+		)
 	}
 	return nil
 }
@@ -200,14 +218,19 @@ func printAgents(out io.Writer, body []byte) error {
 }
 
 func apply(dir *string) *cobra.Command {
-	return &cobra.Command{Use: "apply SCENARIO", Short: "Take VMs, vaults, PATs and faults from another scenario; agents stay", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
-		file, err := filepath.Abs(args[0])
-		if err != nil {
+	return &cobra.Command{
+		Use:   "apply SCENARIO",
+		Short: "Take VMs, vaults, PATs and faults from another scenario; agents stay",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = control(*dir, http.MethodPost, "/apply", url.Values{"file": {file}})
 			return err
-		}
-		_, err = control(*dir, http.MethodPost, "/apply", url.Values{"file": {file}})
-		return err
-	}}
+		},
+	}
 }
 
 func printLines(out io.Writer, body []byte) error {

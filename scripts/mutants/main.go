@@ -1,5 +1,6 @@
-// Command mutants changes the product in the small ways that mutants.yaml lists, one at a time, and runs for each the tests that must
-// fail then. A mutant that lives is a wrong line that no test sees. It works in copies of the tree, never in the tree itself:
+// Command mutants changes the product in the small ways that mutants.yaml lists, one at a time, and
+// runs for each the tests that must fail then. A mutant that lives is a wrong line that no test
+// sees. It works in copies of the tree, never in the tree itself:
 //
 //	go run ./scripts/mutants [REGEXP of ids]
 package main
@@ -120,7 +121,8 @@ func copied() (dir string, err error) {
 		return "", err
 	}
 	const copies = `chmod 755 "$0" && git ls-files -z -co --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C "$0"`
-	if out, err := exec.Command("sh", "-c", copies, dir).CombinedOutput(); err != nil { //nolint:gosec // our own folder
+	if out, err := exec.Command("sh", "-c", copies, dir).
+		CombinedOutput(); err != nil { //nolint:gosec // our own folder
 		return "", fmt.Errorf("the tree cannot be copied: %w\n%s", err, out)
 	}
 	return dir, nil

@@ -74,7 +74,10 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	gone := p.Deleted >= 0 && !p.KeepsDeleted
 	switch path := r.URL.Path; {
 	case strings.HasSuffix(path, "/connectionData"):
-		return answer(200, map[string]any{"authenticatedUser": map[string]any{"id": "1", "providerDisplayName": "Build"}})
+		return answer(
+			200,
+			map[string]any{"authenticatedUser": map[string]any{"id": "1", "providerDisplayName": "Build"}},
+		)
 	case strings.HasSuffix(path, "/pools") && p.Renamed:
 		return list()
 	case strings.HasSuffix(path, "/pools"):
@@ -110,7 +113,10 @@ func (p *Pool) agent(since time.Duration) map[string]any {
 	}
 	body := map[string]any{"id": 7, "name": "web-1", "status": "online", "enabled": p.Enabled}
 	if standsOn != "-" {
-		body["systemCapabilities"] = map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": standsOn, "AZP_BOOTSTRAP_REGISTERED": p.Mark}
+		body["systemCapabilities"] = map[string]string{
+			"AZP_BOOTSTRAP_INSTANCE_ID": standsOn,
+			"AZP_BOOTSTRAP_REGISTERED":  p.Mark,
+		}
 	}
 	if since < p.JobEnds {
 		body["assignedRequest"] = map[string]any{"requestId": 1}
@@ -188,10 +194,13 @@ func Access(t *testing.T, s config.Server, by http.RoundTripper) *access.Access 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return access.New(access.Way{Server: s, Given: pat, Client: &http.Client{Transport: by}, Redactor: &secret.Redactor{}})
+	return access.New(
+		access.Way{Server: s, Given: pat, Client: &http.Client{Transport: by}, Redactor: &secret.Redactor{}},
+	)
 }
 
-// Joined is a VM that is ready, with its agent in the pool: by default one that is not there on disk.
+// Joined is a VM that is ready, with its agent in the pool: by default one that is not there on
+// disk.
 func Joined(t *testing.T, p *Pool, drain config.Drain) (member.Member, phase.Runner) {
 	t.Helper()
 	m, r := New(t)

@@ -83,7 +83,10 @@ func configure(o options) (err error) {
 		}
 	}()
 	if exists(".agent") {
-		return failure("Cannot configure the agent because it is already configured. To reconfigure the agent, run 'config.cmd remove' or './config.sh remove' first.")
+		return failure(
+			"Cannot configure the agent because it is already configured. To reconfigure the agent, run " +
+				"'config.cmd remove' or './config.sh remove' first.",
+		)
 	}
 	if !o.flags["unattended"] {
 		return failure("The stand-in is configured unattended only.")
@@ -94,7 +97,11 @@ func configure(o options) (err error) {
 		}
 		if u := o.values["proxyusername"]; u != "" {
 			// The real one keeps them in its credential store, which a listener can open again.
-			if err := os.WriteFile(".proxycredentials", []byte(base64.StdEncoding.EncodeToString([]byte(u+":"+o.values["proxypassword"]))), 0o600); err != nil {
+			if err := os.WriteFile(
+				".proxycredentials",
+				[]byte(base64.StdEncoding.EncodeToString([]byte(u+":"+o.values["proxypassword"]))),
+				0o600,
+			); err != nil {
 				return err
 			}
 		}
@@ -152,7 +159,10 @@ func configure(o options) (err error) {
 		if err := writeJSON(".credentials", credentials{"OAuth", map[string]string{}}); err != nil {
 			return err
 		}
-		return writeJSON(".agent", settings{AgentID: 4711, AgentName: o.values["agent"], ServerURL: address, WorkFolder: "_work"})
+		return writeJSON(
+			".agent",
+			settings{AgentID: 4711, AgentName: o.values["agent"], ServerURL: address, WorkFolder: "_work"},
+		)
 	case "print-token":
 		fmt.Println("token: " + token)
 		fmt.Println("header: " + base64.StdEncoding.EncodeToString([]byte(":"+token)))
@@ -176,7 +186,13 @@ func configure(o options) (err error) {
 		if !socketError(err) {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "SocketException occurred.\n%v\nVerify whether you have (network) access to %s\nURLs the agent need communicate with - https://aka.ms/azure-devops-agent-urls\n", errors.Unwrap(err), address)
+		fmt.Fprintf(
+			os.Stderr,
+			"SocketException occurred.\n%v\nVerify whether you have (network) access to %s\nURLs the agent need "+
+				"communicate with - https://aka.ms/azure-devops-agent-urls\n",
+			errors.Unwrap(err),
+			address,
+		)
 		<-time.After(50 * time.Millisecond)
 	}
 	t, err := newTarget(c, o, address, hosted)
@@ -195,8 +211,16 @@ func configure(o options) (err error) {
 	if name == "" {
 		name, _ = os.Hostname()
 	}
-	me := object{"name": name, "version": Version, "osDescription": "Linux (stand-in)", "maxParallelism": 1, "systemCapabilities": capabilities(name),
-		"authorization": object{"publicKey": object{"exponent": base64.StdEncoding.EncodeToString([]byte{1, 0, 1}), "modulus": b64(key.N)}}}
+	me := object{
+		"name":               name,
+		"version":            Version,
+		"osDescription":      "Linux (stand-in)",
+		"maxParallelism":     1,
+		"systemCapabilities": capabilities(name),
+		"authorization": object{
+			"publicKey": object{"exponent": base64.StdEncoding.EncodeToString([]byte{1, 0, 1}), "modulus": b64(key.N)},
+		},
+	}
 	got, err := t.register(ctx, name, me, o.flags["replace"])
 	if err != nil {
 		return err
@@ -204,7 +228,14 @@ func configure(o options) (err error) {
 	if behaviour == "half" {
 		os.Exit(139)
 	}
-	creds := credentials{"OAuth", map[string]string{"clientId": got.Authorization.ClientID, "authorizationUrl": got.Authorization.AuthorizationURL, "oauthEndpointUrl": got.Authorization.AuthorizationURL}}
+	creds := credentials{
+		"OAuth",
+		map[string]string{
+			"clientId":         got.Authorization.ClientID,
+			"authorizationUrl": got.Authorization.AuthorizationURL,
+			"oauthEndpointUrl": got.Authorization.AuthorizationURL,
+		},
+	}
 	if got.Authorization.ClientID == "" {
 		creds = credentials{"PAT", map[string]string{"token": token}}
 	}
@@ -213,11 +244,17 @@ func configure(o options) (err error) {
 	}
 	fmt.Println("Testing agent connection.")
 	if behaviour == "clock" {
-		return failure("The local machine's clock may be out of sync with the server time by more than five minutes. Please sync your clock with your domain or internet time and try again.")
+		return failure(
+			"The local machine's clock may be out of sync with the server time by more than five minutes. Please " +
+				"sync your clock with your domain or internet time and try again.",
+		)
 	}
 	if _, err := ownToken(c.client); err != nil {
 		if strings.Contains(err.Error(), "Current server time is") {
-			return failure("The local machine's clock may be out of sync with the server time by more than five minutes. Please sync your clock with your domain or internet time and try again.")
+			return failure(
+				"The local machine's clock may be out of sync with the server time by more than five minutes. " +
+					"Please sync your clock with your domain or internet time and try again.",
+			)
 		}
 		return err
 	}
@@ -229,15 +266,27 @@ func configure(o options) (err error) {
 		return err
 	}
 	fmt.Printf("%s: Settings Saved.\n", time.Now().UTC().Format("2006-01-02 15:04:05Z"))
-	return os.WriteFile("svc.sh", []byte("#!/bin/bash\n# Root runs nothing from this folder: a trap that shows if it does.\ntouch /tmp/azp-sim-svc.sh-was-run\nexit 1\n"), 0o755) //nolint:gosec // as the real one
+	return os.WriteFile(
+		"svc.sh",
+		[]byte(
+			"#!/bin/bash\n# Root runs nothing from this folder: a trap that shows if it does.\ntouch "+
+				"/tmp/azp-sim-svc.sh-was-run\nexit 1\n",
+		),
+		0o755,
+	) //nolint:gosec // as the real one
 }
 
 func remove(o options) error {
 	if exists(".service") {
-		return failure("Unconfigure service first according to https://www.visualstudio.com/en-us/docs/build/admin/agents/v2-linux")
+		return failure(
+			"Unconfigure service first according to " +
+				"https://www.visualstudio.com/en-us/docs/build/admin/agents/v2-linux",
+		)
 	}
 	if !exists(".agent") || !exists(".credentials") {
-		fmt.Println("Cannot connect to server, because config files are missing. Skipping removing agent from the server.")
+		fmt.Println(
+			"Cannot connect to server, because config files are missing. Skipping removing agent from the server.",
+		)
 		return nil
 	}
 	return failure("The stand-in is removed over REST.")
@@ -249,7 +298,8 @@ func capabilities(name string) map[string]string {
 	ignore := "," + os.Getenv("VSO_AGENT_IGNORE") + ","
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
-		if len(v) < 1024 && !strings.Contains(ignore, ","+k+",") && !strings.HasPrefix(strings.ToUpper(k), inputPrefix) {
+		if len(v) < 1024 && !strings.Contains(ignore, ","+k+",") &&
+			!strings.HasPrefix(strings.ToUpper(k), inputPrefix) {
 			caps[k] = v
 		}
 	}

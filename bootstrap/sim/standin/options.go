@@ -8,8 +8,14 @@ import (
 
 // The options of configure and remove: flags take no value (agent repository, CommandLine/*.cs).
 var (
-	flagNames  = words("unattended accepteula acceptteeeula replace environment deploymentgroup machinegroup deploymentpool adddeploymentgrouptags addmachinegrouptags addvirtualmachineresourcetags usebasicauthforproxy sslskipcertvalidation runasservice preventservicestart enableservicesidtypeunrestricted gituseschannel disableloguploads restreamlogstofiles alwaysextracttask once diagnostics version help commit")
-	valueNames = words("url auth token agent work pool deploymentgroupname machinegroupname deploymentgrouptags machinegrouptags environmentname virtualmachineresourcetags projectname collectionname deploymentpoolname proxyurl proxyusername proxypassword sslcacert sslclientcert sslclientcertkey sslclientcertarchive sslclientcertpassword username password clientid tenantid clientsecret windowslogonaccount windowslogonpassword startuptype")
+	flagNames = words(
+		"unattended accepteula acceptteeeula replace environment deploymentgroup machinegroup deploymentpool " +
+			"adddeploymentgrouptags addmachinegrouptags addvirtualmachineresourcetags usebasicauthforproxy sslskipcertvalidation runasservice preventservicestart enableservicesidtypeunrestricted gituseschannel disableloguploads restreamlogstofiles alwaysextracttask once diagnostics version help commit",
+	)
+	valueNames = words(
+		"url auth token agent work pool deploymentgroupname machinegroupname deploymentgrouptags machinegrouptags " +
+			"environmentname virtualmachineresourcetags projectname collectionname deploymentpoolname proxyurl proxyusername proxypassword sslcacert sslclientcert sslclientcertkey sslclientcertarchive sslclientcertpassword username password clientid tenantid clientsecret windowslogonaccount windowslogonpassword startuptype",
+	)
 )
 
 func words(s string) map[string]bool {
@@ -29,9 +35,10 @@ type options struct {
 
 const inputPrefix = "VSTS_AGENT_INPUT_"
 
-// parse reads arguments as the agent's parser does (commandlineparser, Tokenizer.cs): what begins with a dash is an
-// option and never the value of the one before it, but for a dash alone and a negative number; --name=value is one
-// unless the value is empty or begins with a space. An option without its value is not given.
+// parse reads arguments as the agent's parser does (commandlineparser, Tokenizer.cs): what begins
+// with a dash is an option and never the value of the one before it, but for a dash alone and a
+// negative number; --name=value is one unless the value is empty or begins with a space. An option
+// without its value is not given.
 func parse(args []string) options {
 	o := options{flags: map[string]bool{}, values: map[string]string{}}
 	var unknown []string
@@ -53,7 +60,12 @@ func parse(args []string) options {
 		}
 	}
 	if len(unknown) > 0 {
-		fmt.Fprintf(os.Stderr, "Unrecognized command-line input arguments: '%s'. For usage refer to: .\\config.cmd --help or ./config.sh --help\n", strings.Join(unknown, ", "))
+		fmt.Fprintf(
+			os.Stderr,
+			"Unrecognized command-line input arguments: '%s'. For usage refer to: .\\config.cmd --help or "+
+				"./config.sh --help\n",
+			strings.Join(unknown, ", "),
+		)
 	}
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")

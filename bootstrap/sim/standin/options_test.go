@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// As the agent reads its arguments and its environment (CommandSettings.cs, commandlineparser's Tokenizer.cs).
+// As the agent reads its arguments and its environment (CommandSettings.cs, commandlineparser's
+// Tokenizer.cs).
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -32,7 +33,10 @@ func TestParse(t *testing.T) {
 			}
 			o := parse(c.args)
 			maps.DeleteFunc(o.values, func(_, v string) bool { return v == "" })
-			if got := slices.Sorted(maps.Keys(o.flags)); o.command != "configure" || !slices.Equal(got, c.flags) || !maps.Equal(o.values, c.values) {
+			if got := slices.Sorted(
+				maps.Keys(o.flags),
+			); o.command != "configure" || !slices.Equal(got, c.flags) ||
+				!maps.Equal(o.values, c.values) {
 				t.Errorf("got %s %v %v", o.command, got, o.values)
 			}
 		})

@@ -1,7 +1,7 @@
 // Package standin is a stand-in for the Azure Pipelines agent: laid out as the real package, taking
-// the real options, refusing what the real one refuses, writing the same files, and holding a session
-// with the server so that it shows online. It is written from the agent's public contract, with no
-// code of the original; its one program is azp-sim itself under another name.
+// the real options, refusing what the real one refuses, writing the same files, and holding a
+// session with the server so that it shows online. It is written from the agent's public contract,
+// with no code of the original; its one program is azp-sim itself under another name.
 package standin
 
 import (
@@ -72,7 +72,10 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 		}
 	}
 	text := func(name, content string, mode int64) {
-		put(&tar.Header{Typeflag: tar.TypeReg, Name: "./" + name, Size: int64(len(content)), Mode: mode}, strings.NewReader(content))
+		put(
+			&tar.Header{Typeflag: tar.TypeReg, Name: "./" + name, Size: int64(len(content)), Mode: mode},
+			strings.NewReader(content),
+		)
 	}
 	for _, d := range []string{"./", "./bin/", "./externals/", "./externals/node24/", "./externals/node24/bin/"} {
 		put(&tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755}, nil)
@@ -90,7 +93,11 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 	}
 	text("license.html", "<html><body>The stand-in agent has no licence terms of its own.</body></html>\n", 0o644)
 	text("bin/AgentService.js", "// The stand-in's host process is in its node.\n", 0o644)
-	text("bin/vsts.agent.service.template", "[Unit]\nDescription={{Description}}\n\n[Service]\nExecStart={{AgentRoot}}/runsvc.sh\nUser={{User}}\nWorkingDirectory={{AgentRoot}}\nKillSignal=SIGTERM\n\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+	text(
+		"bin/vsts.agent.service.template",
+		"[Unit]\nDescription={{Description}}\n\n[Service]\nExecStart={{AgentRoot}}/runsvc.sh\nUser={{User}}\nWorkingDirectory={{AgentRoot}}\nKillSignal=SIGTERM\n\n[Install]\nWantedBy=multi-user.target\n",
+		0o644,
+	)
 	if behaviour != "" {
 		text("bin/behaviour", behaviour, 0o644)
 	}
@@ -105,8 +112,19 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 			put(&tar.Header{Typeflag: tar.TypeReg, Name: "./bin/Agent.Listener", Size: fi.Size(), Mode: 0o755}, bin)
 		}
 	}
-	put(&tar.Header{Typeflag: tar.TypeSymlink, Name: "./bin/Agent.Worker", Linkname: "Agent.Listener", Mode: 0o777}, nil)
-	put(&tar.Header{Typeflag: tar.TypeSymlink, Name: "./externals/node24/bin/node", Linkname: "../../../bin/Agent.Listener", Mode: 0o777}, nil)
+	put(
+		&tar.Header{Typeflag: tar.TypeSymlink, Name: "./bin/Agent.Worker", Linkname: "Agent.Listener", Mode: 0o777},
+		nil,
+	)
+	put(
+		&tar.Header{
+			Typeflag: tar.TypeSymlink,
+			Name:     "./externals/node24/bin/node",
+			Linkname: "../../../bin/Agent.Listener",
+			Mode:     0o777,
+		},
+		nil,
+	)
 	for _, c := range []io.Closer{t, z, out} {
 		if e := c.Close(); err == nil {
 			err = e
@@ -115,7 +133,8 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 	return hex.EncodeToString(hash.Sum(nil)), err
 }
 
-// Main runs the stand-in if this program was called by one of its names; handled is false otherwise.
+// Main runs the stand-in if this program was called by one of its names; handled is false
+// otherwise.
 func Main(args []string) (code int, handled bool) {
 	switch path.Base(args[0]) {
 	case "Agent.Listener":

@@ -71,8 +71,9 @@ func runAgent() int {
 	return retryable
 }
 
-// A messageListener holds a session and takes messages as src/Agent.Listener/MessageListener.cs of the agent's repository does:
-// what is tried again, what ends it, and in which words, is from there.
+// A messageListener holds a session and takes messages as src/Agent.Listener/MessageListener.cs of
+// the agent's repository does: what is tried again, what ends it, and in which words, is from
+// there.
 type messageListener struct {
 	connection
 	settings settings
@@ -81,8 +82,9 @@ type messageListener struct {
 	running  chan struct{} // one job at a time
 }
 
-// Pauses between attempts: the real one's, of which the second is 15 to 30 seconds. A conflict is that of a session which a
-// crash left open: the simulator's end after seconds in place of minutes, and so does this pause.
+// Pauses between attempts: the real one's, of which the second is 15 to 30 seconds. A conflict is
+// that of a session which a crash left open: the simulator's end after seconds in place of minutes,
+// and so does this pause.
 const (
 	sessionCreationRetry = 30 * time.Second
 	nextMessageRetry     = 15 * time.Second
@@ -110,13 +112,19 @@ func connectError(err error, said *bool) {
 	}
 }
 
-// createSession is CreateSessionAsync: with a token of its own, as new credentials are loaded each time. That the token service
-// refuses it (invalid_client: the agent's registration was deleted, or is another's by now) is tried again without end
-// (IsSessionCreationExceptionRetriable knows a VssOAuthTokenRequestException for the clock only). false: it gave up.
+// createSession is CreateSessionAsync: with a token of its own, as new credentials are loaded each
+// time. That the token service refuses it (invalid_client: the agent's registration was deleted, or
+// is another's by now) is tried again without end (IsSessionCreationExceptionRetriable knows a
+// VssOAuthTokenRequestException for the clock only). false: it gave up.
 func (l *messageListener) createSession(ctx context.Context) bool {
 	fmt.Println("Scanning for tool capabilities.")
 	fmt.Println("Connecting to the server.")
-	me := object{"id": l.settings.AgentID, "name": l.settings.AgentName, "version": Version, "osDescription": "Linux (stand-in)"}
+	me := object{
+		"id":            l.settings.AgentID,
+		"name":          l.settings.AgentName,
+		"version":       Version,
+		"osDescription": "Linux (stand-in)",
+	}
 	body := object{"ownerName": hostname(), "agent": me, "systemCapabilities": capabilities(l.settings.AgentName)}
 	for said := false; ; {
 		var session struct{ SessionID string }
@@ -160,7 +168,8 @@ func (l *messageListener) deleteSession() {
 	_ = l.call(end, http.MethodDelete, l.pool+"/sessions/"+l.session, "4.1", nil, nil)
 }
 
-// receive is GetNextMessageAsync, over and over, and begins the jobs that come. It ends with what is not tried again.
+// receive is GetNextMessageAsync, over and over, and begins the jobs that come. It ends with what
+// is not tried again.
 func (l *messageListener) receive(ctx context.Context) error {
 	for said := false; ; {
 		var m struct{ MessageType, Body string }
@@ -188,7 +197,10 @@ func (l *messageListener) receive(ctx context.Context) error {
 				continue
 			}
 			return err
-		case "TaskAgentNotFoundException", "TaskAgentPoolNotFoundException", "AccessDeniedException", "VssUnauthorizedException":
+		case "TaskAgentNotFoundException",
+			"TaskAgentPoolNotFoundException",
+			"AccessDeniedException",
+			"VssUnauthorizedException":
 			return err
 		}
 		connectError(err, &said)
@@ -205,8 +217,8 @@ func hostname() string {
 	return name
 }
 
-// work runs a job in a worker process of its own, as the real listener does; told to end, it cancels
-// the job.
+// work runs a job in a worker process of its own, as the real listener does; told to end, it
+// cancels the job.
 func (c *connection) work(ctx context.Context, pool, body string) {
 	var job jobMessage
 	if err := json.Unmarshal([]byte(body), &job); err != nil {
@@ -229,7 +241,14 @@ func (c *connection) work(ctx context.Context, pool, body string) {
 	say("Job %s completed with result: %s", job.JobDisplayName, strings.ToUpper(result[:1])+result[1:])
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = c.call(end, http.MethodPatch, fmt.Sprintf("%s/jobrequests/%d", pool, job.RequestID), "4.1", object{"result": result}, nil)
+	_ = c.call(
+		end,
+		http.MethodPatch,
+		fmt.Sprintf("%s/jobrequests/%d", pool, job.RequestID),
+		"4.1",
+		object{"result": result},
+		nil,
+	)
 }
 
 // node stands for the node that runs AgentService.js: it keeps the listener alive.

@@ -47,7 +47,10 @@ func newClient() *http.Client {
 			}
 		}
 		u, err := url.Parse(proxy)
-		if user, e := base64.StdEncoding.DecodeString(firstLine(".proxycredentials")); err == nil && e == nil && len(user) > 0 {
+		if user, e := base64.StdEncoding.DecodeString(
+			firstLine(".proxycredentials"),
+		); err == nil && e == nil &&
+			len(user) > 0 {
 			name, pass, _ := strings.Cut(string(user), ":")
 			u.User = url.UserPassword(name, pass)
 		}
@@ -93,7 +96,11 @@ func (c connection) call(ctx context.Context, method, address, version string, b
 	}
 	switch {
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusNonAuthoritativeInfo:
-		return &answer{res.StatusCode, "", "VS30063: You are not authorized to access " + req.URL.Scheme + "://" + req.URL.Host + "."}
+		return &answer{
+			res.StatusCode,
+			"",
+			"VS30063: You are not authorized to access " + req.URL.Scheme + "://" + req.URL.Host + ".",
+		}
 	case res.StatusCode >= 300:
 		var e struct{ TypeKey, Message string }
 		if json.Unmarshal(data, &e) != nil || e.Message == "" {
@@ -137,7 +144,11 @@ func unb64(s string) *big.Int {
 func loadKey(create bool) (*rsa.PrivateKey, error) {
 	var p rsaParams
 	if data, err := os.ReadFile(".credentials_rsaparams"); err == nil && json.Unmarshal(data, &p) == nil {
-		k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: unb64(p.Modulus), E: int(unb64(p.Exponent).Int64())}, D: unb64(p.D), Primes: []*big.Int{unb64(p.P), unb64(p.Q)}}
+		k := &rsa.PrivateKey{
+			PublicKey: rsa.PublicKey{N: unb64(p.Modulus), E: int(unb64(p.Exponent).Int64())},
+			D:         unb64(p.D),
+			Primes:    []*big.Int{unb64(p.P), unb64(p.Q)},
+		}
 		k.Precompute()
 		return k, k.Validate()
 	}
@@ -149,7 +160,18 @@ func loadKey(create bool) (*rsa.PrivateKey, error) {
 		return nil, err
 	}
 	pre := k.Precomputed
-	data, err := json.Marshal(rsaParams{b64(k.D), b64(pre.Dp), b64(pre.Dq), b64(big.NewInt(int64(k.E))), b64(pre.Qinv), b64(k.N), b64(k.Primes[0]), b64(k.Primes[1])})
+	data, err := json.Marshal(
+		rsaParams{
+			b64(k.D),
+			b64(pre.Dp),
+			b64(pre.Dq),
+			b64(big.NewInt(int64(k.E))),
+			b64(pre.Qinv),
+			b64(k.N),
+			b64(k.Primes[0]),
+			b64(k.Primes[1]),
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -183,14 +205,29 @@ func ownToken(client *http.Client) (string, error) {
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
 	now := time.Now().Unix()
-	unsigned := part(object{"alg": "RS256", "typ": "JWT"}) + "." + part(object{"iss": c.Data["clientId"], "sub": c.Data["clientId"], "aud": c.Data["authorizationUrl"], "nbf": now, "exp": now + 300})
+	unsigned := part(
+		object{"alg": "RS256", "typ": "JWT"},
+	) + "." + part(
+		object{
+			"iss": c.Data["clientId"],
+			"sub": c.Data["clientId"],
+			"aud": c.Data["authorizationUrl"],
+			"nbf": now,
+			"exp": now + 300,
+		},
+	)
 	sum := sha256.Sum256([]byte(unsigned))
 	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
 	if err != nil {
 		return "", err
 	}
-	res, err := client.PostForm(c.Data["oauthEndpointUrl"], url.Values{"grant_type": {"client_credentials"},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {unsigned + "." + base64.RawURLEncoding.EncodeToString(sig)}})
+	res, err := client.PostForm(c.Data["oauthEndpointUrl"], url.Values{
+		"grant_type": {"client_credentials"},
+		"client_assertion_type": {
+			"urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+		},
+		"client_assertion": {unsigned + "." + base64.RawURLEncoding.EncodeToString(sig)},
+	})
 	if err != nil {
 		return "", err
 	}

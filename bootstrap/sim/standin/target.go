@@ -53,7 +53,14 @@ func newTarget(c connection, o options, address string, hosted bool) (*target, e
 	if t.kind != "pool" && !hosted { // the server's root is wanted as --url, the collection by name
 		t.CollectionName = o.need("collectionname")
 		t.base += "/" + escape(t.CollectionName)
-		if err := c.call(context.Background(), http.MethodGet, t.base+"/_apis/connectionData", "1.0-preview", nil, nil); err != nil {
+		if err := c.call(
+			context.Background(),
+			http.MethodGet,
+			t.base+"/_apis/connectionData",
+			"1.0-preview",
+			nil,
+			nil,
+		); err != nil {
 			return nil, err
 		}
 	}
@@ -75,9 +82,23 @@ func (t *target) find(ctx context.Context) error {
 	var err error
 	switch t.kind {
 	case "pool":
-		err = t.call(ctx, http.MethodGet, t.base+"/_apis/distributedtask/pools?poolName="+url.QueryEscape(t.name), t.version, nil, &found)
+		err = t.call(
+			ctx,
+			http.MethodGet,
+			t.base+"/_apis/distributedtask/pools?poolName="+url.QueryEscape(t.name),
+			t.version,
+			nil,
+			&found,
+		)
 	case "deployment group":
-		err = t.call(ctx, http.MethodGet, t.base+"/"+escape(t.project)+"/_apis/distributedtask/deploymentgroups?name="+url.QueryEscape(t.name), t.version, nil, &found)
+		err = t.call(
+			ctx,
+			http.MethodGet,
+			t.base+"/"+escape(t.project)+"/_apis/distributedtask/deploymentgroups?name="+url.QueryEscape(t.name),
+			t.version,
+			nil,
+			&found,
+		)
 	default:
 		for _, area := range []string{"pipelines", "distributedtask"} {
 			t.members = t.base + "/" + escape(t.project) + "/_apis/" + area + "/environments"
@@ -92,7 +113,9 @@ func (t *target) find(ctx context.Context) error {
 		return err
 	}
 	if len(found.Value) == 0 {
-		return failure(map[string]string{"pool": "Agent pool", "deployment group": "Deployment Group", "environment": "Environment"}[t.kind] + " not found: '" + t.name + "'")
+		return failure(
+			map[string]string{"pool": "Agent pool", "deployment group": "Deployment Group", "environment": "Environment"}[t.kind] + " not found: '" + t.name + "'",
+		)
 	}
 	i := found.Value[0]
 	switch t.kind {
@@ -104,7 +127,11 @@ func (t *target) find(ctx context.Context) error {
 		t.members = fmt.Sprintf("%s/%s/_apis/distributedtask/deploymentgroups/%d/targets", t.base, i.Project.ID, i.ID)
 	default:
 		t.EnvironmentID, t.EnvironmentName, t.ProjectID, t.ProjectName = i.ID, t.name, i.Project.ID, i.Project.Name
-		t.members = fmt.Sprintf("%s/%d/providers/virtualmachines", strings.Replace(t.members, "/"+escape(t.project)+"/_apis", "/"+i.Project.ID+"/_apis", 1), i.ID)
+		t.members = fmt.Sprintf(
+			"%s/%d/providers/virtualmachines",
+			strings.Replace(t.members, "/"+escape(t.project)+"/_apis", "/"+i.Project.ID+"/_apis", 1),
+			i.ID,
+		)
 	}
 	return nil
 }
@@ -124,7 +151,14 @@ func (t *target) register(ctx context.Context, name string, me object, replace b
 				Agent registered
 			}
 		}
-		if err := t.call(ctx, http.MethodGet, t.members+query+url.QueryEscape(name), t.version, nil, &found); err != nil {
+		if err := t.call(
+			ctx,
+			http.MethodGet,
+			t.members+query+url.QueryEscape(name),
+			t.version,
+			nil,
+			&found,
+		); err != nil {
 			return registered{}, err
 		}
 		if len(found.Value) == 0 {
@@ -139,11 +173,25 @@ func (t *target) register(ctx context.Context, name string, me object, replace b
 		if !replace {
 			switch {
 			case t.kind == "environment":
-				return registered{}, failure(fmt.Sprintf("Environment with id '%d' already contains a virtual machine resource with name '%s'.", t.EnvironmentID, name))
+				return registered{}, failure(
+					fmt.Sprintf(
+						"Environment with id '%d' already contains a virtual machine resource with name '%s'.",
+						t.EnvironmentID,
+						name,
+					),
+				)
 			case one == "machine":
-				return registered{}, failure(fmt.Sprintf("DeploymentGroup %d already contains a machine with name %s.", t.DeploymentGroupID, name))
+				return registered{}, failure(
+					fmt.Sprintf(
+						"DeploymentGroup %d already contains a machine with name %s.",
+						t.DeploymentGroupID,
+						name,
+					),
+				)
 			}
-			return registered{}, failure(fmt.Sprintf("Pool %d already contains an agent with name %s.", t.PoolID, name))
+			return registered{}, failure(
+				fmt.Sprintf("Pool %d already contains an agent with name %s.", t.PoolID, name),
+			)
 		}
 		address := fmt.Sprintf("%s/%d", t.members, old.ID)
 		known := old.Agent
@@ -198,7 +246,14 @@ func (t *target) send(ctx context.Context, method, address string, me object, id
 		return got.Agent, nil
 	}
 	if len(t.tags) > 0 {
-		if err := t.call(ctx, http.MethodPatch, t.members, t.version, []object{{"id": got.ID, "tags": t.tags}}, nil); err != nil {
+		if err := t.call(
+			ctx,
+			http.MethodPatch,
+			t.members,
+			t.version,
+			[]object{{"id": got.ID, "tags": t.tags}},
+			nil,
+		); err != nil {
 			return registered{}, err
 		}
 		fmt.Println("Tags added successfully")

@@ -22,7 +22,8 @@ type jobMessage struct {
 	Run            string  `json:"run"`     // the step: a shell script
 }
 
-// Exit codes of the real worker (agent repository, src/Microsoft.VisualStudio.Services.Agent/Util/TaskResultUtil.cs).
+// Exit codes of the real worker (agent repository,
+// src/Microsoft.VisualStudio.Services.Agent/Util/TaskResultUtil.cs).
 const (
 	workerSucceeded = 100
 	workerFailed    = 102
@@ -36,8 +37,8 @@ const (
 	afterTerminate = 2500 * time.Millisecond
 )
 
-// worker is bin/Agent.Worker: it takes one job from its listener and does it. SIGINT cancels the job, as a word of
-// the listener does to the real one.
+// worker is bin/Agent.Worker: it takes one job from its listener and does it. SIGINT cancels the
+// job, as a word of the listener does to the real one.
 func worker() int {
 	cancel := make(chan os.Signal, 1)
 	signal.Notify(cancel, os.Interrupt, syscall.SIGTERM)
@@ -109,8 +110,9 @@ func end(p *os.Process, ended <-chan error) {
 	}
 }
 
-// easyToKill makes a step the first to die when memory is short, as the real ProcessInvoker does with all that a
-// worker starts (agent repository, src/Agent.Sdk/ProcessInvoker.cs: 500, or PIPELINE_JOB_OOMSCOREADJ).
+// easyToKill makes a step the first to die when memory is short, as the real ProcessInvoker does
+// with all that a worker starts (agent repository, src/Agent.Sdk/ProcessInvoker.cs: 500, or
+// PIPELINE_JOB_OOMSCOREADJ).
 func easyToKill(pid int) {
 	score := 500
 	if n, err := strconv.Atoi(os.Getenv("PIPELINE_JOB_OOMSCOREADJ")); err == nil && n >= -1000 && n <= 1000 {
@@ -137,5 +139,9 @@ func workerLog() (*os.File, error) {
 		return nil, err
 	}
 	name := "Worker_" + time.Now().UTC().Format("20060102-150405") + "-utc.log"
-	return os.OpenFile(filepath.Join("_diag", name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // a log
+	return os.OpenFile(
+		filepath.Join("_diag", name),
+		os.O_CREATE|os.O_APPEND|os.O_WRONLY,
+		0o644,
+	) //nolint:gosec // a log
 }

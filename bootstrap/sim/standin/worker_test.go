@@ -25,7 +25,11 @@ func TestMain(m *testing.M) { // this program under another name is the worker
 func startWorker(t *testing.T, j jobMessage) (dir string, out *strings.Builder, w *exec.Cmd) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, ".agent"), []byte(mark+`{"agentId": 1, "workFolder": "_work"}`), 0o600); err != nil {
+	if err := os.WriteFile(
+		filepath.Join(dir, ".agent"),
+		[]byte(mark+`{"agentId": 1, "workFolder": "_work"}`),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	exe, err := os.Executable()
@@ -90,7 +94,10 @@ func TestWorkerLetsTheStepDieFirst(t *testing.T) {
 }
 
 func TestWorkerThatIsCancelledEndsItsStep(t *testing.T) {
-	_, _, w := startWorker(t, jobMessage{Run: "trap 'exit 0' INT; echo ready > ready; while :; do sleep 0.05; done", Seconds: 60})
+	_, _, w := startWorker(
+		t,
+		jobMessage{Run: "trap 'exit 0' INT; echo ready > ready; while :; do sleep 0.05; done", Seconds: 60},
+	)
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(w.Dir, "_work", "ready")); err == nil {
 			break
