@@ -22,7 +22,10 @@ type Service struct {
 
 // Check refuses words of which no service can be made. It is asked before anything is registered.
 func (s Service) Check() error {
-	for what, word := range map[string]string{"the server's URL": s.ServerURL, "the name of the pool or environment": s.Group, "the agent's name": s.Agent, "the service's name": s.Unit} {
+	for what, word := range map[string]string{
+		"the server's URL": s.ServerURL, "the name of the pool or environment": s.Group,
+		"the agent's name": s.Agent, "the service's name": s.Unit,
+	} {
 		if wrong := line.Wrong(word, line.Longest); wrong != "" {
 			return fault.New(fault.Config, "%s %q %s", what, line.Shown(word), wrong).
 				Hint("The agent's service is named after it: give it another name.")

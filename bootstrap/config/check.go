@@ -235,7 +235,9 @@ func (c *Config) checkVault(bad func(key, text, fix string)) {
 // CheckCloud compares the credential with the cloud the VM is in, as IMDS names it
 // (compute.azEnvironment).
 func (c *Config) CheckCloud(azEnvironment string) error {
-	cloud := map[string]string{"AzurePublicCloud": "public", "AzureUSGovernmentCloud": "usgovernment", "AzureChinaCloud": "china"}[azEnvironment]
+	cloud := map[string]string{
+		"AzurePublicCloud": "public", "AzureUSGovernmentCloud": "usgovernment", "AzureChinaCloud": "china",
+	}[azEnvironment]
 	if cloud == "" {
 		return nil
 	}

@@ -265,7 +265,10 @@ func wantedFix(t reflect.Type) string {
 
 func fromNode(t reflect.Type, n *yaml.Node) (any, string) {
 	wrong := func() (any, string) {
-		got := map[string]string{"!!map": "a group of keys", "!!seq": "a list", "!!int": "a number", "!!float": "a number", "!!bool": "true or false", "!!timestamp": "a date", "!!str": "a text"}[n.Tag]
+		got := map[string]string{
+			"!!map": "a group of keys", "!!seq": "a list", "!!int": "a number", "!!float": "a number",
+			"!!bool": "true or false", "!!timestamp": "a date", "!!str": "a text",
+		}[n.Tag]
 		if got == "" {
 			got = n.Tag
 		}

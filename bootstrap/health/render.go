@@ -20,7 +20,9 @@ func Render(out io.Writer, s journal.State, color bool, alive Alive) {
 		}
 		return "\x1b[" + code + "m" + text + "\x1b[0m"
 	}
-	head := map[string]string{journal.Ready: paint("1;32", "● ready"), journal.Failed: paint("1;31", "✗ failed")}[s.Phase]
+	head := map[string]string{
+		journal.Ready: paint("1;32", "● ready"), journal.Failed: paint("1;31", "✗ failed"),
+	}[s.Phase]
 	if head == "" {
 		head = paint("1;33", "… "+s.Phase)
 	}
@@ -159,5 +161,8 @@ func kindName(kind string) string {
 
 // ClassOfPhase is the class to report when a wait ends in a phase without an error of its own.
 func ClassOfPhase(phase string) string {
-	return map[string]string{journal.Discover: "imds", journal.Credential: "vault", journal.Preflight: "network", journal.Register: "agent", journal.Service: "service", journal.Online: "service"}[phase]
+	return map[string]string{
+		journal.Discover: "imds", journal.Credential: "vault", journal.Preflight: "network",
+		journal.Register: "agent", journal.Service: "service", journal.Online: "service",
+	}[phase]
 }

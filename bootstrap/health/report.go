@@ -76,7 +76,10 @@ func (r *Reporter) Waits(phase string, f *fault.Error, retries int, wait time.Du
 		r.status("%s waits: %s", phase, f)
 	}
 	r.Live.Retried(phase, f.Class.Code)
-	r.Log.WithFields(logrus.Fields{"phase": phase, "class": f.Class.Code, "retries": retries, "wait": wait.Round(time.Millisecond).String()}).
+	r.Log.WithFields(logrus.Fields{
+		"phase": phase, "class": f.Class.Code, "retries": retries,
+		"wait": wait.Round(time.Millisecond).String(),
+	}).
 		Log(level, f.Error())
 }
 
@@ -104,7 +107,10 @@ func (r *Reporter) StaysReady(s journal.State, f *fault.Error) {
 
 // LeftBehind says that an agent stays in Azure DevOps although its VM goes.
 func (r *Reporter) LeftBehind(s journal.State, f *fault.Error) {
-	r.Log.WithFields(logrus.Fields{"phase": journal.Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
+	r.Log.WithFields(logrus.Fields{
+		"phase": journal.Draining, "class": f.Class.Code, "hint": f.Advice, "agent": s.Agent.Name,
+		"id": s.Agent.ID, "target": s.Target.Name,
+	}).
 		Error("LEFT BEHIND in Azure DevOps: " + f.Error())
 	r.Console.Line(
 		"%-10s LEFT BEHIND (%s): agent %s (ID %d) in %s: %s",
@@ -165,7 +171,9 @@ func (r *Reporter) Ready(s journal.State, verified bool) {
 	} else {
 		r.lostAt = time.Time{}
 	}
-	r.Log.WithFields(logrus.Fields{"phase": journal.Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name}).
+	r.Log.WithFields(logrus.Fields{
+		"phase": journal.Ready, "agent": s.Agent.Name, "id": s.Agent.ID, "target": s.Target.Name,
+	}).
 		Info(how)
 	r.Console.Line("%-10s agent %s (ID %d) is online in %s", journal.Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
 	r.ready(s)

@@ -83,7 +83,9 @@ func (s *Server) handler() http.Handler {
 // 200 Healthy, 202 Unhealthy, 503 while the VM is on its way (docs/decisions/health-codes.md).
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	v := s.Live.Verdict(time.Duration(s.grace.Load()))
-	status := map[Verdict]int{Healthy: http.StatusOK, Unhealthy: http.StatusAccepted, Initializing: http.StatusServiceUnavailable}[v]
+	status := map[Verdict]int{
+		Healthy: http.StatusOK, Unhealthy: http.StatusAccepted, Initializing: http.StatusServiceUnavailable,
+	}[v]
 	state := s.Live.State()
 	body := struct {
 		State Verdict `json:"ApplicationHealthState"`

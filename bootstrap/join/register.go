@@ -145,7 +145,8 @@ func mayReturn(ctx context.Context, m member.Member, c *devops.Client, t *Try) e
 		a, err = m.Reclaim(ctx, c, t.At.Place, a, &t.Drain)
 	}
 	switch {
-	case err == nil && m.Whose(a) == member.ThisVM: // a VM resource was deleted and left its agent in the pool, where config.sh would meet it
+	case err == nil && m.Whose(a) == member.ThisVM:
+		// A VM resource was deleted and left its agent in the pool, where config.sh would meet it.
 		return c.Delete(ctx, t.At.Place, a)
 	case err == nil:
 		return taken(m, t.At.String(), a)

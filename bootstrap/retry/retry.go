@@ -34,7 +34,8 @@ func Do(ctx context.Context, do func() error, waits func(Wait)) error {
 	var last *fault.Error
 	retries := 0
 	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.Multiplier, wait.MaxInterval, wait.RandomizationFactor = 250*time.Millisecond, 2, 20*time.Second, 1
+	wait.InitialInterval, wait.MaxInterval = 250*time.Millisecond, 20*time.Second
+	wait.Multiplier, wait.RandomizationFactor = 2, 1
 	notify := func(_ error, pause time.Duration) {
 		polls := pause < Limit && last.After > 0 && last.Class == fault.Service
 		if !polls {
