@@ -4,6 +4,7 @@ BUILD   ?= build
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 TARGET  ?= environment
 SERVER  ?= services
+CROWDS  := 1,10,100,1000,5000,10000
 TOOLS   := $(BUILD)/azp-bootstrap $(BUILD)/azp-sim
 
 .PHONY: help
@@ -84,7 +85,7 @@ endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at
 
 .PHONY: storm
 storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/storm.md; STORM=1,100,10000 without peers and page
-	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),1,10,100,1000,5000,10000) $(if $(STORM),,-storm-docs ../docs) | grep -v '^=== '
+	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),$(CROWDS)) $(if $(STORM),,-storm-docs ../docs) | grep -v '^=== '
 
 .PHONY: bench
 bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/performance.md; RUNS=5 without page (root; installs the peers with apt)
