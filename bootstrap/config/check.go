@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"azp-bootstrap/bootstrap/azure"
@@ -29,114 +30,129 @@ var (
 // check looks at the merged configuration as a whole. targetAwaited: a source that is still to come
 // may name the target. patGiven: the caller has a PAT, so none need be configured.
 func (c *Config) check(targetAwaited, patGiven bool) Problems {
-	var ps Problems
-	bad := func(key, text, fix string) {
-		where := c.Values[key].Where
-		if where == "" {
-			where = "configuration"
-		}
-		ps = append(ps, Problem{where, key, text, fix})
+	f := &findings{of: c}
+	c.checkTexts(f)
+	if c.URL == "" {
+		f.bad("url", "is missing", "Write for example url: https://dev.azure.com/contoso.")
+	} else if s, text, fix := serverOf(c.URL, c.Collection); text != "" {
+		f.bad("url", text, fix)
+	} else {
+		c.Server = s
 	}
-	oneOf := func(key, got string, want ...string) {
-		for _, w := range want {
-			if got == w {
-				return
-			}
-		}
-		bad(key, fmt.Sprintf("unknown value %q", got), "Write one of: "+strings.Join(want, ", ")+".")
+	if c.Target.Kind() != "" {
+		c.checkTarget(f)
+	} else if !targetAwaited {
+		f.bad("target", "is missing", "Set exactly one of target.environment, target.deploymentGroup and target.pool.")
 	}
+	c.checkAgent(f)
+	f.oneOf("cloud", c.Cloud, "auto", "public", "usgovernment", "china")
+	if c.Deadline <= 0 {
+		f.bad("deadline", "is not more than zero", "Write for example 30m.")
+	}
+	switch {
+	case patGiven:
+	case c.Credential.Entra:
+		c.checkEntra(f.bad)
+	default:
+		c.checkVault(f.bad)
+	}
+	c.checkIdentity(f.bad)
+	c.checkNetwork(f.bad)
+	if variable, value := azure.EnvironmentProxy(); c.Network.Proxy == "" {
+		if _, wrong, fix := azure.ParseProxy(value); wrong != "" {
+			f.all = append(f.all, Problem{"environment " + variable, "", "the proxy " + wrong, fix})
+		}
+	}
+	return f.all
+}
 
+// findings are the problems of a configuration.
+type findings struct {
+	of  *Config
+	all Problems
+}
+
+func (f *findings) where(key string) string { return f.of.Values[key].Where }
+
+func (f *findings) bad(key, text, fix string) {
+	where := f.where(key)
+	if where == "" {
+		where = "configuration"
+	}
+	f.all = append(f.all, Problem{where, key, text, fix})
+}
+
+func (f *findings) oneOf(key, got string, want ...string) {
+	if !slices.Contains(want, got) {
+		f.bad(key, fmt.Sprintf("unknown value %q", got), "Write one of: "+strings.Join(want, ", ")+".")
+	}
+}
+
+// checkTexts refuses what cannot stand in one line.
+func (c *Config) checkTexts(f *findings) {
 	for _, key := range Keys() {
 		for _, text := range textOf(c.Values[key].Any) {
 			if strings.Contains(text, "{{") && (key == "agent.name" || strings.HasSuffix(key, ".tags")) {
 				continue // a template: what it becomes is checked
 			}
 			if wrong := line.Wrong(text, line.Longest); wrong != "" {
-				bad(key, wrong, "Write it in one line, as plain text.")
+				f.bad(key, wrong, "Write it in one line, as plain text.")
 			}
 		}
 	}
-	if c.URL == "" {
-		bad("url", "is missing", "Write for example url: https://dev.azure.com/contoso.")
-	} else if s, text, fix := serverOf(c.URL, c.Collection); text != "" {
-		bad("url", text, fix)
-	} else {
-		c.Server = s
-	}
+}
 
+func (c *Config) checkTarget(f *findings) {
 	kind := c.Target.Kind()
-	if kind == "" && targetAwaited {
-		// nothing to check yet
-	} else if kind == "" {
-		bad("target", "is missing", "Set exactly one of target.environment, target.deploymentGroup and target.pool.")
-	} else {
-		if kind != KindPool && c.Target.Project() == "" {
-			bad("target."+kind+".project", "is missing", "Name the project.")
-		}
-		if c.Target.Name() == "" {
-			bad("target."+kind+".name", "is missing", "Name it as Azure DevOps shows it.")
-		}
-		for _, key := range []string{"project", "name"} {
-			full := "target." + kind + "." + key
-			if v, _ := c.Values[full].Any.(string); strings.HasPrefix(strings.TrimSpace(v), "-") {
-				bad(full, "begins with -", "Azure DevOps has no such names.")
-			}
-		}
-		for _, t := range c.Target.Tags() {
-			key := "target." + kind + ".tags"
-			ps = append(ps, checkTemplate(c.Values[key].Where, key, t)...)
-			if !strings.Contains(t, "{{") {
-				if text := checkTag(strings.TrimSpace(t)); text != "" {
-					bad(key, text, "Write it without; a comma parts two tags.")
-				}
-			}
+	if kind != KindPool && c.Target.Project() == "" {
+		f.bad("target."+kind+".project", "is missing", "Name the project.")
+	}
+	if c.Target.Name() == "" {
+		f.bad("target."+kind+".name", "is missing", "Name it as Azure DevOps shows it.")
+	}
+	for _, key := range []string{"project", "name"} {
+		full := "target." + kind + "." + key
+		if v, _ := c.Values[full].Any.(string); strings.HasPrefix(strings.TrimSpace(v), "-") {
+			f.bad(full, "begins with -", "Azure DevOps has no such names.")
 		}
 	}
+	key := "target." + kind + ".tags"
+	for _, t := range c.Target.Tags() {
+		f.all = append(f.all, checkTemplate(f.where(key), key, t)...)
+		if strings.Contains(t, "{{") {
+			continue
+		}
+		if text := checkTag(strings.TrimSpace(t)); text != "" {
+			f.bad(key, text, "Write it without; a comma parts two tags.")
+		}
+	}
+}
 
-	if p := checkTemplate(c.Values["agent.name"].Where, "agent.name", c.Agent.Name); p != nil {
-		ps = append(ps, p...)
+func (c *Config) checkAgent(f *findings) {
+	if p := checkTemplate(f.where("agent.name"), "agent.name", c.Agent.Name); p != nil {
+		f.all = append(f.all, p...)
 	} else if !strings.Contains(c.Agent.Name, "{{") {
 		if text := checkName(c.Agent.Name); text != "" {
-			bad("agent.name", text, "Choose another name.")
+			f.bad("agent.name", text, "Choose another name.")
 		}
 	}
 	if !filepath.IsAbs(c.Agent.Dir) || filepath.Clean(c.Agent.Dir) == "/" {
-		bad("agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent.")
+		f.bad("agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent.")
 	}
 	c.Agent.Dir = filepath.Clean(c.Agent.Dir)
 	if c.Agent.Work == "" {
-		bad("agent.work", "not a folder name", "Write for example _work.")
+		f.bad("agent.work", "not a folder name", "Write for example _work.")
 	}
 	if c.Agent.User == "root" {
-		bad("agent.user", "jobs would run as root", "Name an account of its own, such as azp.")
+		f.bad("agent.user", "jobs would run as root", "Name an account of its own, such as azp.")
 	} else if c.Agent.User != "" && !accountName.MatchString(c.Agent.User) {
-		bad("agent.user", "not an account name", "Name an account such as azp.")
+		f.bad("agent.user", "not an account name", "Name an account such as azp.")
 	}
-	oneOf("agent.service", c.Agent.Service, "auto", "process")
-	oneOf("agent.replace", c.Agent.Replace, "offline", "always", "never")
-	oneOf("cloud", c.Cloud, "auto", "public", "usgovernment", "china")
+	f.oneOf("agent.service", c.Agent.Service, "auto", "process")
+	f.oneOf("agent.replace", c.Agent.Replace, "offline", "always", "never")
 	if c.Agent.ConfigureTimeout <= 0 {
-		bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
+		f.bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
 	}
-	if c.Deadline <= 0 {
-		bad("deadline", "is not more than zero", "Write for example 30m.")
-	}
-
-	switch {
-	case patGiven:
-	case c.Credential.Entra:
-		c.checkEntra(bad)
-	default:
-		c.checkVault(bad)
-	}
-	c.checkIdentity(bad)
-	c.checkNetwork(bad)
-	if variable, value := azure.EnvironmentProxy(); c.Network.Proxy == "" {
-		if _, wrong, fix := azure.ParseProxy(value); wrong != "" {
-			ps = append(ps, Problem{"environment " + variable, "", "the proxy " + wrong, fix})
-		}
-	}
-	return ps
 }
 
 func (c *Config) checkIdentity(bad func(key, text, fix string)) {

@@ -102,3 +102,27 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// A VM that leaves says who asked for it, and how long a job may take.
+func TestRenderSaysWhoAsked(t *testing.T) {
+	until := time.Date(2126, 1, 2, 3, 4, 5, 0, time.UTC)
+	for want, change := range map[string]func(*journal.State){
+		"  leaves    Azure deletes this VM; a running job is waited for until 2126-01-02T03:04:05Z\n": func(s *journal.State) {
+			s.Phase, s.RemovedBy, s.DrainUntil = journal.Draining, journal.ByTerminate, &until
+		},
+		"  leaves    an operator asked for it\n": func(s *journal.State) {
+			s.Phase, s.RemovedBy = journal.Draining, journal.ByOperator
+		},
+		"  left      Azure evicts this VM\n": func(s *journal.State) {
+			s.Phase, s.RemovedBy, s.DrainUntil = journal.Removed, journal.ByPreempt, &until
+		},
+	} {
+		s := sample()
+		change(&s)
+		var out strings.Builder
+		Render(&out, s, false, Alive{})
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}

@@ -10,75 +10,116 @@ import (
 	"azp-bootstrap/bootstrap/line"
 )
 
-// Render writes the state, and what runs, for people. color says whether out is a terminal that
-// shows colours.
+// Render shows a VM's state to a person.
 func Render(out io.Writer, s journal.State, color bool, alive Alive) {
+	p := page{out: out, color: color}
 	s = plain(s)
-	paint := func(code, text string) string {
-		if !color {
-			return text
-		}
-		return "\x1b[" + code + "m" + text + "\x1b[0m"
-	}
-	head := map[string]string{
-		journal.Ready: paint("1;32", "● ready"), journal.Failed: paint("1;31", "✗ failed"),
-	}[s.Phase]
-	if head == "" {
-		head = paint("1;33", "… "+s.Phase)
-	}
-	if s.Attempt == 0 {
-		head = "○ not started"
-	}
 	down := alive.Down(s)
-	if down != nil {
-		head = paint("1;31", "✗ agent down")
+	fmt.Fprintln(out, p.head(s, down != nil))
+	p.membership(s, alive)
+	p.machine(s)
+	p.phases(s)
+	if s.LastError != nil {
+		p.lastError(s)
 	}
-	fmt.Fprintln(out, head)
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(out, "  %-9s %s\n", name, fmt.Sprintf(format, args...))
+	if down != nil {
+		fmt.Fprintf(out, "  error (%s)\n    %s\n    %s %s\n", down.Class.Code, down, p.paint("1", "Next:"), down.Advice)
+	}
+}
+
+// A page is what a person reads.
+type page struct {
+	out   io.Writer
+	color bool
+}
+
+func (p page) paint(code, text string) string {
+	if !p.color {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (p page) row(name, format string, args ...any) {
+	fmt.Fprintf(p.out, "  %-9s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+func (p page) head(s journal.State, down bool) string {
+	switch {
+	case down:
+		return p.paint("1;31", "✗ agent down")
+	case s.Attempt == 0:
+		return "○ not started"
+	case s.Phase == journal.Ready:
+		return p.paint("1;32", "● ready")
+	case s.Phase == journal.Failed:
+		return p.paint("1;31", "✗ failed")
+	}
+	return p.paint("1;33", "… "+s.Phase)
+}
+
+// membership is the VM's place in Azure DevOps.
+func (p page) membership(s journal.State, alive Alive) {
+	if who := asker[s.RemovedBy]; who != "" && s.Phase == journal.Removed {
+		p.row("left", "%s", who)
+	} else if who != "" {
+		p.row("leaves", "%s%s", who, waitsUntil(s))
 	}
 	if s.Target.Kind != "" {
 		where := s.Target.Name
 		if s.Target.Project != "" {
 			where = s.Target.Project + " / " + where
 		}
-		row("target", "%s %s at %s", kindName(s.Target.Kind), where, s.Target.URL)
+		p.row("target", "%s %s at %s", kindName(s.Target.Kind), where, s.Target.URL)
 	}
-	if s.Agent.Name != "" {
+	if a := s.Agent; a.Name != "" {
 		id, version := "", ""
-		if s.Agent.ID != 0 {
-			id = fmt.Sprintf(", ID %d", s.Agent.ID)
+		if a.ID != 0 {
+			id = fmt.Sprintf(", ID %d", a.ID)
 		}
-		if s.Agent.Version != "" {
-			version = ", version " + s.Agent.Version
+		if a.Version != "" {
+			version = ", version " + a.Version
 		}
-		row("agent", "%s%s%s", s.Agent.Name, id, version)
-		if s.Agent.Disabled {
-			row("", "%s", paint("1;33", "disabled in Azure DevOps: it takes no job until somebody enables it there"))
+		p.row("agent", "%s%s%s", a.Name, id, version)
+		if a.Disabled {
+			p.row("", "%s", p.paint("1;33", "disabled in Azure DevOps: it takes no job until somebody enables it there"))
 		}
 	}
 	if s.Agent.Service != "" {
-		row("service", "%s", s.Agent.Service)
+		p.row("service", "%s", s.Agent.Service)
 	}
 	if s.Phase == journal.Ready && alive.Agent == Unknown {
-		row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
+		p.row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
 	}
 	if line := alive.daemon(s); line != "" {
-		row("daemon", "%s", line)
+		p.row("daemon", "%s", line)
 	}
+}
+
+// asker says who asked the VM to leave, by the journal's word.
+var asker = map[string]string{
+	journal.ByTerminate: "Azure deletes this VM", journal.ByPreempt: "Azure evicts this VM",
+	journal.ByShutdown: "this VM shuts down", journal.ByOperator: "an operator asked for it",
+}
+
+func waitsUntil(s journal.State) string {
+	if s.Phase != journal.Draining || s.DrainUntil == nil || time.Now().After(*s.DrainUntil) {
+		return ""
+	}
+	return "; a running job is waited for until " + s.DrainUntil.Format(time.RFC3339)
+}
+
+// machine is this VM and what it holds.
+func (p page) machine(s journal.State) {
 	if s.Package != nil {
-		row("package", "%s, prepared %s", s.Package.File, s.Package.PreparedAt.Format(time.RFC3339))
+		p.row("package", "%s, prepared %s", s.Package.File, s.Package.PreparedAt.Format(time.RFC3339))
 	}
 	if s.InstanceID != "" {
-		row("instance", "%s", s.InstanceID)
+		p.row("instance", "%s", s.InstanceID)
 	}
 	if s.ReadyAt != nil {
-		row(
-			"ready",
-			"%s, %s after the start",
-			s.ReadyAt.Format(time.RFC3339),
-			s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond),
-		)
+		after := s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond)
+		p.row("ready", "%s, %s after the start", s.ReadyAt.Format(time.RFC3339), after)
 	}
 	if s.Secret != nil && s.Secret.Expires != nil {
 		left := time.Until(*s.Secret.Expires)
@@ -86,45 +127,40 @@ func Render(out io.Writer, s journal.State, color bool, alive Alive) {
 		if left < 0 {
 			text = "expired " + s.Secret.Expires.Format(time.RFC3339)
 		}
-		row("secret", "%s", text)
+		p.row("secret", "%s", text)
 	}
 	if s.Attempt > 1 {
-		row("attempt", "%d", s.Attempt)
+		p.row("attempt", "%d", s.Attempt)
 	}
-	if len(s.Phases) > 0 {
-		fmt.Fprintln(out, "  phases")
-		for _, p := range s.Phases {
-			retries := ""
-			if p.Retries > 0 {
-				retries = fmt.Sprintf("  asked again %d×", p.Retries)
-			}
-			fmt.Fprintf(out, "    %-11s %8.3f s%s\n", p.Name, p.Seconds, retries)
-		}
+}
+
+func (p page) phases(s journal.State) {
+	if len(s.Phases) == 0 {
+		return
 	}
-	if e := s.LastError; e != nil {
-		label := "last error, mended since"
-		if s.ReadyAt != nil && e.At.After(*s.ReadyAt) {
-			label = "last error"
+	fmt.Fprintln(p.out, "  phases")
+	for _, each := range s.Phases {
+		retries := ""
+		if each.Retries > 0 {
+			retries = fmt.Sprintf("  asked again %d×", each.Retries)
 		}
-		if s.Phase == journal.Failed {
-			label = "error"
-		} else if s.Phase != journal.Ready {
-			label = "last error"
-		}
-		fmt.Fprintf(
-			out,
-			"  %s (%s, %s)\n    %s\n",
-			label,
-			e.Code,
-			e.At.Format(time.RFC3339),
-			strings.ReplaceAll(e.Message, "\n", "\n    "),
-		)
-		if e.Hint != "" {
-			fmt.Fprintf(out, "    %s %s\n", paint("1", "Next:"), e.Hint)
-		}
+		fmt.Fprintf(p.out, "    %-11s %8.3f s%s\n", each.Name, each.Seconds, retries)
 	}
-	if down != nil {
-		fmt.Fprintf(out, "  error (%s)\n    %s\n    %s %s\n", down.Class.Code, down, paint("1", "Next:"), down.Advice)
+}
+
+func (p page) lastError(s journal.State) {
+	e := s.LastError
+	label := "last error"
+	switch {
+	case s.Phase == journal.Failed:
+		label = "error"
+	case s.Phase == journal.Ready && (s.ReadyAt == nil || !e.At.After(*s.ReadyAt)):
+		label = "last error, mended since"
+	}
+	message := strings.ReplaceAll(e.Message, "\n", "\n    ")
+	fmt.Fprintf(p.out, "  %s (%s, %s)\n    %s\n", label, e.Code, e.At.Format(time.RFC3339), message)
+	if e.Hint != "" {
+		fmt.Fprintf(p.out, "    %s %s\n", p.paint("1", "Next:"), e.Hint)
 	}
 }
 
