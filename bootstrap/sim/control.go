@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -76,6 +77,15 @@ func (s *Sim) Control() http.Handler {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 		}
+	})
+	m.HandleFunc("POST /populate", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.FormValue("agents"))
+		offline, err2 := time.ParseDuration(r.FormValue("offline"))
+		if err = errors.Join(err, err2); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		done(w, s.Populate(r.FormValue("pool"), n, offline), "pool")
 	})
 	m.HandleFunc("POST /enable", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Enable(r.FormValue("name"), r.FormValue("enabled") == "true"), "agent")

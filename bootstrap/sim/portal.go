@@ -204,3 +204,31 @@ func (s *Sim) Age(name string, offline, made time.Duration) error {
 	}
 	return errors.New("no such agent")
 }
+
+// Populate puts n agents of VMs that are no more into the pool of this name, offline for so long. Each tells what an image full
+// of tools lets an agent tell: 8 KiB.
+func (s *Sim) Populate(name string, n int, offline time.Duration) (found bool) {
+	tools := map[string]string{}
+	for i := range 150 {
+		tools[fmt.Sprintf("TOOL_%03d_X64", i)] = "/opt/hostedtoolcache/tool/1.2.3/x64/bin"
+	}
+	since := time.Now().Add(-offline)
+	s.eachServer(func(v *server) {
+		for _, p := range v.pools {
+			if !strings.EqualFold(p.name, name) {
+				continue
+			}
+			found = true
+			for i := range n {
+				caps := maps.Clone(tools)
+				caps["AZP_BOOTSTRAP_INSTANCE_ID"] = guid()
+				caps["AZP_BOOTSTRAP_REGISTERED"] = since.Add(-time.Hour).UTC().Format(time.RFC3339)
+				p.agents = append(p.agents, &agent{
+					id: v.next(), name: fmt.Sprintf("old-%06d", i), version: "4.248.0", clientID: guid(),
+					caps: caps, created: since.Add(-time.Hour), seen: since,
+				})
+			}
+		}
+	})
+	return found
+}

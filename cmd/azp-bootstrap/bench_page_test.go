@@ -13,6 +13,7 @@ type benchPage struct {
 	runs     int
 	parts    []benchPart
 	idle     idle
+	sweep    swept
 	programs []started
 }
 
@@ -106,6 +107,11 @@ func (p *benchPage) render() string {
 		mib(p.idle.rss),
 		p.idle.wakeups,
 		100*p.idle.cpu,
+	)
+	fmt.Fprintf(
+		&b, "\n`azp-bootstrap sweep --yes`, %d agents of deleted VMs, 8 KiB each, in a pool: %s and %s at most until it knows "+
+			"what to remove, %s and %s with their removal, one after the other.\n",
+		p.sweep.agents, ms(p.sweep.plan), mib(p.sweep.planRSS), ms(p.sweep.all), mib(p.sweep.allRSS),
 	)
 	return fmt.Sprintf(benchHead, p.runs) + b.String() + benchTail
 }

@@ -114,3 +114,33 @@ func (b *bench) starts() (all []started) {
 	}
 	return all
 }
+
+// swept is what a sweep takes of a pool that nobody has swept for long.
+type swept struct {
+	agents          int
+	plan, all       time.Duration
+	planRSS, allRSS int64
+}
+
+func (b *bench) sweep() (s swept) {
+	s.agents = 10000
+	b.exec(filepath.Join(b.bin, "azp-sim"), "populate", "--dir", b.path("azure"), "Default", "--agents", strconv.Itoa(s.agents))
+	file := b.path("pool.yaml")
+	b.must(os.WriteFile(file, []byte("url: https://dev.azure.com/contoso\ntarget: {pool: {name: Default}}\n"+
+		"credential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\n"), 0o600))
+	run := func(more ...string) (time.Duration, int64) {
+		args := append([]string{"--config", file, "sweep"}, more...)
+		cmd := exec.Command(filepath.Join(b.bin, "azp-bootstrap"), args...)
+		begin := time.Now()
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			b.t.Fatalf("sweep: %v\n%s", err, out[max(0, len(out)-2000):])
+		}
+		return time.Since(begin), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+	}
+	s.plan, s.planRSS = run()
+	s.all, s.allRSS = run("--yes")
+	fmt.Printf("BenchmarkSweep/agents=%d 1 %d plan-ns/op %d plan-rss-B %d all-ns/op %d all-rss-B\n",
+		s.agents, s.plan, s.planRSS, s.all, s.allRSS)
+	return s
+}

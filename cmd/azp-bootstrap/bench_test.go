@@ -448,6 +448,7 @@ func TestBench(t *testing.T) {
 	}
 	b.begin("none")
 	page.idle = b.idle()
+	page.sweep = b.sweep()
 	b.end()
 	page.programs = b.starts()
 	if *benchDocs != "" {

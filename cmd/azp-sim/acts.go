@@ -126,6 +126,22 @@ func kindFirst(kinds []string, n int) cobra.PositionalArgs {
 	}
 }
 
+func populate(dir *string) *cobra.Command {
+	var n int
+	var offline time.Duration
+	c := &cobra.Command{
+		Use: "populate POOL", Short: "Put agents of deleted VMs into a pool", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			form := url.Values{"pool": {args[0]}, "agents": {strconv.Itoa(n)}, "offline": {offline.String()}}
+			_, err := control(*dir, http.MethodPost, "/populate", form)
+			return err
+		},
+	}
+	c.Flags().IntVar(&n, "agents", 100, "how many")
+	c.Flags().DurationVar(&offline, "offline-for", 48*time.Hour, "since when they are offline")
+	return c
+}
+
 func ageAgent(dir *string) *cobra.Command {
 	var offline, made time.Duration
 	c := &cobra.Command{

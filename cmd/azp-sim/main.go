@@ -46,7 +46,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		job(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
 		event(&dir), cancelEvent(&dir),
 		show(&dir, "events", "Show the scheduled events, and who acknowledged them", printLines),
-		enable(&dir, "enable", true), enable(&dir, "disable", false), deleteAgent(&dir), ageAgent(&dir),
+		enable(&dir, "enable", true), enable(&dir, "disable", false), deleteAgent(&dir), ageAgent(&dir), populate(&dir),
 		rename(&dir), deleteTarget(&dir))
 	if root.Execute() != nil {
 		os.Exit(1)
