@@ -48,7 +48,8 @@ func configuredWithin(t *testing.T, script string, limit time.Duration) (h Home,
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1", Work: "_work",
+	r := Registration{Kind: "pool", Name: "Default", URL: "https://dev.azure.com/contoso", AgentName: "web-1",
+		Work:  "_work",
 		Marks: Marks{InstanceID: "1"}, Timeout: limit}
 	id, err = Runner{Home: h, State: t.TempDir()}.Configure(t.Context(), r, pat, &secret.Redactor{}, func(string) {})
 	return h, id, err
@@ -56,7 +57,8 @@ func configuredWithin(t *testing.T, script string, limit time.Duration) (h Home,
 
 const succeeds = `printf '{"agentId": 7}' >.agent` + "\n"
 
-// What the daemon's own environment holds (the proxy's password, say) is not for config.sh, nor for the jobs that get its variables.
+// What the daemon's own environment holds (the proxy's password, say) is not for config.sh, nor
+// for the jobs that get its variables.
 func TestTheEnvironmentOfConfigIsItsOwn(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://user:password@proxy:3128")
 	t.Setenv("AZP_BOOTSTRAP_LOG_LEVEL", "debug")
@@ -68,7 +70,8 @@ func TestTheEnvironmentOfConfigIsItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "PWD", "OLDPWD", "SHLVL", "_"} // a shell adds the last ones
+	names := []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "PWD", "OLDPWD", "SHLVL",
+		"_"} // a shell adds the last ones
 	for _, variable := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 		name, _, _ := strings.Cut(variable, "=")
 		if !slices.Contains(names, name) && !strings.HasPrefix(name, inputs) {
@@ -110,20 +113,24 @@ func TestAPATThatConfigLeavesIsFound(t *testing.T) {
 func TestFurnish(t *testing.T) {
 	h := Home{Dir: t.TempDir(), User: home(t).User}
 	ca, system := filepath.Join(t.TempDir(), "ca.pem"), filepath.Join(t.TempDir(), "system.pem")
-	if err := errors.Join(os.WriteFile(ca, []byte("OWN"), 0o600), os.WriteFile(system, []byte("SYSTEM"), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(ca, []byte("OWN"), 0o600), os.WriteFile(system, []byte("SYSTEM"),
+		0o600)); err != nil {
 		t.Fatal(err)
 	}
-	r := Registration{Proxy: &url.URL{Scheme: "http", Host: "proxy:1"}, NoProxy: "*.corp,localhost", CAFile: ca, SystemCAs: system}
+	r := Registration{Proxy: &url.URL{Scheme: "http", Host: "proxy:1"}, NoProxy: "*.corp,localhost", CAFile: ca,
+		SystemCAs: system}
 	if err := h.furnish(r); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{".proxybypass": `169\.254\.169\.254` + "\n" + `\.corp` + "\nlocalhost\n", caBundle: "SYSTEM\nOWN"} {
+	for name, want := range map[string]string{".proxybypass": `169\.254\.169\.254` + "\n" + `\.corp` +
+		"\nlocalhost\n", caBundle: "SYSTEM\nOWN"} {
 		if text, err := os.ReadFile(h.path(name)); err != nil || string(text) != want {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
 	text, err := os.ReadFile(h.path(".env"))
-	for _, name := range []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"} {
+	for _, name := range []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE",
+		"REQUESTS_CA_BUNDLE"} {
 		if err != nil || !strings.Contains(string(text), name+"="+h.path(caBundle)+"\n") {
 			t.Errorf(".env has no %s: %q, %v", name, text, err)
 		}
@@ -132,7 +139,8 @@ func TestFurnish(t *testing.T) {
 
 // The listener's own word that another try may do, and a signal, are waited out. What else it says lasts.
 func TestExitCodesThatPass(t *testing.T) {
-	for exit, passes := range map[int]bool{1: false, 2: true, 3: false, 4: false, 126: false, 127: false, 128: false, 134: true, 137: true, -1: true} {
+	for exit, passes := range map[int]bool{1: false, 2: true, 3: false, 4: false, 126: false, 127: false, 128: false,
+		134: true, 137: true, -1: true} {
 		err := (&outputReader{}).verdict(Registration{Kind: "pool", Name: "Default"}, exit, nil, context.Background())
 		if f := fault.From(err); f.Class != fault.Agent || f.Wait != passes || f.Advice == "" {
 			t.Errorf("exit code %d: passing %v, %v", exit, f.Wait, err)
@@ -144,7 +152,8 @@ func TestExitCodesThatPass(t *testing.T) {
 func TestConfigureIsEndedInTime(t *testing.T) {
 	begin := time.Now()
 	_, _, err := configuredWithin(t, "sleep 30 & sleep 30\n", 200*time.Millisecond)
-	if f := fault.From(err); f.Class != fault.Agent || !f.Wait || !strings.Contains(f.Error(), "did not end within 200ms") || time.Since(begin) > 20*time.Second {
+	if f := fault.From(err); f.Class != fault.Agent || !f.Wait ||
+		!strings.Contains(f.Error(), "did not end within 200ms") || time.Since(begin) > 20*time.Second {
 		t.Errorf("after %s: %v", time.Since(begin), err)
 	}
 }
@@ -171,14 +180,16 @@ func TestNothingOfConfigRunsOn(t *testing.T) {
 	}
 }
 
-// The files are those that the agent's own `remove` deletes (ConfigurationManager.cs), and what config.sh and the daemon add.
+// The files are those that the agent's own `remove` deletes (ConfigurationManager.cs), and what
+// config.sh and the daemon add.
 func TestWipeLeavesNothingOfARegistration(t *testing.T) {
 	h := home(t)
 	file, sum := archive(t, honest...)
 	if _, err := h.Prepare(file, sum, quiet); err != nil {
 		t.Fatal(err)
 	}
-	files := []string{".credentials", ".credentials_rsaparams", ".credentials_migrated", ".agent", ".agent_migrated", ".service", ".proxycredentials", ".env"}
+	files := []string{".credentials", ".credentials_rsaparams", ".credentials_migrated", ".agent", ".agent_migrated",
+		".service", ".proxycredentials", ".env"}
 	for _, name := range files {
 		if err := os.WriteFile(h.path(name), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)

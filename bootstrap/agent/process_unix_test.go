@@ -20,7 +20,8 @@ func TestNothingRunsUnrecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	ran := filepath.Join(dir, "ran")
-	p := process{Dir: dir, User: home(t).User, Env: os.Environ(), Record: filepath.Join(dir, "missing", "agent.pid"), Argv: []string{"/bin/sh", "-c", "echo >" + ran}}
+	p := process{Dir: dir, User: home(t).User, Env: os.Environ(), Record: filepath.Join(dir, "missing", "agent.pid"),
+		Argv: []string{"/bin/sh", "-c", "echo >" + ran}}
 	out, err := os.Create(filepath.Join(dir, "out"))
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,8 @@ func trusting(t *testing.T, s *httptest.Server) Network {
 
 // What is older than TLS 1.2 is spoken by nobody whom a PAT may be shown to.
 func TestTLSThatIsTooOld(t *testing.T) {
-	for newest, taken := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+	for newest, taken := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false,
+		tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		s.Config.ErrorLog = nil
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: newest} //nolint:gosec // on purpose
@@ -122,7 +123,8 @@ func later(after time.Duration, status, body string) Dial {
 			}
 			_, _ = io.Copy(io.Discard, r.Body)
 			time.Sleep(after)
-			_, _ = fmt.Fprintf(there, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+			const answer = "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+			_, _ = fmt.Fprintf(there, answer, status, len(body), body)
 		}()
 		return here, nil
 	}
@@ -134,7 +136,8 @@ func TestADelayedAnswerIsWaitedFor(t *testing.T) {
 		after time.Duration
 		large bool
 		had   bool
-	}{{35 * time.Second, false, true}, {2 * time.Minute, false, false}, {2 * time.Minute, true, true}, {10 * time.Minute, true, false}} {
+	}{{35 * time.Second, false, true}, {2 * time.Minute, false, false}, {2 * time.Minute, true, true},
+		{10 * time.Minute, true, false}} {
 		synctest.Test(t, func(t *testing.T) {
 			client, err := Network{Dial: later(c.after, "200 OK", "{}"), Large: c.large}.Client()
 			if err != nil {
@@ -152,11 +155,14 @@ func TestADelayedAnswerIsWaitedFor(t *testing.T) {
 	}
 }
 
-// The first question of a VM's life switches scheduled events on: its answer takes up to two minutes. Nothing else takes so long.
+// The first question of a VM's life switches scheduled events on: its answer takes up to two
+// minutes. Nothing else takes so long.
 func TestTheFirstEventsTakeTwoMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := NewIMDS("", later(2*time.Minute, "200 OK", `{"DocumentIncarnation":3,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"]}]}`))
-		if n, events, err := i.Events(t.Context()); err != nil || n != 3 || len(events) != 1 || !events[0].Concerns("WEB_1") || events[0].Concerns("web_") || events[0].Concerns("web_10") {
+		i := NewIMDS("", later(2*time.Minute, "200 OK",
+			`{"DocumentIncarnation":3,"Events":[{"EventId":"1","EventType":"Terminate","Resources":["web_1"]}]}`))
+		if n, events, err := i.Events(t.Context()); err != nil || n != 3 || len(events) != 1 ||
+			!events[0].Concerns("WEB_1") || events[0].Concerns("web_") || events[0].Concerns("web_10") {
 			t.Errorf("%d, %+v, %v", n, events, err)
 		}
 		begin := time.Now()
@@ -169,10 +175,12 @@ func TestTheFirstEventsTakeTwoMinutes(t *testing.T) {
 
 // Only 200 says that the platform has heard it.
 func TestAcknowledge(t *testing.T) {
-	for status, heard := range map[int]bool{200: true, 202: false, 302: false, 400: false, 404: false, 429: false, 500: false} {
+	for status, heard := range map[int]bool{200: true, 202: false, 302: false, 400: false, 404: false, 429: false,
+		500: false} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			if r.Method != http.MethodPost || r.Header.Get("Metadata") != "true" || string(body) != `{"StartRequests":[{"EventId":"E-1"}]}` {
+			if r.Method != http.MethodPost || r.Header.Get("Metadata") != "true" ||
+				string(body) != `{"StartRequests":[{"EventId":"E-1"}]}` {
 				t.Errorf("%s %s", r.Method, body)
 			}
 			w.WriteHeader(status)
@@ -244,7 +252,8 @@ func TestTheIdentityIsNamed(t *testing.T) {
 	}
 }
 
-// A file that holds no certificate would leave the VM with the system's alone, and nobody would know why it trusts too little.
+// A file that holds no certificate would leave the VM with the system's alone, and nobody would
+// know why it trusts too little.
 func TestCAFilesAreRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.der")
 	if err := os.WriteFile(file, []byte{0x30, 0x82}, 0o600); err != nil {
@@ -252,7 +261,8 @@ func TestCAFilesAreRead(t *testing.T) {
 	}
 	for _, name := range []string{file, file + ".missing"} {
 		_, err := Network{CAFile: name}.Client()
-		if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" || !strings.Contains(f.Error(), name) {
+		if f := fault.From(err); err == nil || f.Class != fault.Config || f.Advice == "" ||
+			!strings.Contains(f.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -28,7 +28,8 @@ type server struct {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat))
 	w.Header().Set("Content-Type", "application/json")
-	const agent = `{"id":7,"name":"web-1","status":"offline","statusChangedOn":"2020-01-01T00:00:00Z","createdOn":"2020-01-01T00:00:00Z",` +
+	const agent = `{"id":7,"name":"web-1","status":"offline",` +
+		`"statusChangedOn":"2020-01-01T00:00:00Z","createdOn":"2020-01-01T00:00:00Z",` +
 		`"systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"gone"}}`
 	switch path := r.URL.Path; {
 	case r.Method == http.MethodDelete && s.refuses:
@@ -56,7 +57,8 @@ func (s *server) sweep(t *testing.T, yes bool) ([]Verdict, error) {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	return Sweep(t.Context(), Sweeping{ConfigFile: filepath.Join(t.TempDir(), "none.yaml"), Set: []string{"url=" + web.URL + "/C", "target.pool.name=Default", "deadline=20s"},
+	return Sweep(t.Context(), Sweeping{ConfigFile: filepath.Join(t.TempDir(), "none.yaml"), Set: []string{"url=" +
+		web.URL + "/C", "target.pool.name=Default", "deadline=20s"},
 		Yes: yes, PAT: pat, Progress: quietly, Log: log, Redactor: &secret.Redactor{}})
 }
 
@@ -65,7 +67,8 @@ func TestSweepRemovesOnTheWordAlone(t *testing.T) {
 	for _, yes := range []bool{false, true} {
 		s := &server{}
 		verdicts, err := s.sweep(t, yes)
-		if err != nil || len(verdicts) != 1 || verdicts[0].Fate != map[bool]string{false: Doomed, true: Gone}[yes] || (s.deleted == 1) != yes {
+		if err != nil || len(verdicts) != 1 || verdicts[0].Fate != map[bool]string{false: Doomed, true: Gone}[yes] ||
+			(s.deleted == 1) != yes {
 			t.Errorf("yes %v: %+v, %d deleted, %v", yes, verdicts, s.deleted, err)
 		}
 	}
@@ -75,7 +78,8 @@ func TestSweepRemovesOnTheWordAlone(t *testing.T) {
 func TestAClockThatIsWrongRemovesNothing(t *testing.T) {
 	for _, ahead := range []time.Duration{10 * time.Minute, -10 * time.Minute} {
 		s := &server{ahead: ahead}
-		if _, err := s.sweep(t, true); err == nil || fault.From(err).Class != fault.Usage || !strings.Contains(err.Error(), "clock differs") || s.deleted > 0 {
+		if _, err := s.sweep(t, true); err == nil || fault.From(err).Class != fault.Usage ||
+			!strings.Contains(err.Error(), "clock differs") || s.deleted > 0 {
 			t.Errorf("%s: %v, %d deleted", ahead, err, s.deleted)
 		}
 	}
@@ -84,7 +88,8 @@ func TestAClockThatIsWrongRemovesNothing(t *testing.T) {
 // What the server says is shown to people, and it may repeat what it was shown.
 func TestVerdictsAreRedacted(t *testing.T) {
 	verdicts, err := (&server{refuses: true}).sweep(t, true)
-	if err != nil || len(verdicts) != 1 || !strings.Contains(verdicts[0].Why, "not with ") || strings.Contains(fmt.Sprintf("%+v", verdicts), tokenOfATest) {
+	if err != nil || len(verdicts) != 1 || !strings.Contains(verdicts[0].Why, "not with ") ||
+		strings.Contains(fmt.Sprintf("%+v", verdicts), tokenOfATest) {
 		t.Errorf("%+v, %v", verdicts, err)
 	}
 }

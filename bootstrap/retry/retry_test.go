@@ -24,7 +24,8 @@ func pauses(t *testing.T, f *fault.Error, most int) (all []time.Duration) {
 	return all
 }
 
-// Who asks to be left alone is, and thousands that were told the same do not come back in one instant. Looks of our own come when they should.
+// Who asks to be left alone is, and thousands that were told the same do not come back in one
+// instant. Looks of our own come when they should.
 func TestTheServersWishIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const wish = 10 * time.Second
@@ -86,7 +87,8 @@ func TestTheDeadlineTellsTheLastFault(t *testing.T) {
 		defer cancel()
 		begin := time.Now()
 		err := Do(ctx, func() error { return fault.New(fault.Vault, "throttled").Passing() }, func(Wait) {})
-		if took := time.Since(begin); took > time.Minute || fault.From(err).Class != fault.Vault || !strings.Contains(err.Error(), "gave up at the deadline: throttled") {
+		if took := time.Since(begin); took > time.Minute || fault.From(err).Class != fault.Vault ||
+			!strings.Contains(err.Error(), "gave up at the deadline: throttled") {
 			t.Errorf("after %s: %v", took, err)
 		}
 	})

@@ -17,9 +17,12 @@ import (
 // A run that a person interrupts did not fail: its exit code says so, and what it says is what to do next.
 func TestInterrupted(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.Command(filepath.Join(bin, "azp-bootstrap"), "run", "--once", "--config", filepath.Join(dir, "none.yaml"), "--state-dir", filepath.Join(dir, "state"),
-		"--set", "url=https://dev.azure.com/contoso", "--set", "target.pool.name=Default", "--set", "credential.keyVault.url=https://contoso.vault.azure.net",
-		"--set", "credential.keyVault.secret=azp-pat", "--set", "imds.endpoint=http://127.0.0.1:9", "--set", "health.listen=", "--set", "deadline=1m")
+	cmd := exec.Command(filepath.Join(bin, "azp-bootstrap"), "run", "--once", "--config", filepath.Join(dir,
+		"none.yaml"), "--state-dir", filepath.Join(dir, "state"),
+		"--set", "url=https://dev.azure.com/contoso", "--set", "target.pool.name=Default", "--set",
+		"credential.keyVault.url=https://contoso.vault.azure.net",
+		"--set", "credential.keyVault.secret=azp-pat", "--set", "imds.endpoint=http://127.0.0.1:9", "--set",
+		"health.listen=", "--set", "deadline=1m")
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

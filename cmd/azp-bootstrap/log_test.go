@@ -30,7 +30,8 @@ func TestTheLogIsRedacted(t *testing.T) {
 		var out bytes.Buffer
 		log.SetOutput(&out)
 		log.WithError(errors.New("no "+token)).WithField("said", token).Warn("with " + token + "\x1b[2J\u202e")
-		if said := out.String(); !strings.Contains(said, "with [redacted]") || strings.Contains(said, token) || strings.ContainsAny(said, "\x1b\u202e") || strings.Contains(said, `\u001b`) {
+		if said := out.String(); !strings.Contains(said, "with [redacted]") || strings.Contains(said, token) ||
+			strings.ContainsAny(said, "\x1b\u202e") || strings.Contains(said, `\u001b`) {
 			t.Errorf("%s: %q", format, said)
 		}
 	}
@@ -39,7 +40,8 @@ func TestTheLogIsRedacted(t *testing.T) {
 // journald sorts by the number that begins a line (sd-daemon(3)), and takes each line for an entry of its own.
 func TestJournalPriorities(t *testing.T) {
 	for level, begins := range map[logrus.Level]string{
-		logrus.FatalLevel: "<2>", logrus.ErrorLevel: "<3>", logrus.WarnLevel: "<4>", logrus.InfoLevel: "<6>", logrus.DebugLevel: "<7>", logrus.TraceLevel: "<7>",
+		logrus.FatalLevel: "<2>", logrus.ErrorLevel: "<3>", logrus.WarnLevel: "<4>", logrus.InfoLevel: "<6>",
+		logrus.DebugLevel: "<7>", logrus.TraceLevel: "<7>",
 	} {
 		line, err := journalFormat{}.Format(&logrus.Entry{Level: level, Message: "a\n<0>b", Data: logrus.Fields{"k": "c\nd"}})
 		if err != nil || string(line) != begins+`a <0>b k="c\nd"`+"\n" {

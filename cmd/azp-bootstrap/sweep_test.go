@@ -14,7 +14,8 @@ import (
 	"azp-bootstrap/bootstrap/fleet"
 )
 
-// For how long an agent must be offline, without --older-than a sweep itself says: a VM that is off for the night comes back.
+// For how long an agent must be offline, without --older-than a sweep itself says: a VM that is
+// off for the night comes back.
 func TestSweepWaitsForADay(t *testing.T) {
 	ago := func(d time.Duration) string { return time.Now().Add(-d).UTC().Format(time.RFC3339) }
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -23,8 +24,10 @@ func TestSweepWaitsForADay(t *testing.T) {
 			_, _ = io.WriteString(w, `{"value":[{"id":1,"name":"Default"}]}`)
 			return
 		}
-		const agent = `{"id":%d,"name":"web-%d","status":"offline","statusChangedOn":"%s","createdOn":"%s","systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"vm-%d"}}`
-		_, _ = fmt.Fprintf(w, `{"value":[`+agent+`,`+agent+`]}`, 1, 1, ago(12*time.Hour), ago(48*time.Hour), 1, 2, 2, ago(25*time.Hour), ago(48*time.Hour), 2)
+		const agent = `{"id":%d,"name":"web-%d","status":"offline","statusChangedOn":"%s","createdOn":"%s",` +
+			`"systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"vm-%d"}}`
+		_, _ = fmt.Fprintf(w, `{"value":[`+agent+`,`+agent+`]}`, 1, 1, ago(12*time.Hour), ago(48*time.Hour), 1, 2, 2,
+			ago(25*time.Hour), ago(48*time.Hour), 2)
 	}))
 	defer s.Close()
 	for _, c := range []struct {
@@ -39,7 +42,8 @@ func TestSweepWaitsForADay(t *testing.T) {
 		root := (&app{}).root()
 		root.SetOut(&out)
 		root.SetIn(strings.NewReader("opaque-token-of-a-test\n"))
-		root.SetArgs(append([]string{"sweep", "--json", "--pat-stdin", "--config", filepath.Join(t.TempDir(), "none.yaml"), "--set", "url=" + s.URL + "/C", "--set", "target.pool.name=Default"}, c.flags...))
+		root.SetArgs(append([]string{"sweep", "--json", "--pat-stdin", "--config", filepath.Join(t.TempDir(),
+			"none.yaml"), "--set", "url=" + s.URL + "/C", "--set", "target.pool.name=Default"}, c.flags...))
 		var report []fleet.Verdict
 		if err := root.ExecuteContext(t.Context()); err != nil {
 			t.Fatal(err)
