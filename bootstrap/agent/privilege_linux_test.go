@@ -94,15 +94,15 @@ func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 
 func TestHandOverTouchesNothingElse(t *testing.T) {
 	h, uid := asRoot(t)
-	victim := filepath.Join(filepath.Dir(h.Dir), "victim")
-	if err := errors.Join(os.MkdirAll(filepath.Join(h.Dir, "a", "b"), 0o755), os.WriteFile(victim, nil, 0o600),
-		os.Symlink(victim, filepath.Join(h.Dir, "a", "link")), os.Symlink("/etc", filepath.Join(h.Dir, "etc"))); err != nil {
+	victim, folder := filepath.Join(filepath.Dir(h.Dir), "victim"), filepath.Join(filepath.Dir(h.Dir), "folder")
+	if err := errors.Join(os.Mkdir(folder, 0o755), os.MkdirAll(filepath.Join(h.Dir, "a", "b"), 0o755), os.WriteFile(victim, nil, 0o600),
+		os.Symlink(victim, filepath.Join(h.Dir, "a", "link")), os.Symlink(folder, filepath.Join(h.Dir, "folder"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.handOver(); err != nil {
 		t.Fatal(err)
 	}
-	if ownerOf(t, victim) != 0 || ownerOf(t, "/etc") != 0 {
+	if ownerOf(t, victim) != 0 || ownerOf(t, folder) != 0 {
 		t.Error("a link was followed")
 	}
 	_ = filepath.WalkDir(h.Dir, func(name string, _ fs.DirEntry, err error) error {
