@@ -144,13 +144,15 @@ func TestFurnish(t *testing.T) {
 	if err := h.furnish(r); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{".proxybypass": `169\.254\.169\.254` + "\n" + `\.corp` + "\nlocalhost\n", caBundle: "SYSTEM\nOWN"} {
+	for name, want := range map[string]string{".proxybypass": `169\.254\.169\.254` + "\n" + `\.corp` +
+		"\nlocalhost\n", caBundle: "SYSTEM\nOWN"} {
 		if text, err := os.ReadFile(h.path(name)); err != nil || string(text) != want {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
 	text, err := os.ReadFile(h.path(".env"))
-	for _, name := range []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"} {
+	for _, name := range []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE",
+		"REQUESTS_CA_BUNDLE"} {
 		if err != nil || !strings.Contains(string(text), name+"="+h.path(caBundle)+"\n") {
 			t.Errorf(".env has no %s: %q, %v", name, text, err)
 		}
@@ -160,7 +162,8 @@ func TestFurnish(t *testing.T) {
 // The listener's own word that another try may do, and a signal, are waited out. What else it says
 // lasts.
 func TestExitCodesThatPass(t *testing.T) {
-	for exit, passes := range map[int]bool{1: false, 2: true, 3: false, 4: false, 126: false, 127: false, 128: false, 134: true, 137: true, -1: true} {
+	for exit, passes := range map[int]bool{1: false, 2: true, 3: false, 4: false, 126: false, 127: false, 128: false,
+		134: true, 137: true, -1: true} {
 		err := (&outputReader{}).verdict(Registration{Kind: "pool", Name: "Default"}, exit, nil, context.Background())
 		if f := fault.From(err); f.Class != fault.Agent || f.Wait != passes || f.Advice == "" {
 			t.Errorf("exit code %d: passing %v, %v", exit, f.Wait, err)

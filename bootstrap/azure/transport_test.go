@@ -33,7 +33,8 @@ func trusting(t *testing.T, s *httptest.Server) Network {
 
 // What is older than TLS 1.2 is spoken by nobody whom a PAT may be shown to.
 func TestTLSThatIsTooOld(t *testing.T) {
-	for newest, taken := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+	for newest, taken := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false,
+		tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		s.Config.ErrorLog = nil
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: newest} //nolint:gosec // on purpose
@@ -141,7 +142,8 @@ func TestADelayedAnswerIsWaitedFor(t *testing.T) {
 		after time.Duration
 		large bool
 		had   bool
-	}{{35 * time.Second, false, true}, {2 * time.Minute, false, false}, {2 * time.Minute, true, true}, {10 * time.Minute, true, false}} {
+	}{{35 * time.Second, false, true}, {2 * time.Minute, false, false}, {2 * time.Minute, true, true},
+		{10 * time.Minute, true, false}} {
 		synctest.Test(t, func(t *testing.T) {
 			client, err := Network{Dial: later(c.after, "200 OK", "{}"), Large: c.large}.Client()
 			if err != nil {
@@ -187,7 +189,8 @@ func TestTheFirstEventsTakeTwoMinutes(t *testing.T) {
 
 // Only 200 says that the platform has heard it.
 func TestAcknowledge(t *testing.T) {
-	for status, heard := range map[int]bool{200: true, 202: false, 302: false, 400: false, 404: false, 429: false, 500: false} {
+	for status, heard := range map[int]bool{200: true, 202: false, 302: false, 400: false, 404: false, 429: false,
+		500: false} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			if r.Method != http.MethodPost || r.Header.Get("Metadata") != "true" ||

@@ -29,7 +29,8 @@ type server struct {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat))
 	w.Header().Set("Content-Type", "application/json")
-	const agent = `{"id":7,"name":"web-1","status":"offline","statusChangedOn":"2020-01-01T00:00:00Z","createdOn":"2020-01-01T00:00:00Z",` +
+	const agent = `{"id":7,"name":"web-1","status":"offline",` +
+		`"statusChangedOn":"2020-01-01T00:00:00Z","createdOn":"2020-01-01T00:00:00Z",` +
 		`"systemCapabilities":{"AZP_BOOTSTRAP_INSTANCE_ID":"gone"}}`
 	switch path := r.URL.Path; {
 	case r.Method == http.MethodDelete && s.refuses:

@@ -42,7 +42,8 @@ func TestTheLogIsRedacted(t *testing.T) {
 // of its own.
 func TestJournalPriorities(t *testing.T) {
 	for level, begins := range map[logrus.Level]string{
-		logrus.FatalLevel: "<2>", logrus.ErrorLevel: "<3>", logrus.WarnLevel: "<4>", logrus.InfoLevel: "<6>", logrus.DebugLevel: "<7>", logrus.TraceLevel: "<7>",
+		logrus.FatalLevel: "<2>", logrus.ErrorLevel: "<3>", logrus.WarnLevel: "<4>", logrus.InfoLevel: "<6>",
+		logrus.DebugLevel: "<7>", logrus.TraceLevel: "<7>",
 	} {
 		line, err := journalFormat{}.Format(
 			&logrus.Entry{Level: level, Message: "a\n<0>b", Data: logrus.Fields{"k": "c\nd"}},

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,10 +38,8 @@ type mutant struct {
 }
 
 func main() {
-	killed, all, err := run(strings.Join(os.Args[1:], ""))
-	if all > 0 {
-		fmt.Printf("%d of %d killed: %.0f %%\n", killed, all, 100*float64(killed)/float64(all))
-	}
+	killed, all, err := run(strings.Join(os.Args[1:], "|"))
+	fmt.Printf("%d of %d killed: %.0f %%\n", killed, all, 100*float64(killed)/float64(max(all, 1)))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
@@ -131,10 +130,8 @@ func copied() (dir string, err error) {
 // unchanged runs each of the tests without any mutant: what fails then says nothing about one.
 func unchanged(mutants []mutant, trees chan string) error {
 	var once []mutant
-	seen := map[string]bool{}
 	for _, m := range mutants {
-		if !seen[m.Tests] {
-			seen[m.Tests] = true
+		if !slices.ContainsFunc(once, func(o mutant) bool { return o.Tests == m.Tests }) {
 			once = append(once, m)
 		}
 	}
@@ -174,9 +171,9 @@ func try(m mutant, tree string) (fate string, err error) {
 	if err != nil || strings.Count(string(text), m.Old) != 1 {
 		return "stale", nil //nolint:nilerr // the file was moved
 	}
-	put := func(text string) error { return os.WriteFile(file, []byte(text), 0o644) } //nolint:gosec // a copy
-	defer func() { err = errors.Join(err, put(string(text))) }()
-	if err := put(strings.Replace(string(text), m.Old, m.New, 1)); err != nil {
+	defer func() { err = errors.Join(err, os.WriteFile(file, text, 0o644)) }() //nolint:gosec // a copy
+	wrong := strings.Replace(string(text), m.Old, m.New, 1)
+	if err := os.WriteFile(file, []byte(wrong), 0o644); err != nil { //nolint:gosec // the same
 		return "LIVED", err
 	}
 	if _, err := test(m, tree); err == nil {
@@ -194,8 +191,8 @@ func try(m mutant, tree string) (fate string, err error) {
 func test(m mutant, tree string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	command := "exec go test -count=1 -vet=off -failfast -timeout 3m " + m.Tests
-	cmd := exec.CommandContext(ctx, "sh", "-c", command) //nolint:gosec // of our own list
+	const command = "exec go test -count=1 -vet=off -failfast -timeout 3m "
+	cmd := exec.CommandContext(ctx, "sh", "-c", command+m.Tests) //nolint:gosec // of our own list
 	cmd.Dir, cmd.WaitDelay = tree, 10*time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
