@@ -94,15 +94,14 @@ func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 
 func TestHandOverTouchesNothingElse(t *testing.T) {
 	h, uid := asRoot(t)
-	victim := filepath.Join(filepath.Dir(h.Dir), "victim")
+	beside := filepath.Dir(h.Dir)
+	victim, folder := filepath.Join(beside, "victim"), filepath.Join(beside, "folder")
 	if err := errors.Join(
+		os.Mkdir(folder, 0o755),
 		os.MkdirAll(filepath.Join(h.Dir, "a", "b"), 0o755),
 		os.WriteFile(victim, nil, 0o600),
-		os.Symlink(
-			victim,
-			filepath.Join(h.Dir, "a", "link"),
-		),
-		os.Symlink("/etc", filepath.Join(h.Dir, "etc")),
+		os.Symlink(victim, filepath.Join(h.Dir, "a", "link")),
+		os.Symlink(folder, filepath.Join(h.Dir, "folder")),
 	); err != nil {
 		t.Fatal(err)
 	}
