@@ -30,6 +30,9 @@ func TestServerShapes(t *testing.T) {
 		{"https://devops.corp/Web%20Team", "", Server{Name: "Web Team", Root: "https://devops.corp", Base: "https://devops.corp/Web%20Team", Collection: "Web Team"}},
 		{"https://tfs.corp:8080/tfs/", "", Server{Name: "DefaultCollection", Root: "https://tfs.corp:8080/tfs", Base: "https://tfs.corp:8080/tfs/DefaultCollection", Collection: "DefaultCollection"}},
 		{"https://tfs.corp:8080/tfs/Other", "", Server{Name: "Other", Root: "https://tfs.corp:8080/tfs", Base: "https://tfs.corp:8080/tfs/Other", Collection: "Other"}},
+		{"https://devops.corp/devops/Other", "", Server{Name: "Other", Root: "https://devops.corp/devops", Base: "https://devops.corp/devops/Other", Collection: "Other"}},
+		{"https://devops.corp/devops", "Other", Server{Name: "Other", Root: "https://devops.corp/devops", Base: "https://devops.corp/devops/Other", Collection: "Other"}},
+		{"https://devops.corp/devops/other", "Other", Server{Name: "other", Root: "https://devops.corp/devops", Base: "https://devops.corp/devops/other", Collection: "other"}},
 		{"http://127.0.0.1:8080/tfs", "", Server{Name: "DefaultCollection", Root: "http://127.0.0.1:8080/tfs", Base: "http://127.0.0.1:8080/tfs/DefaultCollection", Collection: "DefaultCollection"}},
 	} {
 		got, text, _ := serverOf(c.url, c.collection)
@@ -37,13 +40,26 @@ func TestServerShapes(t *testing.T) {
 			t.Errorf("%s: got %+v %q, want %+v", c.url, got, text, c.want)
 		}
 	}
-	for _, bad := range []string{"", "contoso", "ftp://devops.corp/x", "http://devops.corp/x", "https://dev.azure.com", "https://dev.azure.com/contoso/Shop", "https://user:secret@devops.corp/x", "https://devops.corp/x?y=1", "https://tfs.corp/tfs/a/b", "https://:443/x", "https://contoso.visualstudio.com/Shop"} {
-		if got, text, fix := serverOf(bad, ""); text == "" || fix == "" {
-			t.Errorf("%q was taken as %+v", bad, got)
+	for bad, want := range map[string]string{
+		"": "not the URL", "contoso": "not the URL", "ftp://devops.corp/x": "scheme", "http://devops.corp/x": "unencrypted",
+		"https://dev.azure.com": "no organization", "https://dev.azure.com/contoso/Shop": "behind the organization",
+		"https://user:secret@devops.corp/x": "password", "https://contoso@dev.azure.com/contoso": "user name",
+		"https://" + strings.Repeat("a", 52) + "@dev.azure.com/contoso": "token",
+		"https://devops.corp/x?y=1":                                     "query",
+		"https://tfs.corp/tfs/a/b":                                      "behind the collection",
+		"https://devops.corp/DefaultCollection/Shop":                    "behind the collection",
+		"https://:443/x":                                                "not the URL",
+		"https://contoso.visualstudio.com/Shop":                         "behind the organization",
+		"https://app.vsaex.visualstudio.com":                            "one service",
+		"https://vssps.dev.azure.com/contoso":                           "one service",
+	} {
+		got, text, fix := serverOf(bad, "")
+		if !strings.Contains(text, want) || want == "" || fix == "" {
+			t.Errorf("%q was taken as %+v: %s", bad, got, text)
 		}
-	}
-	if _, text, _ := serverOf("https://devops.corp/A", "B"); text == "" {
-		t.Error("two collections were taken")
+		if strings.Contains(text+fix, "secret") {
+			t.Errorf("%q: it repeats the password", bad)
+		}
 	}
 }
 
