@@ -333,3 +333,37 @@ func FuzzMetadata(f *testing.F) {
 		}
 	})
 }
+
+// What IMDS says when it gives no token, in the words of a person.
+func TestIdentityAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		id           Identity
+		status       int
+		error, says  string
+		text, advice string
+	}{
+		"no identity": {Identity{}, 400, "invalid_request", "Identity not found", "has no managed identity", "az vm identity assign"},
+		"another one": {Identity{ClientID: "c"}, 400, "invalid_request", "Identity not found", "not assigned to this VM", "az vm identity assign"},
+		"several": {Identity{}, 400, "invalid_request", "Multiple user assigned identities exist, please specify the clientId / resourceId",
+			"several managed identities", "credential.identity"},
+		"of another tenant": {Identity{}, 400, "unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found",
+			"Microsoft Entra gives", "assign it anew"},
+		"resource unknown": {Identity{}, 400, "invalid_resource", "AADSTS500011: The resource principal named https://vault.azure.net was not found",
+			"Microsoft Entra gives", "connect the organization"},
+		"something else": {Identity{}, 400, "invalid_request", "Required query variable 'resource' is missing", "refuses to give a token", "az vm identity show"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(c.status)
+				_ = json.NewEncoder(w).Encode(map[string]string{"error": c.error, "error_description": c.says})
+			}))
+			defer s.Close()
+			_, err := AccessToken(t.Context(), NewIMDS(s.URL, nil), c.id, "https://vault.azure.net")
+			f := fault.From(err)
+			if f.Class != fault.Identity || f.Wait || !strings.Contains(f.Error(), c.text) || !strings.Contains(f.Advice, c.advice) {
+				t.Errorf("%v\n%s", f, f.Advice)
+			}
+		})
+	}
+}

@@ -138,11 +138,19 @@ func (c *credential) explain(err error, answer *http.Response) error {
 		return fault.New(fault.Identity, "the VM has several managed identities and the configuration names none "+
 			"(IMDS: %s)", text).
 			Hint("Set one of credential.identity.clientId, objectId and resourceId.")
+	case strings.Contains(lower, "aadsts"):
+		return fault.New(fault.Identity, "Microsoft Entra gives %s no token (IMDS answered %d: %s)", c.id, status, text).
+			Hint("AADSTS700016: the identity was deleted, or is of another tenant: assign it anew. AADSTS500011: its " +
+				"tenant does not know what the token is for: connect the organization to that tenant, or name a vault " +
+				"of it. Others: https://login.microsoftonline.com/error")
+	case status == http.StatusBadRequest && !strings.Contains(lower, "identity not found"):
+		return fault.New(fault.Identity, "IMDS refuses to give a token for %s (400: %s)", c.id, text).
+			Hint("Correct credential.identity; see whether the identity is assigned to this VM: az vm identity show.")
 	case status == http.StatusBadRequest && c.id != (Identity{}):
 		return fault.New(fault.Identity, "%s is not assigned to this VM (IMDS answered 400: %s)", c.id, text).
 			Hint("Assign it (az vm identity assign, az vmss identity assign), or correct credential.identity.")
-	case status == http.StatusBadRequest || strings.Contains(lower, "identity not found"):
-		return fault.New(fault.Identity, "the VM has no managed identity (IMDS answered 400: %s)", text).
+	case strings.Contains(lower, "identity not found"):
+		return fault.New(fault.Identity, "the VM has no managed identity (IMDS answered %d: %s)", status, text).
 			Hint("Give it one: az vm identity assign (scale sets: az vmss identity assign, then upgrade the " +
 				"instances).")
 	case status == http.StatusNotFound || fault.PassingStatus(status):

@@ -282,9 +282,10 @@ func TestTemplatesAreBounded(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		`{{printf "%s-%03s" .ScaleSet .InstanceIndex}}`:              "web-007",
-		`{{slice .VMID 0 4}}{{if eq .Zone "1"}}a{{else}}b{{end}}`:    "5c7aa",
-		`{{with index .Tags "role"}}{{.}}{{end}}{{print "-" .Zone}}`: "blue-1",
+		`{{printf "%s-%03s" .ScaleSet .InstanceIndex}}`:                "web-007",
+		`{{slice .VMID 0 4}}{{if eq .Zone "1"}}a{{else}}b{{end}}`:      "5c7aa",
+		`{{with index .Tags "role"}}{{.}}{{end}}{{print "-" .Zone}}`:   "blue-1",
+		`{{.Tags.Role}}{{if .Tags.ROLE}}-{{print .Tags.stage}}{{end}}`: "blue-Test",
 	} {
 		if got, err := Expand(
 			text,
@@ -293,7 +294,7 @@ func TestTemplatesAreBounded(t *testing.T) {
 				InstanceIndex: "7",
 				VMID:          "5c7a1b1e",
 				Zone:          "1",
-				Tags:          map[string]string{"role": "blue"},
+				Tags:          map[string]string{"role": "blue", "Stage": "Test"},
 			},
 		); err != nil ||
 			got != want {
@@ -426,6 +427,10 @@ func TestRemote(t *testing.T) {
 		return l.Config(layers...)
 	}
 	pool := "target: {pool: {name: Fast}}\n"
+	tag := map[string]string{"Azp-Bootstrap.Agent.Name": "blue-7"} // the names of tags know no case
+	if c, err := remote("{tags: true}", "", tag); err != nil || c.Agent.Name != "blue-7" {
+		t.Errorf("a tag in other letters was not read: %v", err)
+	}
 	if c, err := remote("{userData: false}", pool, nil); err != nil || c.Target.Kind() != KindEnvironment {
 		t.Errorf("user data was read although it is off: %v", err)
 	}

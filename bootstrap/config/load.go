@@ -224,8 +224,9 @@ func (l *Loader) Remote(base *Config, userData string, tags map[string]string) (
 	if base.Sources.Tags {
 		var pairs []string
 		for k, v := range tags {
-			if key, ok := strings.CutPrefix(k, "azp-bootstrap."); ok {
-				pairs = append(pairs, key+"="+v)
+			const prefix = "azp-bootstrap." // the names of tags know no case
+			if len(k) > len(prefix) && strings.EqualFold(k[:len(prefix)], prefix) {
+				pairs = append(pairs, k[len(prefix):]+"="+v)
 			}
 		}
 		sort.Strings(pairs)

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -68,6 +69,9 @@ func expand(text string, f Facts, missing string) (string, error) {
 	if len(t.Templates()) > 1 || t.Tree != nil && loops(t.Root) {
 		return "", errors.New("a template here may not use range, define, block or template")
 	}
+	if t.Tree != nil {
+		foldTags(t.Root, f.Tags)
+	}
 	var b strings.Builder
 	if err := t.Execute(&b, f); err != nil {
 		msg := err.Error()
@@ -100,6 +104,54 @@ func loops(n parse.Node) bool {
 		return true
 	}
 	return false
+}
+
+// foldTags lets {{.Tags.role}} find the tag Role: the names of tags know no case
+// (learn.microsoft.com, "Use tags to organize your Azure resources").
+func foldTags(n parse.Node, tags map[string]string) {
+	switch n := n.(type) {
+	case *parse.ListNode:
+		if n != nil {
+			for _, each := range n.Nodes {
+				foldTags(each, tags)
+			}
+		}
+	case *parse.ActionNode:
+		foldTags(n.Pipe, tags)
+	case *parse.IfNode:
+		foldBranch(n.BranchNode, tags)
+	case *parse.WithNode:
+		foldBranch(n.BranchNode, tags)
+	case *parse.PipeNode:
+		for _, c := range n.Cmds {
+			for _, arg := range c.Args {
+				foldTags(arg, tags)
+			}
+		}
+	case *parse.FieldNode:
+		if len(n.Ident) == 2 && n.Ident[0] == "Tags" {
+			n.Ident[1] = tagNamed(n.Ident[1], tags)
+		}
+	}
+}
+
+func foldBranch(b parse.BranchNode, tags map[string]string) {
+	foldTags(b.Pipe, tags)
+	foldTags(b.List, tags)
+	foldTags(b.ElseList, tags)
+}
+
+// tagNamed is the name as the VM's tags write it.
+func tagNamed(name string, tags map[string]string) string {
+	if _, exact := tags[name]; exact {
+		return name
+	}
+	for _, is := range slices.Sorted(maps.Keys(tags)) {
+		if strings.EqualFold(is, name) {
+			return is
+		}
+	}
+	return name
 }
 
 const fields = "ComputerName VMID VMName ScaleSet Location Zone ResourceGroup SubscriptionID InstanceIndex Tags"

@@ -311,6 +311,11 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 					Hint("Add the identity to the %s as a user (Organization settings, Users; access level Basic). "+
 						"Identity and organization must be of the same Microsoft Entra tenant.", c.name)
 			}
+			if unlike := c.with.PAT.Unlike(); unlike != "" {
+				return fault.New(fault.PAT, "the %s rejects the PAT, which does not look like one: %s", c.name, unlike).
+					Hint("Store the token as a new version of the secret, as the portal shows it and without anything " +
+						"around it; the VM takes it by itself.")
+			}
 			return fault.New(fault.PAT, "the %s rejects the PAT", c.name).
 				Hint("It is expired, revoked, mistyped or of another organization: create one for the %s and store "+
 					"it as a new version of the secret; the VM takes it by itself.", c.name)

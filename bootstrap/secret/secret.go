@@ -22,10 +22,11 @@ type PAT struct {
 	value *[]byte   // behind a pointer, so that copies of the struct are wiped together
 }
 
-// NewPAT takes a token over. White space around it is dropped (secrets set from files often end in
-// a line break); a value that no token can have is refused without repeating it.
+// NewPAT takes a token over. White space around it is dropped, and a byte order mark before it: secrets
+// set from files often end in a line break, and PowerShell writes marks. A value that no token can have
+// is refused without repeating it.
 func NewPAT(value string) (PAT, error) {
-	value = strings.TrimSpace(value)
+	value = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(value), "\ufeff"))
 	if value == "" {
 		return PAT{}, fmt.Errorf("it is empty")
 	}
@@ -47,6 +48,34 @@ func (p PAT) Reveal() string {
 		return ""
 	}
 	return string(*p.value)
+}
+
+// Unlike says in what a value that Azure DevOps has refused does not look like a PAT; "" if it does. No part of
+// it is shown. PATs have 52 characters of base32, or, since 2024, 84 with letters and digits
+// (learn.microsoft.com, "Use personal access tokens", format).
+func (p PAT) Unlike() string {
+	v := p.Reveal()
+	quoted := len(v) > 1 && strings.ContainsAny(v[:1], "\"'`") && v[len(v)-1] == v[0]
+	decoded, err := base64.StdEncoding.DecodeString(v)
+	switch {
+	case strings.HasPrefix(v, "{"):
+		return "it is JSON: store the token alone"
+	case quoted:
+		return "it stands in quotes"
+	case strings.HasSuffix(v, `\n`):
+		return `it ends in \n, written out`
+	case strings.Contains(v, ":"):
+		return "it holds a colon, as user:token does: store the token alone"
+	case strings.HasPrefix(v, "eyJ"):
+		return "it is an access token, not a PAT"
+	case err == nil && (len(decoded) == 52 || len(decoded) == 53 || len(decoded) == 84 || len(decoded) == 85):
+		return "it is in base64: store the token as it is"
+	case len(v) != 52 && len(v) != 84:
+		return fmt.Sprintf("it has %d characters; a PAT has 52 or 84", len(v))
+	case strings.ContainsFunc(v, func(r rune) bool { return r > 'z' || !('a' <= r || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z') }):
+		return "it has characters that no PAT has"
+	}
+	return ""
 }
 
 func (p PAT) length() int {

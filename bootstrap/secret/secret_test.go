@@ -196,3 +196,25 @@ func FuzzRedact(f *testing.F) {
 		})
 	})
 }
+
+// What people store in place of the token alone is named, and no part of it is shown.
+func TestUnlike(t *testing.T) {
+	token, long := strings.Repeat("abcdefghijkl2", 4), strings.Repeat("A1b2", 21)
+	for value, want := range map[string]string{
+		token: "", long: "", "\ufeff" + token + "\r\n": "",
+		`{"pat":"` + token + `"}`: "JSON", `"` + token + `"`: "quotes", "'" + token + "'": "quotes", token + `\n`: `\n`,
+		"agents:" + token: "colon", base64.StdEncoding.EncodeToString([]byte(token)): "base64",
+		base64.StdEncoding.EncodeToString([]byte(":" + token)): "base64", "eyJ0eXAiOiJKV1Qi.x.y": "access token",
+		token[:51]: "51 characters", token[:51] + "!": "characters that no PAT has",
+	} {
+		p, err := NewPAT(value)
+		if err != nil {
+			t.Errorf("%q: %v", value, err)
+			continue
+		}
+		got := p.Unlike()
+		if !strings.Contains(got, want) || (got == "") != (want == "") || strings.Contains(got, token[:8]) {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
+}
