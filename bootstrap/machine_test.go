@@ -143,6 +143,7 @@ func (m *machine) stop() {
 func (m *machine) Registered() (int, error) { return m.disk.id, nil }
 func (m *machine) LaidFor() string          { return m.disk.laidFor }
 func (m *machine) Guarded() error           { return nil }
+func (m *machine) Runnable() error          { return nil }
 func (m *machine) WorkFolder(string) error  { return nil }
 
 func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }

@@ -384,3 +384,31 @@ func TestAnOutageAtARestart(t *testing.T) {
 		})
 	}
 }
+
+// An odd is a VM on which no agent can run.
+type odd struct{ *machine }
+
+func (o odd) Runnable() error {
+	return fault.New(fault.Service, "this system does not run systemd").Hint("Set agent.service: process.")
+}
+
+// Where an agent could never run, none is registered, and one that runs elsewhere stays there.
+func TestNothingIsRegisteredWhereNothingRuns(t *testing.T) {
+	more := func(s *sim.Scenario) { s.Servers[0].Projects[0].Environments = []string{"production", "staging"} }
+	fewVMs(t, 1, more, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		for _, target := range []string{"", "Shop/production"} {
+			o := m.options(5 * time.Minute)
+			o.Agent = odd{m}
+			f := fault.From(bootstrap.Run(ctx, o))
+			seen := m.azure.Agents()
+			if f == nil || f.Class != fault.Service || len(seen) > 0 && seen[0].Target != target || len(seen) == 0 && target != "" {
+				t.Errorf("%v; %v", f, seen)
+			}
+			if target == "" {
+				joins(ctx, t, m)
+				m.environment = "staging"
+			}
+		}
+	})
+}

@@ -3,7 +3,10 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"azp-bootstrap/bootstrap/fault"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,5 +102,35 @@ func TestWipeTakesWhatAJobMadeOfIt(t *testing.T) {
 		if err := laid(h, "another"); err != nil {
 			t.Errorf("mounted %v: it cannot be laid again: %v", mounted, err)
 		}
+	}
+}
+
+// A file system that lets nothing run is named, at image time and before anything is registered.
+func TestAFolderWhereNothingRuns(t *testing.T) {
+	h, _ := asNews(t)
+	folder := filepath.Dir(h.Dir)
+	if err := unix.Mount("tmpfs", folder, "tmpfs", unix.MS_NOEXEC, "size=1m,mode=755"); err != nil {
+		t.Skipf("no mount here: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(folder, unix.MNT_DETACH) })
+	file, sum := archive(t, honest...)
+	_, err := h.Prepare(file, sum, quiet)
+	for when, err := range map[string]error{"prepare": err, "run": (Runner{Home: h, Process: true}).Runnable()} {
+		if f := fault.From(err); f == nil || f.Class != fault.Agent || !strings.Contains(f.Error(), "noexec") || f.Advice == "" {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+}
+
+// An agent that is to be a service is not registered where nothing keeps services.
+func TestAServiceNeedsSystemd(t *testing.T) {
+	h := Home{Dir: t.TempDir()}
+	if err := (Runner{Home: h, Process: true}).Runnable(); err != nil {
+		t.Errorf("as a process: %v", err)
+	}
+	_, systemd := os.Stat("/run/systemd/system")
+	err := Runner{Home: h}.Runnable()
+	if able := systemd == nil && os.Geteuid() == 0; able != (err == nil) || err != nil && fault.From(err).Class != fault.Service {
+		t.Errorf("as a service: %v", err)
 	}
 }

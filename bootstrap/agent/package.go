@@ -76,6 +76,9 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 	if err := h.ours(); err != nil {
 		return Manifest{}, err
 	}
+	if err := h.executable(); err != nil {
+		return Manifest{}, err
+	}
 	if m, there := h.InPlace(sum); there {
 		report("the package is in place already: %s, SHA-256 verified", h.archive(m))
 		return m, nil

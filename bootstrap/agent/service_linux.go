@@ -30,13 +30,8 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if os.Geteuid() != 0 {
-		return name, fault.New(fault.Service, "only root can install the agent's service").
-			Hint("Run as root, or set agent.service: process.")
-	}
-	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return name, fault.New(fault.Service, "this system does not run systemd").
-			Hint("Set agent.service: process, so that the daemon runs the agent itself.")
+	if err := serviceable(); err != nil {
+		return name, err
 	}
 	u, err := account(h.User)
 	if err != nil {

@@ -227,6 +227,9 @@ func packageInPlace(m member.Member) (string, error) {
 
 // serviceIsWell looks at the agent's service, and at the daemon that watches over it.
 func serviceIsWell(m member.Member) (string, error) {
+	if err := m.Agent.Runnable(); err != nil {
+		return "", err
+	}
 	detail, err := serviceRuns(m)
 	if err != nil || m.VM.AsProcess() {
 		return detail, err

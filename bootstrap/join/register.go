@@ -19,7 +19,7 @@ func register(ctx context.Context, m member.Member, t *Try) (fresh bool, f phase
 	if err := m.Rests(&t.Drain); err != nil {
 		return false, nil, err
 	}
-	if err := m.ServiceAt(t.At.Place).Check(); err != nil { // before anything is changed
+	if err := mayRun(m, t.At.Place); err != nil { // before anything is changed
 		return false, nil, err
 	}
 	c, err := m.Access.DevOps(ctx)
@@ -104,7 +104,7 @@ func makeWay(ctx context.Context, m member.Member, t *Try) error {
 	if err := m.Rests(&t.Drain); err != nil {
 		return err
 	}
-	if err := m.ServiceAt(t.At.Place).Check(); err != nil {
+	if err := mayRun(m, t.At.Place); err != nil {
 		return err
 	}
 	c, err := m.Access.DevOps(ctx)
@@ -135,6 +135,14 @@ func makeWay(ctx context.Context, m member.Member, t *Try) error {
 		return err
 	}
 	return leaveFormer(ctx, m, t)
+}
+
+// mayRun refuses what would be registered and could never run.
+func mayRun(m member.Member, at devops.Place) error {
+	if err := m.ServiceAt(at).Check(); err != nil {
+		return err
+	}
+	return m.Agent.Runnable()
 }
 
 // mayReturn decides whether a VM whose agent the target shows no more may register anew: only if

@@ -47,6 +47,7 @@ type Registrar interface {
 // A Service keeps the registered agent running. What asks ends soon by itself; what takes long ends
 // with ctx.
 type Service interface {
+	Runnable() error
 	Start(ctx context.Context, s agent.Service, caFile string) (service string, err error)
 	Running(service string) (running bool, state string)
 	Working(service string) bool
