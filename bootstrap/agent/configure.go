@@ -62,7 +62,12 @@ func (h Home) furnish(r Registration) error {
 	if err := h.furnishService(); err != nil {
 		return err
 	}
-	lines := append(append(variables("", r.Marks.lines()), "LANG=C.UTF-8"), h.trust(r.CAFile)...)
+	jobs := h.jobs(r.Environment)
+	lines := environmentLines(jobs)
+	if jobs["LANG"] == "" {
+		lines = append(lines, "LANG=C.UTF-8")
+	}
+	lines = append(append(lines, variables("", r.Marks.lines())...), h.trust(r.CAFile)...)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
@@ -186,6 +191,12 @@ func (h Runner) Configure(
 	})
 	if err := h.hunt(pat, begin); err != nil {
 		return 0, err
+	}
+	// Only now: a folder in the jobs' PATH may be the jobs' to write, and config.sh has the PAT.
+	if path := h.jobs(r.Environment)["PATH"]; path != "" {
+		if err := h.put(".path", path+"\n", 0o644); err != nil {
+			return 0, err
+		}
 	}
 	if err := h.handOver(); err != nil {
 		return 0, err

@@ -26,6 +26,7 @@ type Registration struct {
 	CAFile     string
 	SystemCAs  string // file of the system's certificates; "" = there is none
 	Marks
+	Environment []string // NAME=value, for jobs
 
 	ScopeHint string // what to do if the server refuses the registration
 	Timeout   time.Duration

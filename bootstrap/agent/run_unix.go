@@ -51,6 +51,9 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 	if err != nil {
 		return "", err
 	}
+	if path := r.jobs(s.Environment)["PATH"]; path != "" { // as runsvc.sh does with .path
+		env = append(env, "PATH="+path) // the last one counts
+	}
 	// The agent outlives this process (run --once), so its output goes to a file, not to a pipe.
 	out, err := os.OpenFile(filepath.Join(r.State, "agent.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {

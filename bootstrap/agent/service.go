@@ -18,6 +18,8 @@ type Service struct {
 	Agent     string
 	Unit      string // the name that the journal knows; "" = none yet: it is made of the other three
 	Marks     Marks
+
+	Environment []string // NAME=value, for jobs; where the agent is a process its PATH counts
 }
 
 // Check refuses words of which no service can be made. It is asked before anything is registered.

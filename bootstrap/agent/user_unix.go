@@ -90,6 +90,12 @@ func (h Home) baseEnvironment() ([]string, error) {
 	}, nil
 }
 
+// rootsAlone reports whether only root may write a file.
+func rootsAlone(fi fs.FileInfo) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Uid == 0 && fi.Mode().IsRegular() && fi.Mode().Perm()&0o022 == 0
+}
+
 // configurer is the user number that config.sh runs as; 0 = the service user's own: who is not root
 // has no other.
 func (h Home) configurer() (uid int, err error) {

@@ -3,6 +3,7 @@ package agent
 import (
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -25,6 +26,12 @@ func (h Home) baseEnvironment() ([]string, error) {
 	}
 	return append(env, "LANG=en_US.UTF-8"), nil
 }
+
+// account, on Windows, has no home that a template could name.
+func account(string) (*user.User, error) { return &user.User{}, nil }
+
+// rootsAlone: there is no image's file here; services have the system's variables.
+func rootsAlone(fs.FileInfo) bool { return false }
 
 // serviceArgs let config.cmd make the service, which on Windows is its own work
 // (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well. Without

@@ -128,6 +128,12 @@ func (c *Config) checkTarget(f *findings) {
 	}
 }
 
+// variable is a line of agent.environment, reserved those that others say.
+var (
+	variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+	reserved = regexp.MustCompile(`(?i)^(AZP_BOOTSTRAP_|VSTS_AGENT_INPUT_|[A-Z]+_PROXY=)`)
+)
+
 func (c *Config) checkAgent(f *findings) {
 	if p := checkTemplate(f.where("agent.name"), "agent.name", c.Agent.Name); p != nil {
 		f.all = append(f.all, p...)
@@ -147,6 +153,13 @@ func (c *Config) checkAgent(f *findings) {
 		f.bad("agent.user", "jobs would run as root", "Name an account of its own, such as azp.")
 	} else if c.Agent.User != "" && !accountName.MatchString(c.Agent.User) {
 		f.bad("agent.user", "not an account name", "Name an account such as azp.")
+	}
+	for _, v := range c.Agent.Environment {
+		if !variable.MatchString(v) || reserved.MatchString(v) {
+			name, _, _ := strings.Cut(v, "=")
+			f.bad("agent.environment", fmt.Sprintf("%q is no variable for jobs", line.Shown(name)),
+				"Write NAME=value. Proxies are network.proxy's to say, and AZP_BOOTSTRAP_ is azp-bootstrap's own.")
+		}
 	}
 	f.oneOf("agent.service", c.Agent.Service, "auto", "process")
 	f.oneOf("agent.replace", c.Agent.Replace, "offline", "always", "never")

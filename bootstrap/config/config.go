@@ -61,6 +61,7 @@ type Agent struct {
 	Replace          string        `key:"replace"`
 	Reregister       bool          `key:"reregister"`
 	ConfigureTimeout time.Duration `key:"configureTimeout"`
+	Environment      []string      `key:"environment"`
 }
 
 // Credential says where the PAT is and which managed identity may read it; with Entra there is no
@@ -132,6 +133,7 @@ var defaults = map[string]any{
 	"agent.name":                  "{{.ComputerName}}",
 	"agent.dir":                   defaultDir,
 	"agent.work":                  "_work",
+	"agent.environment":           []string{},
 	"agent.user":                  defaultUser,
 	"agent.service":               "auto",
 	"agent.replace":               "offline",
