@@ -17,6 +17,7 @@ import (
 	"azp-bootstrap/bootstrap/doctor"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/secret"
 	"azp-bootstrap/bootstrap/sim"
 )
 
@@ -411,4 +412,38 @@ func TestNothingIsRegisteredWhereNothingRuns(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A stumbling is a VM whose config.sh fails a few times, with words that nobody knows.
+type stumbling struct {
+	*machine
+	fails int
+}
+
+func (s *stumbling) Configure(
+	ctx context.Context, r agent.Registration, pat secret.PAT, redactor *secret.Redactor, line func(string),
+) (int, error) {
+	if s.fails--; s.fails >= 0 {
+		return 0, fault.New(fault.Agent, "config.sh failed with exit code 1: Hic sunt dracones.").About(agent.OfWords).Hint("Look.")
+	}
+	return s.machine.Configure(ctx, r, pat, redactor, line)
+}
+
+// Words of config.sh's that nobody knows may be of a fault that passes: it is tried again a few times, and then they are told.
+func TestWordsThatNobodyKnows(t *testing.T) {
+	for fails, joins := range map[int]bool{1: true, 3: true, 4: false} {
+		fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			o := all[0].options(10 * time.Minute)
+			o.Agent = &stumbling{all[0], fails}
+			begin := time.Now()
+			f := fault.From(bootstrap.Run(ctx, o))
+			took := time.Since(begin)
+			if joins && f != nil || !joins && (f == nil || f.Class != fault.Agent || !strings.Contains(f.Error(), "dracones")) {
+				t.Errorf("%d failures: %v", fails, f)
+			}
+			if took > 2*time.Minute || fails > 1 && took < 20*time.Second {
+				t.Errorf("%d failures: it took %s", fails, took)
+			}
+		})
+	}
 }

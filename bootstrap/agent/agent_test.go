@@ -725,3 +725,29 @@ func TestOthersFilesBesideThePackageStay(t *testing.T) {
 		}
 	}
 }
+
+// What config.sh's last words come to, by the words of .NET, of the server and of shells.
+func TestConfigsWords(t *testing.T) {
+	for words, c := range map[string]struct {
+		class   fault.Class
+		passing bool
+		unknown bool
+	}{
+		"TF400898: An Internal Error Occurred. Activity Id: 3c-1":                              {fault.Network, true, false},
+		"Name or service not known (dev.azure.com:443)":                                        {fault.Network, true, false},
+		"Resource temporarily unavailable (dev.azure.com:443)":                                 {fault.Network, true, false},
+		"Response status code does not indicate success: 503 (Service Unavailable).":           {fault.Network, true, false},
+		"Unable to read data from the transport connection: Connection reset by peer.":         {fault.Network, true, false},
+		"The SSL connection could not be established. Unable to read data from the transport":  {fault.Network, false, false},
+		"VS30063: You are not authorized to access https://dev.azure.com. Service Unavailable": {fault.Scope, false, false},
+		"Agent pool not found: 'Default'":                                                      {fault.Target, false, false},
+		"Something that nobody has ever seen":                                                  {fault.Agent, false, true},
+	} {
+		o := &outputReader{}
+		o.read(words)
+		f := fault.From(o.verdict(Registration{Kind: "pool"}, 1, nil, t.Context()))
+		if f.Class != c.class || f.Wait != c.passing || (f.Subject == OfWords) != c.unknown || !strings.Contains(f.Error(), words[:20]) {
+			t.Errorf("%s: %+v", words, f)
+		}
+	}
+}

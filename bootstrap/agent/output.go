@@ -109,7 +109,26 @@ var meanings = []struct {
 				Hint("Set network.caFile to your authority's PEM file; it is handed on to the agent.")
 		},
 	},
+	{passingWords, false, func(_ string, r Registration) *fault.Error {
+		return fault.New(fault.Network, "config.sh met a fault of the network or of the server that passes, at %s", r.URL).
+			Passing().
+			Hint("It is tried again by itself. If it lasts: status.dev.azure.com, DNS, proxy and firewall.")
+	}},
 }
+
+// passingWords are what .NET and the server say of faults that pass (System.Net.Http, System.Net.Sockets:
+// the texts of SocketError; TF400898 is the server's "An Internal Error Occurred").
+var passingWords = says(
+	"tf400898", "service unavailable", "bad gateway", "gateway timeout", "internal server error", "too many requests",
+	"name or service not known", "temporary failure in name resolution", "resource temporarily unavailable",
+	"no such host is known", "connection reset", "connection refused", "connection timed out", "network is unreachable",
+	"no route to host", "response ended prematurely", "error occurred while sending the request",
+	"unable to read data from the transport connection", "the operation was canceled", "a task was canceled",
+	"the request was canceled due to the configured httpclient.timeout", "the operation has timed out",
+)
+
+// OfWords is the subject of faults of config.sh's whose words nobody knows.
+const OfWords = "words"
 
 func tookTheName(_ string, r Registration) *fault.Error {
 	return fault.New(fault.Target, "another machine took the name %s in the %s a moment ago", r.AgentName, r).
@@ -123,6 +142,8 @@ func tookTheName(_ string, r Registration) *fault.Error {
 const (
 	retryable = 2
 	signalled = 128
+
+	notExecutable, notFound = 126, 127 // a shell's own
 )
 
 // An outputReader reads config.sh's output as it comes.
@@ -210,5 +231,8 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 	if exit < 0 || exit > signalled || exit == retryable {
 		return f.Passing() // memory may have been short
 	}
-	return f
+	if exit == notExecutable || exit == notFound {
+		return f
+	}
+	return f.About(OfWords)
 }

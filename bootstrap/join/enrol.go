@@ -10,6 +10,7 @@ import (
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/phase"
@@ -37,7 +38,7 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 	}
 	t.met = errors.Is(err, agent.ErrInPool) // then it is looked at when this is tried again
 	if err != nil {
-		return nil, err
+		return nil, mayPass(err, t)
 	}
 	err = m.Journal.Update(func(s *journal.State) {
 		s.Target = m.VM.TargetAt(t.At.Place)
@@ -45,6 +46,20 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 		s.Registering = nil
 	})
 	return phase.Fields{"agent": m.VM.AgentName, "id": id}, err
+}
+
+// unknownPauses are what is waited before config.sh is tried again that failed with words that nobody
+// knows: they may be of a fault that passes. After that the words are told.
+var unknownPauses = []time.Duration{5 * time.Second, 15 * time.Second, 45 * time.Second}
+
+func mayPass(err error, t *Try) error {
+	f := fault.From(err)
+	if f.Subject != agent.OfWords || t.unknown >= len(unknownPauses) {
+		return err
+	}
+	t.unknown++
+	again := *f
+	return again.Passing().Retry(unknownPauses[t.unknown-1])
 }
 
 // noteIntent writes down what config.sh is about to do, for whoever finds it cut off.

@@ -35,7 +35,8 @@ type Try struct {
 	At    Place        // the target; zero: it was not found yet
 	Drain member.Drain // of the agent that stands on this VM, if it must make way
 
-	met bool // config.sh met an agent in the pool behind the target, which did not list it
+	unknown int  // how often config.sh failed with words that nobody knows
+	met     bool // config.sh met an agent in the pool behind the target, which did not list it
 }
 
 // Up takes the VM from credential to online. The error is the fault of the phase that could not be
