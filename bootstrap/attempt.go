@@ -49,6 +49,7 @@ func (a *attempt) bringUp(ctx context.Context) error {
 		return a.refused(err)
 	}
 	defer release()
+	defer func() { a.member.Access.Drop() }() // of the member as it is by then
 	stood := a.journal.State()
 	t := &join.Try{}
 	err = a.up(ctx, stood, t)
@@ -60,7 +61,6 @@ func (a *attempt) bringUp(ctx context.Context) error {
 	if context.Cause(ctx) != leave.ErrNotice && a.stillReady(stood, lost) { // else it leaves in a moment
 		leave.LetWork(ctx, a.member)
 	}
-	a.member.Access.Drop()
 	if ctx.Err() != nil { // told to end: no failure
 		return err
 	}
@@ -81,7 +81,7 @@ func (a *attempt) turn(ctx context.Context) (release func(), err error) {
 // discover finds out which VM this is. A clone's disk is wiped of its original's registration.
 func (a *attempt) discover(ctx context.Context) (phase.Fields, error) {
 	m, fields, err := join.Discover(ctx, a.Means, a.journal, a.sources)
-	if m.Agent != nil { // even if it could not be done as a whole: what IMDS has said counts
+	if m.Access != nil { // beside an error, too: what IMDS has said counts
 		a.member = m
 	}
 	return fields, err

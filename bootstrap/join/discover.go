@@ -9,18 +9,16 @@ import (
 	"azp-bootstrap/bootstrap/vm"
 )
 
-// Discover asks IMDS which VM this is, lets user data and tags complete the configuration, and
-// makes what that names. A disk that was another VM's is wiped of that VM's registration; the
-// server is not told, because the agent may be the other VM's.
+// Discover asks IMDS which VM this is, lets user data and tags complete the configuration, and makes
+// what that names. A disk that was another VM's is wiped of that VM's registration; the server is not
+// told, because the agent may be the other VM's. If user data or tags are refused, there is a member
+// beside the error all the same: a VM that IMDS knows can leave, and its agent can run on.
 func Discover(
-	ctx context.Context,
-	w member.Means,
-	j *journal.Journal,
-	s *vm.Sources,
+	ctx context.Context, w member.Means, j *journal.Journal, s *vm.Sources,
 ) (member.Member, phase.Fields, error) {
-	v, err := s.Identify(ctx)
-	if err != nil {
-		return member.Member{}, nil, err
+	v, refused := s.Identify(ctx)
+	if !v.Known() {
+		return member.Member{}, nil, refused
 	}
 	m, err := w.Member(v, j, s.IMDS)
 	if err != nil {
@@ -42,11 +40,8 @@ func Discover(
 		}
 	}
 	return m, phase.Fields{
-		"vm":       v.Instance.Name,
-		"instance": id,
-		"location": v.Instance.Location,
-		"agent":    v.AgentName,
-	}, nil
+		"vm": v.Instance.Name, "instance": id, "location": v.Instance.Location, "agent": v.AgentName,
+	}, refused
 }
 
 // forget removes another VM's service and registration from this disk.

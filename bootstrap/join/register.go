@@ -180,6 +180,9 @@ func leaveFormer(ctx context.Context, m member.Member, t *Try) error {
 	if err := m.Withdraw(ctx, &t.Drain); err != nil {
 		return err
 	}
+	if err := m.Agent.Wipe(); err != nil { // else it would look like a registration whose state was lost
+		return err
+	}
 	return m.Journal.Update(func(s *journal.State) { s.Agent, s.Target = journal.Agent{}, journal.Target{} })
 }
 

@@ -45,36 +45,45 @@ func (n Notice) times(now time.Time, enabled bool, timeout time.Duration) (drain
 	return drain, end
 }
 
-// Leave takes this VM out of Azure DevOps, wherever it stands on its way; the caller has the VM's
-// turn, and m knows which VM it is. done is false if nothing was registered and the VM stays.
+// Leave takes this VM out of Azure DevOps, wherever it stands on its way; the caller has the VM's turn,
+// and m knows which VM it is. done is false if nothing was registered, or if the VM stays.
 func Leave(ctx context.Context, r phase.Runner, m member.Member, n Notice) (done bool, err error) {
-	if n.Goes {
-		return true, depart(ctx, r, m, n)
+	if !n.Goes {
+		if stays, err := settle(ctx, r, m, n); stays || err != nil {
+			return false, err
+		}
 	}
-	if m.State().Registering != nil && !n.Local {
-		within, cancel := context.WithTimeoutCause(ctx, n.Within(m.VM.Config.Deadline), retry.ErrDeadline)
-		defer cancel()
-		if err := r.Retry(
-			within,
-			journal.Waiting,
-			func() error { return m.SettleIntent(within, devops.Place{}) },
-			nil,
-		); err != nil {
+	err = depart(ctx, r, m, n)
+	return err == nil, err
+}
+
+// settle finds out, for an operator, what there is to leave, and changes nothing if that cannot be
+// found out. stays is true if there is nothing.
+func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (stays bool, err error) {
+	within, cancel := context.WithTimeoutCause(ctx, n.Within(m.VM.Config.Deadline), retry.ErrDeadline)
+	defer cancel()
+	if !n.Local {
+		if err := r.Retry(within, journal.Waiting, func() error {
+			if err := m.SettleIntent(within, devops.Place{}); err != nil {
+				return err
+			}
+			return adopt(within, m)
+		}, nil); err != nil {
 			return false, err
 		}
 	}
 	switch s := m.State(); {
 	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
-		return false, m.Journal.Update(func(s *journal.State) { s.RemovedBy = n.By })
+		return true, m.Journal.Update(func(s *journal.State) { s.RemovedBy = n.By })
 	case s.Phase == journal.Removed:
-		return false, nil
+		return true, nil
 	case s.Agent.ID == 0 && !standsHere(m): // it was on its way, and goes no further
-		return false, m.Journal.Update(func(s *journal.State) {
+		return true, m.Journal.Update(func(s *journal.State) {
 			s.Leave(n.By, time.Now())
 			s.Left()
 		})
 	}
-	return true, depart(ctx, r, m, n)
+	return false, nil
 }
 
 // standsHere reports whether an agent is registered on this VM's disk, whatever the journal knows.
@@ -186,13 +195,13 @@ func leftBehind(ctx context.Context, r phase.Runner, m member.Member, d *member.
 func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields, error) {
 	known := m.State()
 	fields := phase.Fields{"agent": known.Agent.Name, "id": known.Agent.ID, "target": known.Target.Name}
-	if known.Registering != nil && !d.Local { // cut off in config.sh: what it made is to leave
-		if err := m.SettleIntent(ctx, devops.Place{}); err != nil {
+	if !d.Local {
+		if err := m.SettleIntent(ctx, devops.Place{}); err != nil { // cut off in config.sh: what it made is to leave
 			return nil, err
 		}
-	}
-	if err := adopt(ctx, m, d); err != nil {
-		return nil, err
+		if err := adopt(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.Withdraw(ctx, d); err != nil {
 		return nil, err
@@ -206,12 +215,9 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 // adopt finds the agent that is registered on this VM although the journal knows none, because its
 // state was lost: in the configured target, by the configured name. If it is not this VM's there,
 // nobody knows where it is, and nothing counts as left.
-func adopt(ctx context.Context, m member.Member, d *member.Drain) error {
-	if d.Local || m.State().Agent.ID != 0 || !standsHere(m) {
+func adopt(ctx context.Context, m member.Member) error {
+	if m.State().Agent.ID != 0 || !standsHere(m) {
 		return nil
-	}
-	if m.Waits(d) {
-		return member.Busy(m.VM.AgentName)
 	}
 	c, err := m.Access.DevOps(ctx)
 	if err != nil {

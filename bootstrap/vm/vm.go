@@ -77,36 +77,39 @@ func (s *Sources) Same(o *Sources) bool { return s.Config.Show() == o.Config.Sho
 // Unknown is the VM before IMDS has answered.
 func (s *Sources) Unknown() VM { return VM{Config: s.Config} }
 
-// Identify asks IMDS which VM this is, and completes the configuration by user data and tags.
+// Identify asks IMDS which VM this is, and completes the configuration by user data and tags. Who this VM is and what it is
+// configured to be are two answers: if the second is refused, the VM is known beside the error, with the configuration as it
+// was before.
 func (s *Sources) Identify(ctx context.Context) (VM, error) {
 	i, err := s.IMDS.Instance(ctx)
 	if err != nil {
-		return VM{}, err
+		return s.Unknown(), err
 	}
-	v := VM{Instance: i, Config: s.Config}
+	v, err := s.completed(i)
+	if err != nil {
+		return VM{Instance: i, Config: s.Config}, err
+	}
+	return v, nil
+}
+
+func (s *Sources) completed(i azure.Instance) (v VM, err error) {
+	v = VM{Instance: i, Config: s.Config}
 	layers, err := s.loader.Remote(s.Config, i.UserData, i.Tags)
 	if err != nil {
-		return VM{}, err
+		return v, err
 	}
 	if len(layers) > 0 {
 		if v.Config, err = s.loader.Config(layers...); err != nil {
-			return VM{}, err
+			return v, err
 		}
 	}
 	if err := v.Config.CheckCloud(i.Cloud); err != nil {
-		return VM{}, err
+		return v, err
 	}
 	v.AgentName, v.AgentTags, err = v.Config.Names(config.Facts{
-		ComputerName:   i.ComputerName,
-		VMID:           i.VMID,
-		VMName:         i.Name,
-		ScaleSet:       i.ScaleSet,
-		Location:       i.Location,
-		Zone:           i.Zone,
-		ResourceGroup:  i.ResourceGroup,
-		SubscriptionID: i.SubscriptionID,
-		InstanceIndex:  i.Index(),
-		Tags:           i.Tags,
+		ComputerName: i.ComputerName, VMID: i.VMID, VMName: i.Name, ScaleSet: i.ScaleSet, Location: i.Location,
+		Zone: i.Zone, ResourceGroup: i.ResourceGroup, SubscriptionID: i.SubscriptionID,
+		InstanceIndex: i.Index(), Tags: i.Tags,
 	})
 	return v, err
 }
