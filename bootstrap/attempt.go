@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"time"
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
@@ -17,20 +18,32 @@ import (
 // An attempt is one way through the phases by one configuration. It knows nothing of the attempt
 // before but the journal.
 type attempt struct {
-	*process
+	*program
+	means   member.Means // with this attempt's begin
 	sources *vm.Sources
 	member  member.Member // by the sources alone, until IMDS has answered
+	lost    bool          // another VM has this VM's agent
 }
 
 // prepare reads the configuration and makes what follows from it. If only that cannot be made,
 // there is an attempt beside the error.
-func (p *process) prepare() (*attempt, error) {
+func (p *program) prepare() (*attempt, error) {
 	s, err := p.Sources()
 	if err != nil {
 		return nil, err
 	}
-	m, err := p.Member(s.Unknown(), p.journal, s.IMDS)
-	return &attempt{p, s, m}, err
+	means := p.Means
+	means.Begun = time.Now()
+	m, err := means.Member(s.Unknown(), p.journal, s.IMDS)
+	return &attempt{program: p, means: means, sources: s, member: m}, err
+}
+
+// known is the member; nil where the configuration cannot even be read.
+func (a *attempt) known() *member.Member {
+	if a == nil {
+		return nil
+	}
+	return &a.member
 }
 
 // runner runs this attempt's phases.
@@ -56,15 +69,15 @@ func (a *attempt) bringUp(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
+	a.lost = t.Drain.Lost
 	a.runOn(ctx, stood)
-	lost := t.Drain.Lost
-	if context.Cause(ctx) != leave.ErrNotice && a.stillReady(stood, lost) { // else it leaves in a moment
+	if context.Cause(ctx) != leave.ErrNotice && a.stillReady(stood, a.lost) { // else it leaves in a moment
 		leave.LetWork(ctx, a.member)
 	}
 	if ctx.Err() != nil { // told to end: no failure
 		return err
 	}
-	return a.failed(err, stood, lost)
+	return a.failed(err, stood, a.lost)
 }
 
 // turn waits for this run's turn: one at a time works on a VM.
@@ -80,7 +93,7 @@ func (a *attempt) turn(ctx context.Context) (release func(), err error) {
 
 // discover finds out which VM this is. A clone's disk is wiped of its original's registration.
 func (a *attempt) discover(ctx context.Context) (phase.Fields, error) {
-	m, fields, err := join.Discover(ctx, a.Means, a.journal, a.sources)
+	m, fields, err := join.Discover(ctx, a.means, a.journal, a.sources)
 	if m.Access != nil { // beside an error, too: what IMDS has said counts
 		a.member = m
 	}
@@ -155,7 +168,7 @@ func (a *attempt) stands(ctx, limited context.Context, t *join.Try) (ended bool,
 		a.report.Ready(a.journal.State(), true)
 		return true, nil
 	case at == journal.Draining && !a.returns(limited): // cut off, or what was to be removed was left behind
-		_, err := leave.Leave(ctx, a.runner(), a.member, leave.CutOff(a.journal.State()))
+		_, err := leave.Leave(ctx, a.runner(), a.member, leave.CutOff(a.journal.State()), t.Drain.Lost)
 		if err != nil || !a.Once {
 			return true, err
 		}
@@ -188,7 +201,7 @@ func (a *attempt) returns(ctx context.Context) bool {
 func (a *attempt) changed() bool {
 	next, err := a.prepare()
 	if err != nil {
-		a.refuses(err)
+		a.sayRefused(err)
 		return false
 	}
 	if next.sources.Same(a.sources) {
@@ -205,12 +218,12 @@ func (a *attempt) accepts() bool {
 		a.Log.Info("the configuration is read again")
 		return true
 	}
-	f := a.refuses(err)
+	f := a.sayRefused(err)
 	a.apart(func(journal.State) { a.runner().Record(f, phase.Beside) })
 	return false
 }
 
-func (p *process) refuses(err error) *fault.Error {
+func (p *program) sayRefused(err error) *fault.Error {
 	f := fault.From(err)
 	p.Log.WithField("hint", f.Advice).Error("the new configuration is refused, the old one goes on: " + f.Error())
 	return f

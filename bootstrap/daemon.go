@@ -44,8 +44,8 @@ type Options struct {
 	Version string
 }
 
-// A process is what a run of the program keeps from its first second to its last.
-type process struct {
+// A program is what a run of the program keeps from its first second to its last.
+type program struct {
 	Options
 	journal *journal.Journal
 	report  *health.Reporter
@@ -87,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 			p.listen(ctx, a.sources)
 			n, anew, err = p.hears.During(ctx, reload, a.changed, a.bringUp)
 		} else {
-			p.wakeAnyway(ctx)
+			p.wakeAnyway(ctx, a.known())
 			err = p.refused(err)
 		}
 		here.AttemptEnded()
@@ -125,21 +125,21 @@ func newReporter(o Options, live *health.Live) *health.Reporter {
 	return r
 }
 
-// open makes a process. A daemon whose journal cannot be opened shows that, and waits until it can.
+// open makes a program. A daemon whose journal cannot be opened shows that, and waits until it can.
 func open(
 	ctx context.Context,
 	o Options,
 	report *health.Reporter,
 	served *health.Server,
 	reload chan os.Signal,
-) (*process, error) {
+) (*program, error) {
 	if err := access.Protect(o.Log); err != nil {
 		return nil, err
 	}
 	for slow := retry.Slowly(); ; {
 		j, err := journal.Open(o.StateDir, o.Log, report.Live.Set)
 		if err == nil {
-			return &process{Options: o, journal: j, report: report, reload: reload, hears: leave.NewEar()}, nil
+			return &program{Options: o, journal: j, report: report, reload: reload, hears: leave.NewEar()}, nil
 		}
 		f := fault.From(err)
 		report.Failed(journal.Waiting, f)
@@ -149,7 +149,7 @@ func open(
 		shown := journal.New()
 		shown.Fail(journal.Why(f, o.Redactor.Redact))
 		report.Live.Set(shown)
-		p := &process{Options: o}
+		p := &program{Options: o}
 		a, _ := p.prepare()
 		p.serveHealth(ctx, served, a)
 		pauseOr(ctx, slow.NextBackOff(), reload, nil)
@@ -160,7 +160,7 @@ func open(
 }
 
 // serveHealth serves health where the configuration says; a is nil if that cannot be read.
-func (p *process) serveHealth(ctx context.Context, s *health.Server, a *attempt) {
+func (p *program) serveHealth(ctx context.Context, s *health.Server, a *attempt) {
 	h := config.DefaultHealth()
 	if a != nil {
 		h = a.sources.Config.Health
@@ -172,7 +172,7 @@ func (p *process) serveHealth(ctx context.Context, s *health.Server, a *attempt)
 }
 
 // listen lets the ear listen as it is configured. run --once is told by its caller when to end.
-func (p *process) listen(ctx context.Context, s *vm.Sources) {
+func (p *program) listen(ctx context.Context, s *vm.Sources) {
 	if p.Once || !s.Config.Drain.Enabled {
 		p.hears.To(ctx, "")
 		return
@@ -182,7 +182,7 @@ func (p *process) listen(ctx context.Context, s *vm.Sources) {
 
 // refused records that an attempt could not even begin: its configuration is refused, or another
 // run has its turn.
-func (p *process) refused(err error) error {
+func (p *program) refused(err error) error {
 	f := fault.From(err)
 	if !p.apart(func(stood journal.State) { _ = p.failed(err, stood, false) }) {
 		p.report.Failed(p.journal.State().At(), f)
@@ -193,7 +193,7 @@ func (p *process) refused(err error) error {
 // apart does what is to be done between attempts, with the state as it is by now: another run may
 // have changed it. It reports whether it could: while another run works, the state is that run's to
 // write.
-func (p *process) apart(do func(stood journal.State)) bool {
+func (p *program) apart(do func(stood journal.State)) bool {
 	release, err := p.journal.Take()
 	if err != nil {
 		return false
@@ -206,7 +206,7 @@ func (p *process) apart(do func(stood journal.State)) bool {
 // failed records why an attempt failed. A VM that was ready when it began, and whose agent runs as
 // it did, stays ready with an error beside. A VM that leaves or has left is not made to join by a
 // failure. lost says that another VM has its agent.
-func (p *process) failed(err error, stood journal.State, lost bool) error {
+func (p *program) failed(err error, stood journal.State, lost bool) error {
 	f := fault.From(err)
 	p.report.Failed(p.journal.State().At(), f)
 	ready := p.stillReady(stood, lost)
@@ -229,7 +229,7 @@ func (p *process) failed(err error, stood journal.State, lost bool) error {
 }
 
 // phases runs phases; drop forgets what is not held through a long wait.
-func (p *process) phases(drop func()) phase.Runner {
+func (p *program) phases(drop func()) phase.Runner {
 	if drop == nil {
 		drop = func() {}
 	}
@@ -245,7 +245,7 @@ func (p *process) phases(drop func()) phase.Runner {
 
 // agentRuns reports whether the agent of the journal runs, whatever has become of the
 // configuration.
-func (p *process) agentRuns() bool {
+func (p *program) agentRuns() bool {
 	service := p.journal.State().Agent.Service
 	a := p.Agent
 	if a == nil {
@@ -258,7 +258,7 @@ func (p *process) agentRuns() bool {
 // stillReady reports whether a VM that was ready when an attempt began is so all the same: the
 // attempt has touched nothing, and its agent runs. What failed then is news, and no reason to
 // replace a VM that works.
-func (p *process) stillReady(stood journal.State, lost bool) bool {
+func (p *program) stillReady(stood journal.State, lost bool) bool {
 	return !lost && untouched(stood, p.journal.State()) && p.agentRuns()
 }
 

@@ -62,12 +62,12 @@ func (a *attempt) leave(ctx context.Context, n leave.Notice) (done bool, err err
 			return false, err
 		}
 	}
-	return leave.Leave(ctx, a.runner(), a.member, n)
+	return leave.Leave(ctx, a.runner(), a.member, n, a.lost)
 }
 
 // stop ends what must not outlive the daemon; a is nil if the configuration is refused. A stop is
 // not a failure.
-func (p *process) stop(ctx context.Context, a *attempt, alone bool) error {
+func (p *program) stop(ctx context.Context, a *attempt, alone bool) error {
 	if p.Once {
 		return context.Cause(ctx)
 	}

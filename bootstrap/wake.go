@@ -15,7 +15,7 @@ import (
 // wake lets agents start whose VM this is, once in each boot: their services wait for the word that
 // it is. It needs no PAT, and counts whatever has become of configuration and state. A work folder
 // on a disk that came back empty is made anew before, if the configuration is known (m).
-func (p *process) wake(ctx context.Context, m *member.Member, here func(agent.Sleeper) bool) {
+func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sleeper) bool) {
 	if p.Agent != nil { // a simulated one, which no service keeps
 		return
 	}
@@ -34,14 +34,14 @@ func (p *process) wake(ctx context.Context, m *member.Member, here func(agent.Sl
 }
 
 // wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
-func (p *process) wakeAnyway(ctx context.Context) {
+func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
 	if p.Agent != nil || len(agent.Sleepers()) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if i, err := azure.NewIMDS(config.DefaultIMDS(), p.Dial).Instance(ctx); err == nil {
-		p.wake(ctx, nil, func(s agent.Sleeper) bool { return s.Instance == i.VMID })
+		p.wake(ctx, m, func(s agent.Sleeper) bool { return s.Instance == i.VMID })
 	}
 }
 
@@ -50,7 +50,7 @@ func (p *process) wakeAnyway(ctx context.Context) {
 // whatever has become of the configuration.
 func (a *attempt) runOn(ctx context.Context, stood journal.State) {
 	m := a.member
-	ours := m.VM.Known() && m.VM.AsProcess() && untouched(stood, m.State())
+	ours := !a.lost && m.VM.Known() && m.VM.AsProcess() && untouched(stood, m.State())
 	if ctx.Err() != nil || !ours || m.Runs() || m.Agent.LaidFor() != m.VM.Instance.VMID {
 		return
 	}

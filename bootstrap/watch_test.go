@@ -93,14 +93,14 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 // watching is a daemon that has brought m up.
 func watching(m member.Member, r phase.Runner) *attempt {
 	means := member.Means{StateDir: m.Journal.Dir(), Log: m.Log, Redactor: m.Redactor, Agent: m.Agent}
-	p := &process{
+	p := &program{
 		Options: Options{Means: means},
 		journal: m.Journal,
 		report:  r.Report,
 		hears:   leave.NewEar(),
 		reload:  make(chan os.Signal, 1),
 	}
-	return &attempt{process: p, member: m}
+	return &attempt{program: p, member: m}
 }
 
 func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {

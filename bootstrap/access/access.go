@@ -23,6 +23,8 @@ type Way struct {
 	Client     *http.Client
 	Redactor   *secret.Redactor
 
+	// Refused is why nobody can be reached by this way, such as certificates that cannot be read; nil = nothing.
+	Refused error
 	// Young reports whether role assignments may not have spread yet: then a vault's refusal
 	// passes. nil = never.
 	Young func() bool
@@ -46,6 +48,8 @@ func New(w Way) *Access { return &Access{way: w} }
 // class identity or vault.
 func (a *Access) Fetch(ctx context.Context) (err error) {
 	switch {
+	case a.way.Refused != nil:
+		return a.way.Refused
 	case a.Holds():
 		return nil
 	case a.way.Given.Reveal() != "":

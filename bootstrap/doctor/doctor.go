@@ -82,12 +82,16 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
+		m = x.identify(ctx, sources, m)
 		var all sync.WaitGroup
-		all.Go(func() { x.azure(ctx, sources) })
+		if m.VM.Known() {
+			all.Go(func() { x.azure(ctx, m) })
+		}
 		all.Go(func() { x.say("agent package", func() (string, error) { return packageInPlace(m) }) })
 		all.Go(func() { x.say("service", func() (string, error) { return serviceIsWell(m) }) })
 		all.Go(func() { x.say("disk", func() (string, error) { return diskHasRoom(m.VM.Config.Agent.Dir) }) })
 		all.Wait()
+		m.Access.Drop()
 	}
 	return x.report(), nil
 }
@@ -138,9 +142,10 @@ func (x *examination) record(name, detail string, err error) {
 	x.found[name] = c
 }
 
-// azure follows the way from IMDS to the target, as a boot would.
-func (x *examination) azure(ctx context.Context, sources *vm.Sources) {
-	var m member.Member
+// identify asks IMDS which VM this is. If it does not say, or what it says is refused, the rest is looked at as the file has it,
+// which is local.
+func (x *examination) identify(ctx context.Context, sources *vm.Sources, local member.Member) member.Member {
+	m := local
 	if !x.say("imds", func() (string, error) {
 		v, err := sources.Identify(ctx)
 		if err == nil {
@@ -148,9 +153,13 @@ func (x *examination) azure(ctx context.Context, sources *vm.Sources) {
 		}
 		return fmt.Sprintf("%s in %s, instance %s", v.Instance.Name, v.Instance.Location, v.Instance.VMID), err
 	}) {
-		return
+		return local
 	}
-	defer m.Access.Drop()
+	return m
+}
+
+// azure follows the way from the identity to the target, as a boot would.
+func (x *examination) azure(ctx context.Context, m member.Member) {
 	if !x.credential(ctx, m) {
 		return
 	}

@@ -78,12 +78,8 @@ func online(
 	heard bool,
 	begun time.Time,
 ) (since time.Time, f phase.Fields, err error) {
-	running, state := m.Agent.Running(m.State().Agent.Service)
-	notYet := fault.New(fault.Service, "the agent %s is started (%s) but not online in "+
-		"the %s", m.VM.AgentName, state, at).
-		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, "+
-			"firewall).", m.AgentLog(), m.VM.Config.Agent.Dir)
 	if ctx.Err() != nil {
+		_, notYet := notOnline(m, at)
 		return since, nil, notYet.Passing()
 	}
 	c, err := m.Access.DevOps(ctx)
@@ -108,6 +104,7 @@ func online(
 	case a.Online:
 		return since, phase.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, confirm(ctx, m, c, at, a)
 	}
+	running, notYet := notOnline(m, at)
 	waited := time.Since(begun)
 	if waited > comesOnline {
 		return since, nil, notYet
@@ -118,6 +115,14 @@ func online(
 		}
 	}
 	return since, nil, notYet.Passing().Retry(min(100*time.Millisecond+waited/4, 4*time.Second))
+}
+
+// notOnline is the fault of an agent that does not show online, and whether it runs at all.
+func notOnline(m member.Member, at devops.Place) (running bool, f *fault.Error) {
+	running, state := m.Agent.Running(m.State().Agent.Service)
+	return running, fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", m.VM.AgentName, state, at).
+		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).",
+			m.AgentLog(), m.VM.Config.Agent.Dir)
 }
 
 // confirm notes by what the agent is known from now on.

@@ -16,7 +16,7 @@ import (
 // register makes the agent known to the server, once: what a crash left half done, on the server or
 // on disk, is recognized and mended. fresh says that config.sh has just done it.
 func register(ctx context.Context, m member.Member, t *Try) (fresh bool, f phase.Fields, err error) {
-	if err := m.Rests(&t.Drain); err != nil {
+	if err := m.HeldUp(&t.Drain); err != nil {
 		return false, nil, err
 	}
 	if err := mayRun(m, t.At.Place); err != nil { // before anything is changed
@@ -101,7 +101,7 @@ func makeWay(ctx context.Context, m member.Member, t *Try) error {
 	if m.StandsAt(t.At.Place) && m.State().Agent.Name == m.VM.AgentName {
 		return nil
 	}
-	if err := m.Rests(&t.Drain); err != nil {
+	if err := m.HeldUp(&t.Drain); err != nil {
 		return err
 	}
 	if err := mayRun(m, t.At.Place); err != nil {

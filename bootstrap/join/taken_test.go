@@ -9,6 +9,7 @@ import (
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/member/membertest"
 )
 
@@ -69,5 +70,32 @@ func TestWhoDisabledTheAgentDecides(t *testing.T) {
 				)
 			}
 		})
+	}
+}
+
+// An agent that the target shows no more is registered anew only if the server says that its ID is gone.
+func TestMayReturn(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(p *membertest.Pool)
+		may   bool
+	}{
+		"the server says that it is gone":     {func(p *membertest.Pool) { p.Deleted = 0 }, true},
+		"the pool is not shown":               {func(p *membertest.Pool) { p.Hidden = true }, false},
+		"the server is in trouble":            {func(p *membertest.Pool) { p.Trouble = func(time.Duration) int { return 500 } }, false},
+		"it is there, and another VM's":       {func(p *membertest.Pool) { p.StandsOn = membertest.OtherInstance }, false},
+		"it is there, and nobody knows whose": {func(p *membertest.Pool) { p.StandsOn = "-" }, false},
+	} {
+		p := membertest.NewPool()
+		m, _ := membertest.Joined(t, p, config.Drain{})
+		m.VM.Config.Agent.Reregister = true
+		client, err := m.Access.DevOps(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.spoil(p)
+		err = mayReturn(t.Context(), m, client, &Try{At: Place{Place: member.PlaceOf(m.State().Target)}})
+		if (err == nil) != c.may {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -46,14 +46,14 @@ func (n Notice) times(now time.Time, enabled bool, timeout time.Duration) (drain
 }
 
 // Leave takes this VM out of Azure DevOps, wherever it stands on its way; the caller has the VM's turn,
-// and m knows which VM it is. done is false if nothing was registered, or if the VM stays.
-func Leave(ctx context.Context, r phase.Runner, m member.Member, n Notice) (done bool, err error) {
+// and m knows which VM it is. lost says that another VM is known to have its agent. done is false if nothing was registered.
+func Leave(ctx context.Context, r phase.Runner, m member.Member, n Notice, lost bool) (done bool, err error) {
 	if !n.Goes {
 		if stays, err := settle(ctx, r, m, n); stays || err != nil {
 			return false, err
 		}
 	}
-	err = depart(ctx, r, m, n)
+	err = depart(ctx, r, m, n, lost)
 	return err == nil, err
 }
 
@@ -77,7 +77,10 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 		return true, m.Journal.Update(func(s *journal.State) { s.RemovedBy = n.By })
 	case s.Phase == journal.Removed:
 		return true, nil
-	case s.Agent.ID == 0 && !standsHere(m): // it was on its way, and goes no further
+	case s.Agent.ID == 0 && !registeredHere(m): // it was on its way, and goes no further
+		if err := m.Agent.Remove(within, s.Agent.Service); err != nil { // a config.sh that was left behind
+			return true, err
+		}
 		return true, m.Journal.Update(func(s *journal.State) {
 			s.Leave(n.By, time.Now())
 			s.Left()
@@ -86,18 +89,18 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 	return false, nil
 }
 
-// standsHere reports whether an agent is registered on this VM's disk, whatever the journal knows.
-func standsHere(m member.Member) bool {
+// registeredHere reports whether an agent is registered on this VM's disk, whatever the journal knows.
+func registeredHere(m member.Member) bool {
 	id, err := m.Agent.Registered()
 	return (err != nil || id != 0) && m.Agent.LaidFor() == m.VM.Instance.VMID
 }
 
 // depart drains, removes and forgets. If ctx is cancelled it ends where it is: the state stays
 // draining, and whoever comes next goes on.
-func depart(parent context.Context, r phase.Runner, m member.Member, n Notice) error {
+func depart(parent context.Context, r phase.Runner, m member.Member, n Notice, lost bool) error {
 	c := m.VM.Config.Drain
 	until, end := n.times(time.Now(), c.Enabled, c.Timeout)
-	d := &member.Drain{Until: until, Local: n.Local}
+	d := &member.Drain{Until: until, Local: n.Local, Lost: lost}
 	before := m.State()
 	if err := m.Journal.Update(func(s *journal.State) { s.Leave(n.By, until) }); err != nil {
 		return err
@@ -216,7 +219,7 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 // state was lost: in the configured target, by the configured name. If it is not this VM's there,
 // nobody knows where it is, and nothing counts as left.
 func adopt(ctx context.Context, m member.Member) error {
-	if m.State().Agent.ID != 0 || !standsHere(m) {
+	if m.State().Agent.ID != 0 || !registeredHere(m) {
 		return nil
 	}
 	c, err := m.Access.DevOps(ctx)

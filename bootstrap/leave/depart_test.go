@@ -12,7 +12,9 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/member/membertest"
+	"azp-bootstrap/bootstrap/phase"
 	"azp-bootstrap/bootstrap/retry"
 )
 
@@ -50,7 +52,7 @@ func TestDepartTakesAsLongAsItMayAndNoLonger(t *testing.T) {
 				if c.in != 0 {
 					n.Until = p.Begin.Add(c.in)
 				}
-				if err := depart(context.Background(), r, m, n); err != nil {
+				if err := departs(context.Background(), r, m, n); err != nil {
 					t.Fatal(err)
 				}
 				if p.Deleted < c.from || p.Deleted > c.to {
@@ -77,7 +79,7 @@ func TestDepartLetsTheServerRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &membertest.Pool{Begin: time.Now(), JobEnds: 10 * time.Minute, Enabled: true, Deleted: -1, Disabled: -1}
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
-		if err := depart(context.Background(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true}); err != nil {
+		if err := departs(context.Background(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true}); err != nil {
 			t.Fatal(err)
 		}
 		if perSecond := float64(p.Requests) / (10 * time.Minute).Seconds(); perSecond > 0.6 {
@@ -106,7 +108,7 @@ func TestDepartLeavesBehindWhatItCannotRemove(t *testing.T) {
 				p := &membertest.Pool{Begin: time.Now(), Trouble: c.trouble, Enabled: true, Deleted: -1, Disabled: -1}
 				m, r := membertest.Joined(t, p, on)
 				acknowledged := false
-				err := depart(
+				err := departs(
 					context.Background(),
 					r,
 					m,
@@ -274,7 +276,7 @@ func TestARemovalThatNobodyConfirms(t *testing.T) {
 				return nil
 			},
 		}
-		if err := depart(
+		if err := departs(
 			t.Context(),
 			r,
 			m,
@@ -327,7 +329,7 @@ func TestDepartHarmsNobody(t *testing.T) {
 							return nil
 						},
 					}
-					err := depart(t.Context(), r, m, n)
+					err := departs(t.Context(), r, m, n)
 					if f := fault.From(
 						err,
 					); (err == nil) != (c.class == fault.Class{}) ||
@@ -366,7 +368,7 @@ func TestDeregisterLocalAsksNobody(t *testing.T) {
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 		w := &membertest.Worker{Runner: membertest.Runner(t, m), Until: p.Begin.Add(time.Minute)}
 		m.Agent = w
-		if err := depart(t.Context(), r, m, Notice{Why: "deregister", Wait: true, Local: true}); err != nil {
+		if err := departs(t.Context(), r, m, Notice{Why: "deregister", Wait: true, Local: true}); err != nil {
 			t.Fatal(err)
 		}
 		if p.Requests != 0 || w.Stopped.Sub(p.Begin) < time.Minute || m.State().Phase != journal.Removed {
@@ -382,7 +384,7 @@ func TestAFailedDeregistrationLetsTheAgentWorkOn(t *testing.T) {
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 		m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
 		m.Access = membertest.Access(t, m.VM.Config.Server, membertest.Denies{Pool: p, Method: http.MethodDelete})
-		err := depart(t.Context(), r, m, Notice{Why: "deregister", Wait: true})
+		err := departs(t.Context(), r, m, Notice{Why: "deregister", Wait: true})
 		if f := fault.From(err); f.Class != fault.Scope {
 			t.Errorf("it ended with %v", err)
 		}
@@ -407,7 +409,7 @@ func TestADepartureThatIsDueIsNotInVain(t *testing.T) {
 		p := membertest.NewPool()
 		p.Takes = 2 * time.Second
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
-		if err := depart(
+		if err := departs(
 			t.Context(),
 			r,
 			m,
@@ -433,7 +435,7 @@ func TestADeregistrationThatFailsEarlyIsTakenBack(t *testing.T) {
 			p.Trouble = func(time.Duration) int { p.Trouble = nil; return http.StatusForbidden } // the next, once
 			return p.Trouble(0)
 		}
-		err := depart(t.Context(), r, m, Notice{Why: "deregister", Wait: true})
+		err := departs(t.Context(), r, m, Notice{Why: "deregister", Wait: true})
 		if s := m.State(); err == nil || s.Phase != journal.Ready || s.Agent.Drained || !p.Enabled || p.Disabled < 0 {
 			t.Errorf(
 				"%v; phase %s, drained %v, enabled %v, was disabled %v",
@@ -454,7 +456,7 @@ func TestARemovalThatDoesNothing(t *testing.T) {
 		p.KeepsDeleted = true
 		m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: time.Minute})
 		m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
-		err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Until: p.Begin.Add(5 * time.Minute)})
+		err := departs(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Until: p.Begin.Add(5 * time.Minute)})
 		if fault.From(err).Class != fault.Target || m.State().Phase != journal.Draining {
 			t.Errorf("%v in the phase %s", err, m.State().Phase)
 		}
@@ -485,7 +487,7 @@ func TestNoPATIsHeldWhileAJobIsWaitedFor(t *testing.T) {
 			holds:  m.Access.Holds,
 		}
 		m.Agent = h
-		if err := depart(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true}); err != nil {
+		if err := departs(t.Context(), r, m, Notice{Why: "Terminate", Goes: true, Wait: true}); err != nil {
 			t.Fatal(err)
 		}
 		if h.kept > 2 { // when it is disabled, and once more
@@ -551,4 +553,34 @@ func TestTheReturnIsAwaited(t *testing.T) {
 			t.Errorf("it is back after %s", took)
 		}
 	})
+}
+
+// departs is depart with a runner that sees the member as it is by now.
+func departs(ctx context.Context, r phase.Runner, m member.Member, n Notice) error {
+	r.Drop, r.Runs = m.Access.Drop, m.Runs
+	return depart(ctx, r, m, n, false)
+}
+
+// A daemon was killed while config.sh ran, which runs on. The operator deregisters: it must not register an agent after that.
+func TestAConfigShThatWasLeftBehindIsEnded(t *testing.T) {
+	for _, n := range []Notice{
+		{Why: "deregister", By: journal.ByOperator, Wait: true},
+		{Why: "deregister", By: journal.ByOperator, Local: true},
+		{Why: "Terminate", By: journal.ByTerminate, Goes: true},
+	} {
+		p := membertest.NewPool()
+		p.Deleted = 0 // it has not got so far
+		m, r := membertest.Joined(t, p, config.Drain{})
+		w := &membertest.Worker{Runner: membertest.Runner(t, m)} // Remove is what ends it
+		m.Agent = w
+		m.VM.AgentName = "web-1"
+		membertest.Wrote(t, m.Journal, func(s *journal.State) {
+			s.Phase, s.Agent = journal.Register, journal.Agent{}
+			s.Registering = &journal.Registering{Name: "web-1", Target: s.Target}
+		})
+		_, err := Leave(t.Context(), r, m, n, false)
+		if s := m.State(); err != nil || w.Stopped.IsZero() || s.Phase != journal.Removed || s.Registering != nil {
+			t.Errorf("%s: %v: the phase is %s, config.sh was ended: %v", n.Why, err, s.Phase, !w.Stopped.IsZero())
+		}
+	}
 }

@@ -42,9 +42,9 @@ func Busy(agent string) *fault.Error {
 		Hint("It is waited for up to drain.timeout.")
 }
 
-// Rests is the fault of a VM whose agent takes no new job, and that runs one: until it ends nobody
+// HeldUp is the fault of a VM whose agent takes no new job, and that runs one: until it ends nobody
 // is asked, and nothing is held.
-func (m Member) Rests(d *Drain) error {
+func (m Member) HeldUp(d *Drain) error {
 	if !d.disabled || !m.Waits(d) {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (m Member) Rests(d *Drain) error {
 // for whatever the server says, and the server removes this VM's own agent only.
 func (m Member) Withdraw(ctx context.Context, d *Drain) error {
 	known := m.State().Agent
-	if err := m.Rests(d); err != nil {
+	if err := m.HeldUp(d); err != nil {
 		return err
 	}
 	var at Listed

@@ -109,6 +109,11 @@ func (m Member) SettleIntent(ctx context.Context, wanted devops.Place) error {
 	if made.Name == m.VM.AgentName && samePlace {
 		return nil
 	}
+	if !m.Works() { // a config.sh that was left behind must not register an agent after we have looked
+		if err := m.Agent.Remove(ctx, m.State().Agent.Service); err != nil {
+			return err
+		}
+	}
 	p := PlaceOf(made.Target)
 	c, err := m.Access.At(ctx, made.Target.URL)
 	if err != nil {

@@ -75,6 +75,7 @@ type Means struct {
 	StateDir   string
 	Log        *logrus.Logger
 	Redactor   *secret.Redactor
+	Begun      time.Time // when the attempt began; zero = now
 
 	// What a VM brings; nil = the real thing. Simulations of many VMs bring their own.
 	Dial  azure.Dial
@@ -84,22 +85,28 @@ type Means struct {
 // Sources reads the configuration.
 func (w Means) Sources() (*vm.Sources, error) { return vm.Read(w.ConfigFile, w.Set, w.Dial) }
 
-// Member makes what the configuration of v names. Nothing is asked of anybody.
+// Member makes what the configuration of v names. Nothing is asked of anybody. Beside an error there is a member that reaches
+// nobody, but whose agent can be looked after.
 func (w Means) Member(v vm.VM, j *journal.Journal, imds *azure.IMDS) (Member, error) {
 	m := Member{VM: v, Agent: w.Agent, Journal: j, Log: w.Log, Redactor: w.Redactor}
 	if m.Agent == nil {
 		home := agent.Home{Dir: v.Config.Agent.Dir, User: v.Config.Agent.User}
 		m.Agent = agent.Runner{Home: home, Process: v.AsProcess(), State: w.StateDir}
 	}
-	var err error
-	if m.Network, err = access.Network(v.Config, w.Dial); err != nil {
-		return m, err
+	begun := w.Begun
+	if begun.IsZero() {
+		begun = time.Now()
 	}
-	client, err := m.Network.Client()
-	m.Access = access.New(access.Way{
-		Credential: v.Config.Credential, Server: v.Config.Server, IMDS: imds, Client: client, Redactor: w.Redactor,
-		Young: m.young(time.Now()), Noted: m.noteSecret,
-	})
+	way := access.Way{
+		Credential: v.Config.Credential, Server: v.Config.Server, IMDS: imds, Redactor: w.Redactor,
+		Young: m.young(begun), Noted: m.noteSecret,
+	}
+	var err error
+	if m.Network, err = access.Network(v.Config, w.Dial); err == nil {
+		way.Client, err = m.Network.Client()
+	}
+	way.Refused = err
+	m.Access = access.New(way)
 	return m, err
 }
 
