@@ -5,7 +5,7 @@ awk '
 { print }
 /^ok / { ok++ }
 /^FAIL\t/ || /^panic:/ { bad++ }
-/^--- FAIL/ { failed++ }
+/^--- FAIL/ || /^=== FAIL/ { failed++ }
 END {
     printf "\nPackages: %d passed, %d failed; failed tests: %d\n", ok, bad, failed
     exit (bad > 0 || failed > 0 || ok == 0) ? 1 : 0

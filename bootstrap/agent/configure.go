@@ -63,11 +63,11 @@ func (h Home) furnish(r Registration) error {
 		return err
 	}
 	jobs := h.jobs(r.Environment)
-	lines := environmentLines(jobs)
+	lines := variables("", r.Marks.lines())
 	if jobs["LANG"] == "" {
 		lines = append(lines, "LANG=C.UTF-8")
 	}
-	lines = append(append(lines, variables("", r.Marks.lines())...), h.trust(r.CAFile)...)
+	lines = append(append(lines, environmentLines(jobs)...), h.trust(r.CAFile)...)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}

@@ -44,12 +44,9 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if f := flag.Lookup(
-		"test.parallel",
-	); f.Value.String() == strconv.Itoa(
-		runtime.GOMAXPROCS(0),
-	) { // scenarios mostly wait
-		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0)))
+	cores := runtime.GOMAXPROCS(0)
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(cores) { // scenarios mostly wait
+		_ = f.Value.Set(strconv.Itoa(3 * cores))
 	}
 	if f := flag.Lookup("bench-programs"); f != nil && f.Value.String() != "" {
 		os.Exit(m.Run()) // they are built
