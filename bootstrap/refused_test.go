@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,11 +71,11 @@ func TestRefusedUserDataOnAVMThatIsReady(t *testing.T) {
 		joins(ctx, t, m)
 		m.stop()
 		withUserData(m, "!!! no base64")
-		runs := false
-		go func() { time.Sleep(2 * time.Minute); runs = m.runs }()
+		seen := make(chan string, 1)
+		go func() { time.Sleep(2 * time.Minute); seen <- m.azure.Agents()[0].Status }()
 		watches(ctx, m.options(time.Minute), 3*time.Minute, remote)
-		if s, _, _ := journal.Read(m.state); !runs || s.Phase != journal.Ready {
-			t.Errorf("its agent runs: %v; %s, %+v", runs, s.Phase, s.LastError)
+		if s, _, _ := journal.Read(m.state); <-seen != "online" || s.Phase != journal.Ready {
+			t.Errorf("its agent is not online; %s, %+v", s.Phase, s.LastError)
 		}
 	})
 }
@@ -104,13 +105,21 @@ type keyless struct {
 	*machine
 	ends   bool
 	starts int
+	up     atomic.Bool
+}
+
+func (k *keyless) Running(string) (bool, string) { return k.up.Load(), "in memory" }
+
+func (k *keyless) Remove(context.Context, string) error {
+	k.up.Store(false)
+	return nil
 }
 
 func (k *keyless) Start(context.Context, agent.Service, string) (string, error) {
 	k.starts++
-	k.runs = true
+	k.up.Store(true)
 	if k.ends {
-		go func() { time.Sleep(3 * time.Second); k.runs = false }()
+		go func() { time.Sleep(3 * time.Second); k.up.Store(false) }()
 	}
 	return "", nil
 }
@@ -123,8 +132,8 @@ func TestAnAgentThatIsLostIsStartedOnce(t *testing.T) {
 			joins(ctx, t, all[0])
 			all[0].stop()
 			joins(ctx, t, all[1])
-			all[0].runs = true
 			k := &keyless{machine: all[0], ends: !preempted}
+			k.up.Store(true)
 			o := all[0].options(5 * time.Minute)
 			o.Agent = k
 			if preempted {
