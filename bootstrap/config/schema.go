@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v3"
 
 	"azp-bootstrap/bootstrap/secret"
@@ -96,7 +97,7 @@ func problemUnknown(where, key string) Problem {
 	}
 	best, distance := "", 4
 	for _, k := range Keys() {
-		if d := editDistance(strings.ToLower(k), strings.ToLower(key)); d < distance {
+		if d := levenshtein.Distance(strings.ToLower(k), strings.ToLower(key), nil); d < distance {
 			best, distance = k, d
 		}
 	}
@@ -109,26 +110,6 @@ func problemUnknown(where, key string) Problem {
 		"unknown key",
 		"Delete it; the keys are listed in docs/configuration.md and by azp-bootstrap config show.",
 	}
-}
-
-// editDistance is Levenshtein's, for "did you mean": cobra has one, but keeps it to itself.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		prev := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := prev
-			if a[i] != b[j] {
-				cost = min(prev, row[j], row[j+1]) + 1
-			}
-			prev, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }
 
 // fromYAML reads a document into a layer, by hand: what decodes into a struct loses the line
