@@ -36,8 +36,12 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 		go leave.AwaitReturn(ctx, a.sources.IMDS, a.member.VM.Instance.Name, back)
 	}
 	said := make(chan saying)
-	if a.journal.State().Phase == journal.Ready {
-		go a.follow(ctx, a.journal.State().Agent.Service, a.report.LostSince(), said)
+	if s := a.journal.State(); s.Phase == journal.Ready {
+		since := a.report.LostSince()
+		if since.IsZero() && s.ReadyAt != nil {
+			since = *s.ReadyAt
+		}
+		go a.follow(ctx, s.Agent.Service, since, said)
 	}
 	a.lookForKills()
 	lost, missing := !a.report.LostSince().IsZero(), false
@@ -124,20 +128,20 @@ type saying struct {
 	line string
 }
 
-// follow hands on what the agent says, whatever becomes of the way it is heard. An agent that was
-// lost may have come back while nobody listened: what it said meanwhile is heard as well.
-func (a *attempt) follow(ctx context.Context, service string, lost time.Time, said chan<- saying) {
+// follow hands on what the agent says, whatever becomes of the way it is heard. An agent may have lost
+// Azure DevOps, or come back, while nobody listened: what it said since then is heard as well.
+func (a *attempt) follow(ctx context.Context, service string, since time.Time, said chan<- saying) {
 	hear := func(w agent.Word, line string) {
 		select {
 		case said <- saying{w, a.Redactor.Redact(line)}:
 		case <-ctx.Done():
 		}
 	}
-	if !lost.IsZero() {
+	if !since.IsZero() {
 		go func() {
 			ctx, cancel := context.WithTimeout(ctx, member.SpeaksUp)
 			defer cancel()
-			_ = a.member.Agent.Follow(ctx, service, lost, hear)
+			_ = a.member.Agent.Follow(ctx, service, since, hear)
 		}()
 	}
 	for {

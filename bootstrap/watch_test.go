@@ -65,6 +65,7 @@ func TestAnAgentThatHasLostAzureDevOpsIsAskedAbout(t *testing.T) {
 		"nothing happens":             {nil, false, "", false},
 		"the server knows it no more": {map[time.Duration]agent.Word{time.Second: agent.Missing}, false, "", true},
 		"it was lost and is":          {nil, true, "", true},
+		"it was lost unheard":         {nil, false, agent.Lost, true},
 		"it came back unheard":        {nil, true, agent.Connected, false},
 	} {
 		t.Run(name, func(t *testing.T) {
