@@ -10,7 +10,6 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
-	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/retry"
 )
 
@@ -137,18 +136,12 @@ func (a *attempt) follow(ctx context.Context, service string, since time.Time, s
 		case <-ctx.Done():
 		}
 	}
-	if !since.IsZero() {
-		go func() {
-			ctx, cancel := context.WithTimeout(ctx, member.SpeaksUp)
-			defer cancel()
-			_ = a.member.Agent.Follow(ctx, service, since, hear)
-		}()
-	}
 	for {
-		if err := a.member.Agent.Follow(ctx, service, time.Time{}, hear); err != nil && ctx.Err() == nil {
+		begun := time.Now()
+		if err := a.member.Agent.Follow(ctx, service, since, hear); err != nil && ctx.Err() == nil {
 			a.Log.WithError(err).Debug("the agent's output cannot be followed")
 		}
-		if !retry.Pause(ctx, lookService) {
+		if since = begun; !retry.Pause(ctx, lookService) {
 			return
 		}
 	}

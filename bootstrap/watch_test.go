@@ -32,12 +32,8 @@ type talker struct {
 }
 
 func (s *talker) Follow(ctx context.Context, _ string, since time.Time, heard func(agent.Word, string)) error {
-	if !since.IsZero() {
-		if s.meanwhile != "" {
-			heard(s.meanwhile, string(s.meanwhile))
-		}
-		<-ctx.Done()
-		return nil
+	if !since.IsZero() && s.meanwhile != "" {
+		heard(s.meanwhile, string(s.meanwhile))
 	}
 	begin := time.Now()
 	for at := time.Duration(0); at < time.Hour; at += time.Second {

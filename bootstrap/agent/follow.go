@@ -45,8 +45,8 @@ func wordOf(line string) Word {
 }
 
 // Follow reads what the agent writes from now on and hands its words on, until ctx ends; with
-// since, also what it has written since then, as far as its lines say when. What jobs start can
-// write there as well: a word is a reason to look, never more.
+// since, also what it has written since then: a line that does not say when is handed on, too.
+// What jobs start can write there as well: a word is a reason to look, never more.
 func (r Runner) Follow(ctx context.Context, service string, since time.Time, heard func(w Word, line string)) error {
 	hear := func(line string) {
 		line = strings.TrimSpace(line)
@@ -56,7 +56,7 @@ func (r Runner) Follow(ctx context.Context, service string, since time.Time, hea
 		}
 		if !since.IsZero() {
 			at, err := time.Parse("2006-01-02 15:04:05Z", line[:min(len(line), 20)])
-			if err != nil || at.Before(since.Truncate(time.Second)) {
+			if err == nil && at.Before(since.Truncate(time.Second)) {
 				return
 			}
 		}
