@@ -205,7 +205,7 @@ func (m *machine) Configure(
 	if r.Proxy != nil {
 		proxy = r.Proxy.String()
 	}
-	if c.client, err = (azure.Network{CAFile: r.CAFile, Proxy: proxy, Dial: m.dial}).Client(); err != nil {
+	if c.client, err = (azure.Network{CAFile: filepath.Join(m.dir, "ca.pem"), Proxy: proxy, Dial: m.dial}).Client(); err != nil {
 		return 0, err
 	}
 	defer c.client.CloseIdleConnections()

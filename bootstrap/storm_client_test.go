@@ -136,7 +136,6 @@ func scripted(wait func(tries int) time.Duration) client {
 					Marks: agent.Marks{
 						InstanceID: m.name,
 					},
-					CAFile:  filepath.Join(m.dir, "ca.pem"),
 					Timeout: 10 * time.Minute,
 					Replace: true,
 				},

@@ -12,7 +12,7 @@ func TestDirectives(t *testing.T) {
 	const (
 		description   = "Description=Join this VM to Azure Pipelines"
 		documentation = "Documentation=https://learn.microsoft.com/azure/devops/pipelines/agents/agents"
-		after         = "After=network.target cloud-init.service cloud-init-network.service dbus.service"
+		after         = "After=network.target cloud-init.service cloud-init-network.service dbus.service nss-user-lookup.target"
 		reload        = `ExecReload=/bin/sh -c 'kill -HUP "$MAINPID"'`
 		capabilities  = "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE CAP_KILL"
 		families      = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"

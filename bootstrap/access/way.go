@@ -11,7 +11,7 @@ import (
 )
 
 // Protect keeps the PAT that this process will hold from others, and the environment from deciding
-// where tokens come from.
+// where tokens come from; it says what of the environment is not gone by.
 func Protect(log *logrus.Logger) error {
 	if err := secret.Harden(); err != nil {
 		return fault.New(fault.Internal, "this process cannot be kept out of core dumps").Because(err).
@@ -19,6 +19,10 @@ func Protect(log *logrus.Logger) error {
 	}
 	for _, name := range azure.CleanEnvironment() {
 		log.WithField("variable", name).Warn("ignored: it would change where the managed identity's token comes from")
+	}
+	if _, wrong, fix := azure.EnvironmentNoProxy(); wrong != "" {
+		log.WithField("variable", "NO_PROXY").
+			Warnf("%s: that goes through the proxy, for the daemon and for the agent. %s", wrong, fix)
 	}
 	return nil
 }

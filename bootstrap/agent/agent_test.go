@@ -46,7 +46,7 @@ func TestOptions(t *testing.T) {
 		{"deployment group", "--replace --deploymentgroup --adddeploymentgrouptags",
 			Registration{Kind: "deploymentGroup", Project: "Shop", Name: "web-servers", Collection: "C", Tags: []string{"web"}, Replace: true, URL: "https://devops.corp"},
 			[]string{"COLLECTIONNAME=C", "DEPLOYMENTGROUPNAME=web-servers", "DEPLOYMENTGROUPTAGS=web", "PROJECTNAME=Shop"}},
-		{"pool", "", Registration{Kind: "pool", Name: "Default", Proxy: proxy(`CORP\user`, "p@ss w:rd#"), CAFile: "/etc/ca.pem", URL: "https://devops.corp/C"},
+		{"pool", "", Registration{Kind: "pool", Name: "Default", Proxy: proxy(`CORP\user`, "p@ss w:rd#"), Trusted: []byte("PEM"), URL: "https://devops.corp/C"},
 			[]string{"POOL=Default", "PROXYPASSWORD=p@ss w:rd#", "PROXYURL=http://proxy:8080", `PROXYUSERNAME=CORP\user`, "SSLCACERT=azp-bootstrap-ca.pem"}},
 		{"words that look like options", "--environment --addvirtualmachineresourcetags",
 			Registration{Kind: "environment", Project: "--replace", Name: "--sslskipcertvalidation", Tags: []string{"--unattended"}, URL: "--url"},

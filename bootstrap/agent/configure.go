@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +22,7 @@ func (h Home) environ(r Registration, pat secret.PAT) ([]string, error) {
 		return nil, err
 	}
 	env = append(env, variables(inputs, r.values(), h.serviceValues())...)
-	return append(append(env, inputs+"TOKEN="+pat.Reveal()), h.trust(r.CAFile)...), nil
+	return append(append(env, inputs+"TOKEN="+pat.Reveal()), h.trust(len(r.Trusted) > 0)...), nil
 }
 
 // variables are lines NAME=value, in an order of their own.
@@ -42,8 +41,8 @@ func variables(prefix string, all ...map[string]string) (lines []string) {
 // trust points TLS clients of every make at the same bundle, so that one setting serves the daemon,
 // the agent and its jobs (azure-pipelines-agent issue 5164: the CA set twice). .NET on Linux reads
 // SSL_CERT_FILE, node NODE_EXTRA_CA_CERTS.
-func (h Home) trust(caFile string) []string {
-	if caFile == "" {
+func (h Home) trust(own bool) []string {
+	if !own {
 		return nil
 	}
 	bundle := h.path(caBundle)
@@ -67,36 +66,28 @@ func (h Home) furnish(r Registration) error {
 	if jobs["LANG"] == "" {
 		lines = append(lines, "LANG=C.UTF-8")
 	}
-	lines = append(append(lines, environmentLines(jobs)...), h.trust(r.CAFile)...)
+	lines = append(append(lines, environmentLines(jobs)...), h.trust(len(r.Trusted) > 0)...)
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
 	bypass := ""
 	if r.Proxy != nil {
-		// One regular expression per line (VstsAgentWebProxy.cs). Configuring a deployment group
-		// asks IMDS, which must not go through a proxy.
-		lines := []string{`169\.254\.169\.254`}
-		for _, n := range strings.FieldsFunc(r.NoProxy, func(r rune) bool { return r == ',' || r == ' ' }) {
-			lines = append(lines, regexp.QuoteMeta(strings.TrimPrefix(n, "*")))
-		}
+		// Configuring a deployment group asks IMDS, which must not go through a proxy.
+		lines := append([]string{`^http://169\.254\.169\.254$`}, r.Bypass...)
 		bypass = strings.Join(lines, "\n") + "\n"
 	}
 	if err := h.put(".proxybypass", bypass, 0o644); err != nil {
 		return err
 	}
-	if r.CAFile == "" {
+	if len(r.Trusted) == 0 {
 		return h.put(caBundle, "", 0o644)
 	}
 	var all bytes.Buffer
 	if data, err := os.ReadFile(r.SystemCAs); err == nil { //nolint:gosec // the system's
 		all.Write(data)
 	}
-	own, err := os.ReadFile(r.CAFile)
-	if err != nil {
-		return fault.New(fault.Config, "network.caFile").Because(err).Hint("Name a PEM file that root can read.")
-	}
 	all.WriteByte('\n')
-	all.Write(own)
+	all.Write(r.Trusted)
 	return h.put(caBundle, all.String(), 0o644)
 }
 

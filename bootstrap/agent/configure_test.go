@@ -137,15 +137,15 @@ func TestFurnish(t *testing.T) {
 	}
 	r := Registration{
 		Proxy:     &url.URL{Scheme: "http", Host: "proxy:1"},
-		NoProxy:   "*.corp,localhost",
-		CAFile:    ca,
+		Bypass:    []string{`^https?://[^/:]+\.corp$`, "b"},
+		Trusted:   []byte("OWN"),
 		SystemCAs: system,
 	}
 	if err := h.furnish(r); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{".proxybypass": `169\.254\.169\.254` + "\n" + `\.corp` +
-		"\nlocalhost\n", caBundle: "SYSTEM\nOWN"} {
+	for name, want := range map[string]string{".proxybypass": `^http://169\.254\.169\.254$` + "\n" + `^https?://[^/:]+\.corp$` +
+		"\nb\n", caBundle: "SYSTEM\nOWN"} {
 		if text, err := os.ReadFile(h.path(name)); err != nil || string(text) != want {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}

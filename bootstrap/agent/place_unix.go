@@ -137,12 +137,12 @@ func (h Home) mayWrite(fi fs.FileInfo) bool {
 	if fi.Mode().Perm()&0o002 != 0 {
 		return true
 	}
-	u, err := user.Lookup(h.User)
+	u, err := lookup(h.User)
 	if fi.Mode().Perm()&0o020 == 0 || err != nil { // an account that is not there yet is in no group
 		return false
 	}
-	groups, err := u.GroupIds()
-	return err != nil || slices.Contains(groups, strconv.Itoa(groupOf(fi)))
+	numbers, err := groups(u)
+	return err != nil || slices.Contains(numbers, strconv.Itoa(groupOf(fi)))
 }
 
 func groupOf(fi fs.FileInfo) int {

@@ -22,9 +22,9 @@ type Registration struct {
 	Work       string
 	Replace    bool
 	Proxy      *url.URL // whole and checked; may carry a user and a password; nil = none
-	NoProxy    string
-	CAFile     string
-	SystemCAs  string // file of the system's certificates; "" = there is none
+	Bypass     []string // what the proxy is not for: expressions as .proxybypass has them
+	Trusted    []byte   // certificates in PEM form, besides the system's; none = those alone
+	SystemCAs  string   // file of the system's certificates; "" = there is none
 	Marks
 	Environment []string // NAME=value, for jobs
 
@@ -87,7 +87,7 @@ func (r Registration) values() map[string]string {
 		v["proxyusername"] = p.User.Username()
 		v["proxypassword"], _ = p.User.Password()
 	}
-	if r.CAFile != "" {
+	if len(r.Trusted) > 0 {
 		v["sslcacert"] = caBundle
 	}
 	return v

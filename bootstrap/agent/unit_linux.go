@@ -43,7 +43,7 @@ func (h Home) unit(plain, name, user, instance string) (string, error) {
 			) + ")",
 		},
 		{Section: unitSection, Name: "Wants", Value: "network-online.target"},
-		{Section: unitSection, Name: "After", Value: "network-online.target"},
+		{Section: unitSection, Name: "After", Value: "network-online.target nss-user-lookup.target"},
 		{Section: unitSection, Name: "StartLimitIntervalSec", Value: "0"},
 		{Section: unitSection, Name: "ConditionPathExists", Value: word(instance)},
 		{Section: service, Name: "ExecStart", Value: h.starts()},

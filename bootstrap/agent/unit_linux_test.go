@@ -142,7 +142,7 @@ func TestDirectivesOfTheAgentsUnit(t *testing.T) {
 	}
 	for directive, why := range map[string]string{
 		"ConditionPathExists=/run/azp-bootstrap/vm-5c7a1b1e": "on a copied disk the agent must not start with the original's key",
-		"After=network-online.target":                        "an agent without a network ends, and waits for its next start",
+		"After=network-online.target nss-user-lookup.target": "an agent without a network ends, and waits for its next start",
 		"Wants=network-online.target":                        "else nothing waits for the network",
 		"StartLimitIntervalSec=0":                            "an agent is tried for as long as the VM lives",
 		`ExecStart="/opt/azp-agent/runsvc.sh"`:               "as svc.sh would have it",

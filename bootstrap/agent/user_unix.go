@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -33,10 +34,11 @@ func account(name string) (*user.User, error) {
 		}
 		return me, nil
 	}
-	u, err := user.Lookup(name)
+	u, err := lookup(name)
 	if err != nil {
 		return nil, fault.New(fault.Agent, "the account %s of agent.user", name).Because(err).
-			Hint("Create it at image time: azp-bootstrap prepare does, or useradd --system --create-home %s.", name)
+			Hint("Create it at image time: azp-bootstrap prepare does, or useradd --system --create-home %s. One of "+
+				"a directory (SSSD, Active Directory) must be known by now: getent passwd %s.", name, name)
 	}
 	if u.Uid == "0" {
 		return nil, fault.New(fault.Config, "agent.user %s is root: jobs would run as root", name).
@@ -62,11 +64,11 @@ func credentialOf(name string) (*syscall.Credential, error) {
 	}
 	uid, gid := ids(u)
 	c := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // account numbers
-	groups, err := u.GroupIds()
+	numbers, err := groups(u)
 	if err != nil {
 		return nil, fault.New(fault.Agent, "the groups of %s", name).Because(err)
 	}
-	for _, g := range groups {
+	for _, g := range numbers {
 		if n, err := strconv.ParseUint(g, 10, 32); err == nil {
 			c.Groups = append(c.Groups, uint32(n))
 		}
@@ -150,11 +152,15 @@ func (h Home) own(f *os.File) error {
 
 // ensureUser creates the service user at image time, where root may.
 func (h Home) ensureUser(report func(string, ...any)) error {
-	_, err := user.Lookup(h.User)
+	_, err := lookup(h.User)
 	var unknown user.UnknownUserError
 	if h.User == "" || !errors.As(err, &unknown) || os.Geteuid() != 0 {
 		_, err := account(h.User)
 		return err
+	}
+	if strings.Contains(h.User, "@") || h.User[0] >= '0' && h.User[0] <= '9' {
+		return fault.New(fault.Agent, "the account %s of agent.user is known to nobody (getent passwd)", h.User).
+			Hint("A directory's account must be found while the image is made; or name one of this machine, such as azp.")
 	}
 	for _, argv := range [][]string{
 		{"useradd", "--system", "--user-group", "--create-home", "--shell", "/bin/bash", h.User},

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"unicode"
 
-	"golang.org/x/net/http/httpproxy"
-
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/line"
 )
@@ -140,8 +138,11 @@ func (n Network) FromEnvironment() (Network, error) {
 	if n.Proxy = ""; u != nil {
 		n.Proxy = u.String()
 	}
+	if wrong, fix := CheckNoProxy(n.NoProxy); wrong != "" {
+		return n, fault.New(fault.Config, "network.noProxy %s", wrong).Hint("%s", fix)
+	}
 	if n.NoProxy == "" {
-		n.NoProxy = httpproxy.FromEnvironment().NoProxy
+		n.NoProxy, _, _ = EnvironmentNoProxy()
 	}
 	if n.CAFile == "" {
 		n.CAFile = os.Getenv("SSL_CERT_FILE")

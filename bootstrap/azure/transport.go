@@ -22,7 +22,7 @@ import (
 type Network struct {
 	Proxy   string // as people write it (ParseProxy); "" = none
 	NoProxy string // as NO_PROXY
-	CAFile  string // PEM, trusted besides the system's
+	CAFile  string // certificates that are trusted besides the system's (Authorities)
 	Dial    Dial   // nil = the system's
 	Large   bool   // answers may be large, and take minutes: lists of thousands of agents
 }
@@ -99,21 +99,16 @@ func (n Network) roots() (*x509.CertPool, error) {
 	if n.CAFile == "" {
 		return nil, nil
 	}
-	own, err := os.ReadFile(n.CAFile)
+	own, err := n.Authorities()
 	if err != nil {
-		return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").
-			Because(err).
-			Hint("Name a PEM file that root can read.")
+		return nil, err
 	}
 	all, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fault.New(fault.Config, "the system's certificates cannot be read").Because(err).
 			Hint("Install the package ca-certificates.")
 	}
-	if !all.AppendCertsFromPEM(own) {
-		return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate in PEM form", n.CAFile).
-			Hint("Convert it: openssl x509 -inform der -in FILE -out FILE.pem.")
-	}
+	all.AppendCertsFromPEM(own)
 	return all, nil
 }
 
@@ -130,7 +125,8 @@ func (n Network) transport() (*http.Transport, error) {
 	if through != nil {
 		address = through.String()
 	}
-	proxy := (&httpproxy.Config{HTTPProxy: address, HTTPSProxy: address, NoProxy: n.NoProxy}).ProxyFunc()
+	direct, _, _ := readNoProxy(n.NoProxy)
+	proxy := (&httpproxy.Config{HTTPProxy: address, HTTPSProxy: address, NoProxy: joined(direct)}).ProxyFunc()
 	t := &http.Transport{
 		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:            n.Dial.within(10 * time.Second),

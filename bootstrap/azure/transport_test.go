@@ -3,15 +3,21 @@ package azure
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -283,6 +289,71 @@ func TestCAFilesAreRead(t *testing.T) {
 			err,
 		); err == nil || f.Class != fault.Config || f.Advice == "" ||
 			!strings.Contains(f.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What people have of their authority is taken, and each reader of the bundle gets the same: one block a
+// certificate. What is none is called what it is.
+func TestAuthoritiesAsPeopleHaveThem(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks, trusted string
+	var der [][]byte
+	for i := range 2 {
+		c := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), NotAfter: time.Now().Add(time.Hour), IsCA: true}
+		raw, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der = append(der, raw)
+		blocks += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
+		uses := []byte{0x30, 0x0c, 0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01} // X509_CERT_AUX
+		trusted += string(pem.EncodeToMemory(&pem.Block{Type: "TRUSTED CERTIFICATE", Bytes: append(slices.Clone(raw), uses...)}))
+	}
+	both := strings.Count(blocks, "BEGIN CERTIFICATE")
+	for name, c := range map[string]struct {
+		text string
+		want int
+		says string
+	}{
+		"as it should be":      {blocks, both, ""},
+		"text between":         {"# ours\nsubject=CN\n" + blocks, both, ""},
+		"a byte order mark":    {"\xef\xbb\xbf" + blocks, both, ""},
+		"Windows' lines":       {strings.ReplaceAll(blocks, "\n", "\r\n"), both, ""},
+		"without a last line":  {strings.TrimSpace(blocks), both, ""},
+		"glued together":       {strings.ReplaceAll(blocks, "-----\n-----", "----------"), both, ""},
+		"OpenSSL's trusted":    {trusted, both, ""},
+		"an X509 CERTIFICATE":  {strings.ReplaceAll(blocks, " CERTIFICATE", " X509 CERTIFICATE"), both, ""},
+		"DER":                  {string(der[0]), 1, ""},
+		"DER, both":            {string(der[0]) + string(der[1]), 2, ""},
+		"empty":                {" \n", 0, "empty"},
+		"a key":                {string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte{1}})), 0, "PRIVATE KEY"},
+		"PKCS 7":               {string(pem.EncodeToMemory(&pem.Block{Type: "PKCS7", Bytes: []byte{1}})), 0, "openssl pkcs7"},
+		"PKCS 7, binary":       {"0\x82\x01\x01\x06", 0, "openssl pkcs7 -inform der"},
+		"UTF-16":               {"\xff\xfe-\x00-\x00", 0, "UTF-16"},
+		"a page of the portal": {"<html>", 0, "BEGIN CERTIFICATE"},
+		"no certificate in it": {string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{1}})), 0, "no certificate"},
+	} {
+		file := filepath.Join(t.TempDir(), "ca")
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n := Network{CAFile: file}
+		all, err := n.Authorities()
+		if c.want == 0 {
+			if f := fault.From(err); err == nil || f.Class != fault.Config || !strings.Contains(f.Error(), c.says) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if blocks := strings.Count(string(all), "-----BEGIN CERTIFICATE-----\n"); err != nil || blocks != c.want {
+			t.Errorf("%s: %d certificates, not %d: %v", name, blocks, c.want, err)
+		}
+		if _, err := n.Client(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

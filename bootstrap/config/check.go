@@ -325,6 +325,9 @@ func (c *Config) checkNetwork(bad func(key, text, fix string)) {
 			bad("network.proxy", wrong, fix)
 		}
 	}
+	if wrong, fix := azure.CheckNoProxy(c.Network.NoProxy); wrong != "" {
+		bad("network.noProxy", wrong, fix)
+	}
 	u, err := url.Parse(c.IMDS.Endpoint)
 	switch {
 	case err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "":

@@ -189,6 +189,7 @@ func TestRefused(t *testing.T) {
 		"twice":         {good + "url: https://dev.azure.com/x\n", "url"},
 		"token key":     {good + "token: " + token + "\n", "a credential does not belong"},
 		"token value":   {strings.Replace(good, "azp-pat", token, 1), "a token or password is written here"},
+		"no proxy":      {good + "network: {noProxy: \"10.0.0.0/8,fd00::/8\"}\n", "the agent knows no IPv6 ranges"},
 		"proxy pass":    {good + "network: {proxy: \"http://u:p@proxy:8080\"}\n", "a token or password is written here"},
 		"vault http":    {strings.Replace(good, "https://contoso.vault", "http://contoso.vault", 1), "credential.keyVault.url"},
 		"vault foreign": {strings.Replace(good, "contoso.vault.azure.net", "contoso.vault.azure.net.evil.example", 1), "credential.keyVault.url"},

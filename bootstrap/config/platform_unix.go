@@ -27,4 +27,4 @@ func writableByOthers(fi fs.FileInfo) (who, fix string) {
 	return "", ""
 }
 
-var accountName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?$`)
+var accountName = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.@-]*\$?|[1-9][0-9]*)$`)

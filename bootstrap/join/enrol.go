@@ -114,10 +114,14 @@ func logOutput(m member.Member) func(line string) {
 func registration(m member.Member, replace bool) (agent.Registration, error) {
 	c, t := m.VM.Config, m.VM.Config.Target
 	proxy, err := m.Network.Through()
+	if err != nil {
+		return agent.Registration{}, err
+	}
+	trusted, err := m.Network.Authorities()
 	r := agent.Registration{
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: m.VM.AgentTags, URL: c.Server.Base,
 		AgentName: m.VM.AgentName, Work: c.Agent.Work, Replace: replace,
-		Proxy: proxy, NoProxy: m.Network.NoProxy, CAFile: m.Network.CAFile, SystemCAs: azure.Bundle(),
+		Proxy: proxy, Bypass: m.Network.Bypass(), Trusted: trusted, SystemCAs: azure.Bundle(),
 		Environment: c.Agent.Environment,
 		Marks:       m.VM.Marks(time.Now().UTC().Format(time.RFC3339Nano)),
 		ScopeHint:   access.Target(c).ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,

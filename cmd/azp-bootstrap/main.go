@@ -25,7 +25,10 @@ type app struct {
 	redactor                              secret.Redactor
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	plainUmask()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

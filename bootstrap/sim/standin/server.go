@@ -36,15 +36,13 @@ type connection struct {
 // SSL_CERT_FILE, as .NET's does on Linux.
 func newClient() *http.Client {
 	proxy := strings.TrimSpace(firstLine(".proxy"))
-	bypass := strings.Fields(fileText(".proxybypass"))
+	bypass := strings.Split(fileText(".proxybypass"), "\n")
 	t := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
 		if proxy == "" {
 			return nil, nil
 		}
-		for _, b := range bypass {
-			if m, err := regexp.MatchString("(?i)"+b, r.URL.Host); err == nil && m {
-				return nil, nil
-			}
+		if bypassed(r.URL, bypass) {
+			return nil, nil
 		}
 		u, err := url.Parse(proxy)
 		if user, e := base64.StdEncoding.DecodeString(
@@ -57,6 +55,31 @@ func newClient() *http.Client {
 		return u, err
 	}}
 	return &http.Client{Transport: t, Timeout: 60 * time.Second}
+}
+
+// bypassed decides as VstsAgentWebProxy.cs does (IsBypassed, IsMatchInBypassList): expressions without
+// anchors over scheme://host[:port if not the scheme's].
+func bypassed(u *url.URL, bypass []string) bool {
+	host := u.Hostname()
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return true
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	shown := u.Scheme + "://" + host
+	if port := u.Port(); port != "" && port != map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		shown += ":" + port
+	}
+	for _, b := range bypass {
+		if b = strings.TrimSpace(b); b == "" {
+			continue
+		}
+		if m, err := regexp.MatchString("(?i)"+b, shown); err == nil && m {
+			return true
+		}
+	}
+	return false
 }
 
 // An answer that is not success.

@@ -1,0 +1,4 @@
+package main
+
+// plainUmask: Windows has none.
+func plainUmask() {}
