@@ -179,7 +179,11 @@ func (x *examination) azure(ctx context.Context, m member.Member) {
 		x.record("target", "", err)
 		return
 	}
-	x.record("scopes", "what can be asked for before registering is allowed", nil)
+	if err := c.Manages(ctx, p); err != nil {
+		x.record("scopes", "", err)
+	} else {
+		x.record("scopes", "what can be asked for before registering is allowed", nil)
+	}
 	x.say("target", func() (string, error) {
 		there, err := c.Agent(ctx, p, m.VM.AgentName)
 		if err != nil {
