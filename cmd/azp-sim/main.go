@@ -47,9 +47,16 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		event(&dir), cancelEvent(&dir),
 		show(&dir, "events", "Show the scheduled events, and who acknowledged them", printLines),
 		enable(&dir, "enable", true), enable(&dir, "disable", false), deleteAgent(&dir), ageAgent(&dir), populate(&dir),
-		rename(&dir), deleteTarget(&dir))
-	if root.Execute() != nil {
-		os.Exit(1)
+		rename(&dir), deleteTarget(&dir), compareAzure())
+	if err := root.Execute(); err != nil {
+		var e *exit
+		if !errors.As(err, &e) {
+			os.Exit(1)
+		}
+		if e.why != "" {
+			fmt.Fprintln(os.Stderr, "Error:", e.why)
+		}
+		os.Exit(e.code)
 	}
 }
 
