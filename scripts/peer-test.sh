@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Lets clients that this project did not write use the simulated Azure, at its production names and
 # addresses in a network of its own: Debian's azure-cli logs in with the managed identity and reads
-# the secret; Microsoft's azure-devops-node-api lists what three boots left on the server. What they
-# accept, the product was not only tested against itself.
+# the secret; Microsoft's azure-devops-node-api lists what three boots left on the server, and its
+# TypeScript models are held against every answer that it gets, field by field. What they accept, the
+# product was not only tested against itself.
 #
 #   scripts/peer-test.sh BUILD
 set -euo pipefail
@@ -11,6 +12,7 @@ build=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "peer-test needs root: it makes a network namespace." >&2; exit 1; }
 library=azure-devops-node-api@17.0.1
+compiler=typescript@5.9.3
 
 missing=()
 for pair in az:azure-cli ip:iproute2 jq:jq node:nodejs npm:npm curl:curl; do
@@ -42,9 +44,9 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-echo "Installing $library with npm"
-npm install --silent --no-audit --no-fund --prefix "$dir/npm" "$library"
-cp "$here/peer/agents.js" "$dir/npm/"
+echo "Installing $library and $compiler with npm"
+npm install --silent --no-audit --no-fund --prefix "$dir/npm" "$library" "$compiler"
+cp "$here"/peer/*.js "$dir/npm/"
 
 pat=$(tr -dc a-z2-7 </dev/urandom | head -c 52 || true)
 "$build/azp-sim" scenario | sed "s/simulatedpersonalaccesstoken[a-z2-7]*/$pat/" >"$dir/azure.yaml"
@@ -91,7 +93,7 @@ network: {caFile: $dir/azure/ca.pem}
 YAML
     "$build/azp-bootstrap" --config "$m/etc/config.yaml" prepare --package "$package" --sha256 "$sum"
     there "$build/azp-bootstrap" --config "$m/etc/config.yaml" --state-dir "$m/state" --log-level warn run --once
-    "$build/azp-bootstrap" --state-dir "$m/state" status | head -3
+    "$build/azp-bootstrap" --state-dir "$m/state" status | sed -n 1,3p
 }
 boot environment 'environment: {project: Shop, name: production, tags: [web, "{{.Location}}"]}'
 boot group 'deploymentGroup: {project: Shop, name: web-servers, tags: [web]}'
@@ -100,4 +102,11 @@ boot pool 'pool: {name: Default}'
 echo "== $library: what stands on the server"
 PAT=$pat NODE_EXTRA_CA_CERTS=$dir/azure/ca.pem there node "$dir/npm/agents.js" https://dev.azure.com/contoso
 echo "  ok: the library lists the agent, the target and the resource, online"
+
+echo "== $library: every answer against its models, while each agent runs a job"
+for _ in environment group pool; do
+    there "$build/azp-sim" job --dir "$dir/azure" --takes 5s web-000001
+done
+PAT=$pat NODE_EXTRA_CA_CERTS=$dir/azure/ca.pem there node "$dir/npm/models.js" https://dev.azure.com/contoso
+echo "  ok: no answer has a field, a type or a member of an enumeration that the models lack"
 echo "peer-test: 2 clients of others passed"
