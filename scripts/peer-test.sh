@@ -6,6 +6,9 @@
 # product was not only tested against itself.
 #
 #   scripts/peer-test.sh BUILD
+#
+# With APPLICATION_HEALTH=FILE, a build of Azure/applicationhealth-extension-linux (go build ./main in
+# a clone of it), Microsoft's own Application Health extension watches a VM's daemon as well.
 set -euo pipefail
 exec 2>&1
 build=$(cd "$1" && pwd)
@@ -27,9 +30,12 @@ fi
 dir=$(mktemp -d)
 chmod 755 "$dir"
 ns=azp-peer-$$
-sim=""
+sim="" extension="" daemon=""
 cleanup() {
     status=$?
+    for pid in "$extension" "$daemon"; do
+        [ -z "$pid" ] || { kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; } || true
+    done
     for record in "$dir"/*/state/agent.pid; do
         [ ! -f "$record" ] || { read -r pid _ <"$record" && kill -INT -- "-$pid" 2>/dev/null; } || true
     done
@@ -62,11 +68,14 @@ for _ in $(seq 100); do
     sleep 0.05
 done
 
-# there COMMAND...: runs it where Azure is simulated, with the names that lead there.
-there() {
-    # shellcheck disable=SC2016 # the inner shell expands them
-    ip netns exec "$ns" unshare --mount sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' "$dir/hosts" "$@"
-}
+# there COMMAND...: runs it where Azure is simulated, with the names that lead there. A program, so
+# that the process that runs it in the background is COMMAND's.
+cat >"$dir/there" <<SH
+#!/bin/sh
+exec ip netns exec $ns unshare --mount sh -c 'mount --bind $dir/hosts /etc/hosts && exec "\$@"' there "\$@"
+SH
+chmod 755 "$dir/there"
+there() { "$dir/there" "$@"; }
 
 echo "== azure-cli: log in with the managed identity, read the secret"
 cat /etc/ssl/certs/ca-certificates.crt "$dir/azure/ca.pem" >"$dir/trusted.pem"
@@ -79,7 +88,7 @@ echo "  ok: azure-cli read the secret of the vault"
 echo "== azp-bootstrap: three boots"
 package=$dir/vsts-agent-linux-x64-4.248.0.tar.gz
 sum=$("$build/azp-sim" agent-package "$package")
-boot() {
+machine() {
     local m=$dir/$1
     mkdir -p "$m/etc"
     cat >"$m/etc/config.yaml" <<YAML
@@ -92,6 +101,10 @@ credential:
 network: {caFile: $dir/azure/ca.pem}
 YAML
     "$build/azp-bootstrap" --config "$m/etc/config.yaml" prepare --package "$package" --sha256 "$sum"
+}
+boot() {
+    local m=$dir/$1
+    machine "$@"
     there "$build/azp-bootstrap" --config "$m/etc/config.yaml" --state-dir "$m/state" --log-level warn run --once
     "$build/azp-bootstrap" --state-dir "$m/state" status | sed -n 1,3p
 }
@@ -109,4 +122,68 @@ for _ in environment group pool; do
 done
 PAT=$pat NODE_EXTRA_CA_CERTS=$dir/azure/ca.pem there node "$dir/npm/models.js" https://dev.azure.com/contoso
 echo "  ok: no answer has a field, a type or a member of an enumeration that the models lack"
-echo "peer-test: 2 clients of others passed"
+
+if [ -z "${APPLICATION_HEALTH:-}" ]; then
+    echo "peer-test: 2 clients of others passed (the Application Health extension: not run, see APPLICATION_HEALTH in $0)"
+    exit 0
+fi
+
+echo "== Application Health extension: what it reports of a VM from before its daemon starts until it has left"
+e=$dir/extension
+mkdir -p "$e/bin" "$e/config" "$e/status" "$e/log" "$e/events"
+cp "$APPLICATION_HEALTH" "$e/bin/applicationhealth-extension"
+cat >"$e/HandlerEnvironment.json" <<JSON
+[{"name": "ApplicationHealthLinux", "version": 1, "handlerEnvironment": {"logFolder": "$e/log", "configFolder": "$e/config",
+  "statusFolder": "$e/status", "heartbeatFile": "$e/heartbeat.log", "eventsFolder": "$e/events"}}]
+JSON
+cat >"$e/bin/manifest.xml" <<'XML'
+<ExtensionImage xmlns="http://schemas.microsoft.com/windowsazure"><ProviderNameSpace>Microsoft.ManagedServices</ProviderNameSpace>
+<Type>ApplicationHealthLinux</Type><Version>2.0.29</Version></ExtensionImage>
+XML
+cat >"$e/config/0.settings" <<'JSON'
+{"runtimeSettings": [{"handlerSettings": {"publicSettings": {"protocol": "http", "port": 8484, "requestPath": "/healthz",
+  "intervalInSeconds": 5, "numberOfProbes": 3, "gracePeriod": 600}}}]}
+JSON
+# reports STATE SECONDS: the extension comes to report it; says what it reported before.
+reported() { jq -r '.[0].status.substatus[]? | select(.name == "ApplicationHealthState").formattedMessage.message' "$e/status/0.status" 2>/dev/null || true; }
+reports() {
+    local now="" last=""
+    for _ in $(seq "$2"); do
+        now=$(reported)
+        [ "$now" = "$last" ] || { last=$now && echo "  it reports: ${now:-nothing}"; }
+        [ "$now" != "$1" ] || return 0
+        sleep 1
+    done
+    echo "FAILED: the extension reports ${now:-nothing}, not $1, after $2 s" >&2
+    tail -n 20 "$e/out.log" >&2
+    return 1
+}
+# stays STATE SECONDS: it reports nothing else meanwhile.
+stays() {
+    for _ in $(seq "$2"); do
+        [ "$(reported)" = "$1" ] || { echo "FAILED: the extension reports $(reported), not $1 as before" >&2; return 1; }
+        sleep 1
+    done
+}
+daemon() { "$dir/there" "$build/azp-bootstrap" --config "$dir/healthy/etc/config.yaml" --state-dir "$dir/healthy/state" run >>"$dir/daemon.log" 2>&1 & daemon=$!; }
+
+machine healthy 'pool: {name: Default}'
+"$dir/there" "$e/bin/applicationhealth-extension" enable >"$e/out.log" 2>&1 &
+extension=$!
+reports Initializing 15
+{ cat "$dir/azure.yaml" && echo 'faults: [{service: vault, path: ., status: 503}]'; } >"$dir/outage.yaml"
+there "$build/azp-sim" apply --dir "$dir/azure" "$dir/outage.yaml"
+daemon
+stays Initializing 20
+there "$build/azp-sim" apply --dir "$dir/azure" "$dir/azure.yaml"
+kill -HUP "$daemon"
+reports Healthy 60
+echo "  the daemon is killed and started again"
+kill -KILL "$daemon"
+wait "$daemon" 2>/dev/null || true
+daemon
+stays Healthy 30
+echo "  the VM leaves"
+there "$build/azp-bootstrap" --config "$dir/healthy/etc/config.yaml" --state-dir "$dir/healthy/state" --log-level warn deregister
+reports Unhealthy 60
+echo "peer-test: 2 clients of others and the Application Health extension passed"

@@ -148,6 +148,8 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
                 protocol: 'http'
                 port: 8484
                 requestPath: '/healthz'
+                intervalInSeconds: 10
+                numberOfProbes: 6 // one probe that meets a daemon being upgraded is no reason for a repair
                 gracePeriod: 1800
               }
             }

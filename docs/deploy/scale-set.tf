@@ -111,7 +111,14 @@ resource "azurerm_linux_virtual_machine_scale_set" "agents" {
     type                       = "ApplicationHealthLinux"
     type_handler_version       = "2.0" # rich states
     auto_upgrade_minor_version = true
-    settings                   = jsonencode({ protocol = "http", port = 8484, requestPath = "/healthz", gracePeriod = 1800 })
+    settings = jsonencode({
+      protocol          = "http"
+      port              = 8484
+      requestPath       = "/healthz"
+      intervalInSeconds = 10
+      numberOfProbes    = 6 # one probe that meets a daemon being upgraded is no reason for a repair
+      gracePeriod       = 1800
+    })
   }
 }
 

@@ -117,9 +117,11 @@ async function main(url) {
     saw('PATCH virtualmachines', 'T.VirtualMachineResource', api.formatResponse(patched.result, { fields: { ...TypeInfo.VirtualMachineResource.fields, agent: { typeInfo: TypeInfo.TaskAgent } } }, false));
 
     // And away, when the jobs have ended
-    for (let i = 0; (await api.getAgents(pool.id, undefined, false, true)).some((a) => a.assignedRequest); i++) {
-        assert.ok(i < 300, 'the job does not end');
-        await new Promise((resolve) => setTimeout(resolve, 100));
+    for (const id of [pool.id, group.pool.id, behind.result.id]) {
+        for (let i = 0; (await api.getAgents(id, undefined, false, true)).some((a) => a.assignedRequest); i++) {
+            assert.ok(i < 300, 'the job does not end');
+            await new Promise((resolve) => setTimeout(resolve, 100));
+        }
     }
     await api.deleteAgent(pool.id, agent.id);
     await api.deleteDeploymentTarget('Shop', group.id, target.id);
