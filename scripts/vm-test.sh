@@ -10,7 +10,7 @@ parts=" ${*:2} "
 case $parts in *" full "*) parts=" quick clones cuts late memory idle " ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "vm-test needs root: it makes network namespaces and a disk image." >&2; exit 1; }
-"$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs
+"$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs python3:python3
 
 dir=$(mktemp -d)
 chmod 755 "$dir"
@@ -39,6 +39,7 @@ pat=$(tr -dc a-z2-7 </dev/urandom | head -c 52 || true)
     echo "vms:"
     for n in 1 2 3 4 5; do # web_5 has the name of web_3
         echo "  - {id: 5c7a1b1e-000$n-4d3a-9a00-00000000000$n, name: web_$n, computerName: web-00000${n/5/3}, scaleSet: web, location: westeurope, resourceGroup: shop, subscriptionId: 11111111-2222-3333-4444-555555555555,"
+        [ "$n" != 1 ] || echo "     userData: 'agent: {name: \"{{.ComputerName}}-by-user-data\"}',"
         echo "     identities: [{kind: system, clientId: aaaaaaaa-0000-4000-8000-000000000001, objectId: bbbbbbbb-0000-4000-8000-000000000001}]}"
     done
     "$build/azp-sim" scenario | sed "1,/^vaults:/{/^vaults:/!d}" | sed "s/simulatedpersonalaccesstoken[a-z2-7]*/$pat/"
@@ -65,6 +66,38 @@ write_files:
 YAML
     printf 'instance-id: %s\nlocal-hostname: %s\n' "$1" "$1" >"$dir/seed/meta-data"
     genisoimage -quiet -V cidata -J -r -o "$dir/$1.seed" "$dir/seed/user-data" "$dir/seed/meta-data" 2>/dev/null
+}
+# azureDisk NAME: a new disk from the image, and the provisioning CD that Azure gives a VM, with custom data in it.
+azureDisk() {
+    qemu-img create -q -f qcow2 -F raw -b "$dir/image.raw" "$dir/$1"
+    mkdir -p "$dir/provisioning"
+    custom=$(base64 -w 0 <<'YAML'
+#cloud-config
+write_files:
+  - path: /etc/azp-bootstrap/conf.d/50-target.yaml
+    owner: root:root
+    permissions: "0644"
+    content: |
+      target:
+        environment: {project: Shop, name: production, tags: [written-by-cloud-init]}
+      sources: {userData: true}
+YAML
+    )
+    cat >"$dir/provisioning/ovf-env.xml" <<XML
+<?xml version="1.0" encoding="utf-8"?>
+<ns0:Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:ns0="http://schemas.dmtf.org/ovf/environment/1" xmlns:ns1="http://schemas.microsoft.com/windowsazure">
+  <ns1:ProvisioningSection><ns1:Version>1.0</ns1:Version><ns1:LinuxProvisioningConfigurationSet>
+    <ns1:ConfigurationSetType>LinuxProvisioningConfiguration</ns1:ConfigurationSetType>
+    <ns1:HostName>web-000001</ns1:HostName><ns1:UserName>azureuser</ns1:UserName>
+    <ns1:DisableSshPasswordAuthentication>true</ns1:DisableSshPasswordAuthentication>
+    <ns1:CustomData>$custom</ns1:CustomData>
+  </ns1:LinuxProvisioningConfigurationSet></ns1:ProvisioningSection>
+  <ns1:PlatformSettingsSection><ns1:Version>1.0</ns1:Version><ns1:PlatformSettings>
+    <ns1:ProvisionGuestAgent>false</ns1:ProvisionGuestAgent><ns1:PreprovisionedVm>false</ns1:PreprovisionedVm>
+  </ns1:PlatformSettings></ns1:PlatformSettingsSection>
+</ns0:Environment>
+XML
+    genisoimage -quiet -V rd_rdfe_stable -udf -J -r -o "$dir/$1.ovf" "$dir/provisioning" 2>/dev/null
 }
 count() { sim agents --json | jq "[.[] | select(.status==\"$1\")] | length"; }
 awaitOnline() {

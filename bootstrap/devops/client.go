@@ -15,6 +15,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -51,10 +52,11 @@ type Client struct {
 	host     string
 	with     Credential
 	pipeline runtime.Pipeline
-	version  int         // index into versions
-	pools    map[int]int // the pool behind an environment, which does not tell by itself
-	area     string      // of the addresses of environments on this server; "" = not known yet
-	until    time.Time   // Azure DevOps wants to be left alone
+	version  int             // index into versions
+	previews map[string]bool // addresses that were in preview still in that version, their IDs aside
+	pools    map[int]int     // the pool behind an environment, which does not tell by itself
+	area     string          // of the addresses of environments on this server; "" = not known yet
+	until    time.Time       // Azure DevOps wants to be left alone
 }
 
 // MaxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message
@@ -70,11 +72,12 @@ var versions = []string{"7.1", "6.0", "5.1", "4.1"}
 func New(base, name string, client *http.Client, with Credential) *Client {
 	u, _ := url.Parse(base)
 	return &Client{
-		base:  strings.TrimRight(base, "/"),
-		name:  name,
-		host:  u.Host,
-		with:  with,
-		pools: map[int]int{},
+		base:     strings.TrimRight(base, "/"),
+		name:     name,
+		host:     u.Host,
+		with:     with,
+		pools:    map[int]int{},
+		previews: map[string]bool{},
 		pipeline: runtime.NewPipeline(
 			"azp-bootstrap",
 			"",
@@ -121,6 +124,9 @@ func (r *refusal) Error() string {
 // A reader reads an answer as it comes, in place of one that is held whole.
 type reader func(io.Reader) error
 
+// identifiers are what differs between addresses of one kind.
+var identifiers = regexp.MustCompile(`/[0-9]+`)
+
 // call does one request below base. into is where the answer goes: a value, a reader, nil =
 // nowhere. preview: the resource was never released, in any version. in is the body, as JSON; nil =
 // none.
@@ -128,9 +134,10 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if query == nil {
 		query = url.Values{}
 	}
+	kind := identifiers.ReplaceAllString(path, "")
 	for {
 		v := versions[c.version]
-		if preview {
+		if preview || c.previews[kind] {
 			v += "-preview"
 		}
 		query.Set("api-version", v)
@@ -139,8 +146,9 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 		switch {
 		case refused && r.Type == "VssVersionOutOfRangeException" && c.version+1 < len(versions):
 			c.version++ // an older server
-		case refused && r.Type == "VssInvalidPreviewVersionException" && !preview:
-			preview = true
+			clear(c.previews)
+		case refused && r.Type == "VssInvalidPreviewVersionException" && !preview && !c.previews[kind]:
+			c.previews[kind] = true
 		default:
 			return err
 		}

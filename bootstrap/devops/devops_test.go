@@ -114,6 +114,38 @@ func TestVersionNegotiation(t *testing.T) {
 	}
 }
 
+// On an old server all is in preview: that is found out once for each kind of address, not for each
+// agent.
+func TestPreviewsAreRemembered(t *testing.T) {
+	refused := 0
+	c := server(t, known(func(r *http.Request) (int, string) {
+		switch v := r.URL.Query().Get("api-version"); {
+		case !strings.HasPrefix(v, "4.1"):
+			return 400, `{"message":"x","typeKey":"VssVersionOutOfRangeException"}`
+		case !strings.HasSuffix(v, "-preview"):
+			refused++
+			return 400, `{"message":"x","typeKey":"VssInvalidPreviewVersionException"}`
+		}
+		if strings.Contains(r.URL.Path, "/agents/") {
+			return 200, `{"name":"web","enabled":true,"id":` + r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:] + `}`
+		}
+		return 200, `{"value":[{"id":3,"name":"Default"}]}`
+	}))
+	p, err := c.Find(context.Background(), Target{Pool, "", "Default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := refused
+	for id := 7; id < 12; id++ {
+		if _, err := c.ByID(context.Background(), p, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if refused-before > 1 {
+		t.Errorf("%d of 5 agents were asked for twice", refused-before)
+	}
+}
+
 // known is a server that knows the PAT, whatever else it answers.
 func known(a answerer) answerer {
 	return func(r *http.Request) (int, string) {

@@ -17,15 +17,30 @@ func preflight(ctx context.Context, m member.Member, at Place) (Place, phase.Fie
 	if err != nil {
 		return at, nil, err
 	}
-	if at.ID == 0 {
+	found := at.ID != 0
+	if !found {
 		if at, err = locate(ctx, m, c); err != nil {
 			return at, nil, err
 		}
+	}
+	if !found && m.State().Agent.ID == 0 {
+		forewarn(ctx, m, c, at)
 	}
 	if err := c.Crowded(); err != nil { // rather now than in the middle of config.sh
 		return at, nil, err
 	}
 	return at, phase.Fields{"target": at.String(), "id": at.ID}, nil
+}
+
+// forewarn says before anything is changed that the pool behind the target is not the credential's
+// to manage. The VM goes on all the same: the server's own refusal to register changes nothing
+// either, and no public source says that the list of pools asked for here is complete.
+func forewarn(ctx context.Context, m member.Member, c *devops.Client, at Place) {
+	err := c.Manages(ctx, at.Place)
+	if f := fault.From(err); err != nil && f.Class == fault.Scope {
+		m.Log.WithFields(phase.Fields{"class": f.Class.Code, "hint": f.Advice}).
+			Warn(f.Error() + ": it is tried all the same")
+	}
 }
 
 // locate finds the target: by the IDs of the journal if the VM stands in it already, so that a

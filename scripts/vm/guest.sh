@@ -78,7 +78,11 @@ first | again | clone)
     [ "$(systemctl is-enabled azp-bootstrap)" = enabled ] || fail "the daemon is not enabled"
     if ! grep -q cloud-init=disabled /proc/cmdline; then
         cloud-init status --wait >/var/lib/azp-test/cloud-init || fail "cloud-init: $(cat /var/lib/azp-test/cloud-init; cloud-init status --long)"
-        say "cloud-init: $(tr -d '\n.' </var/lib/azp-test/cloud-init)"
+        say "cloud-init: $(tr -d '\n.' </var/lib/azp-test/cloud-init), by $(cloud-init query platform) ($(cloud-init query subplatform))"
+        if grep -qs 7783-7084-3265-9085-8269-3286-77 /sys/class/dmi/id/chassis_asset_tag; then
+            [ "$(cloud-init query platform)" = azure ] || fail "cloud-init took another datasource than Azure's"
+            azp-bootstrap status | grep -q 'web-000001-by-user-data' || fail "user data of IMDS was not read"
+        fi
         azp-bootstrap config show | grep -q 'written-by-cloud-init' || fail "what cloud-init wrote is not in the configuration"
     fi
     azp-bootstrap doctor >/var/lib/azp-test/doctor || fail "doctor: $(cat /var/lib/azp-test/doctor)"

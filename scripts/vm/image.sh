@@ -39,7 +39,7 @@ printf '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/
 inside systemctl --quiet enable systemd-networkd systemd-networkd-wait-online
 inside systemctl --quiet mask networking ifupdown-pre apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service
 cat >"$root/etc/cloud/cloud.cfg.d/90-test.cfg" <<'YAML'
-datasource_list: [NoCloud]
+datasource_list: [NoCloud, Azure]
 network: {config: disabled}
 locale: false
 ssh_genkeytypes: [ed25519]

@@ -2,7 +2,7 @@
 # where IMDS answers at 169.254.169.254 and Azure's names lead to the simulator, as in production. Sourced.
 # Needs: build, here (the folder scripts), dir (a temporary folder), base (root.tar, vmlinuz, initrd).
 # shellcheck shell=bash
-: "${build:?}" "${dir:?}" # and base, accel and pat, by the time they are used
+: "${build:?}" "${dir:?}" "${here:?}" # and base, accel and pat, by the time they are used
 
 pids=()
 namespaces=()
@@ -59,6 +59,9 @@ place() {
     ip -n "$ns" link set lo up
     ip -n "$ns" addr add 169.254.169.254/32 dev lo
     bridge "$azure" "UNIX-LISTEN:$dir/imds-$1.sock" "TCP:${port#http://}"
+    ip -n "$ns" addr add 168.63.129.16/32 dev lo
+    ip netns exec "$ns" "$here/vm/wireserver.py" 168.63.129.16 "$dir/wire-$1.log" &
+    pids+=($!)
     bridge "$ns" TCP-LISTEN:443,bind=127.0.0.1 "UNIX-CONNECT:$dir/tls.sock"
     imdsUp "$1"
 }
@@ -72,6 +75,9 @@ power() {
     shift 3
     local seed=()
     [ ! -f "$disk.seed" ] || seed=(-drive "file=$disk.seed,if=virtio,format=raw,readonly=on")
+    # Azure's VMs say so in their chassis' asset tag, and find their provisioning data on a CD, which is gone at the next boot.
+    [ ! -f "$disk.azure" ] || seed=(-smbios "type=3,asset=7783-7084-3265-9085-8269-3286-77")
+    [ ! -f "$disk.ovf" ] || seed+=(-cdrom "$disk.ovf")
     local rc=0 try
     for try in 1 2 3; do
         qemu "$@" || rc=$?

@@ -1,11 +1,15 @@
 # A first boot, a second one, and the end. Sourced by vm-test.sh.
 # shellcheck shell=bash disable=SC2154
-say "first boot"
-disk first
+say "first boot: cloud-init provisions the VM from Azure's CD, custom data and all; user data comes from IMDS"
+azureDisk first
+touch "$dir/first.azure"
 power web_1 "$dir/first" first
 keep "$dir/first" first
 passed "$dir/first"
 [ "$(count offline)" = 1 ] || fail "not exactly one agent after the first boot"
+sim agents --json | jq -e '.[0].name == "web-000001-by-user-data"' >/dev/null || fail "the agent has another name than user data says"
+grep -q '^POST /machine?comp=health .*<State>Ready</State>' "$dir/wire-web_1.log" || fail "cloud-init did not tell Azure that the VM is provisioned"
+rm "$dir/first.ovf"
 
 say "second boot: nothing is registered again"
 power web_1 "$dir/first" again
@@ -17,7 +21,7 @@ say "Azure takes the VM away while a job runs"
 power web_1 "$dir/first" terminate &
 machine=$!
 awaitOnline 1 || fail "the agent does not come online"
-sim job --takes 8s web-000001 >/dev/null
+sim job --takes 8s web-000001-by-user-data >/dev/null
 sim event --vm web_1 --in 5m Terminate >/dev/null
 wait "$machine"
 keep "$dir/first" terminate

@@ -18,7 +18,7 @@ if [ ! -f "$out/done" ]; then
 #!/bin/sh
 # What the disk needs, and what shows a CD to cloud-init: a small initrd boots faster.
 echo MODULES=list >"$1/etc/initramfs-tools/conf.d/small"
-printf '%s\n' virtio_pci virtio_blk virtio_net ext4 isofs >"$1/etc/initramfs-tools/modules"
+printf '%s\n' virtio_pci virtio_blk virtio_net ext4 isofs udf ata_piix sr_mod cdrom >"$1/etc/initramfs-tools/modules"
 chroot "$1" update-initramfs -u -k all
 rm -f "$1/etc/hostname" "$1"/etc/ssh/ssh_host_*
 HOOK
