@@ -17,8 +17,8 @@ build: ## Build both programs, static, into build/
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/ ./cmd/...
 
 .PHONY: demo
-demo: build ## Boot a VM against a simulated Azure: TARGET=environment|deploymentGroup|pool SERVER=services|server|tfs
-	@scripts/demo.sh $(BUILD) $(TARGET) $(SERVER)
+demo: build ## Boot a VM against a simulated Azure: TARGET=environment|deploymentGroup|pool SERVER=services|server|tfs; KEEP=1 leaves it running
+	@KEEP=$(KEEP) scripts/demo.sh $(BUILD) $(TARGET) $(SERVER)
 
 .PHONY: test
 test: build ## All tests of the default tier (no root, no network)

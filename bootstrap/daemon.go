@@ -106,7 +106,9 @@ func Run(ctx context.Context, o Options) error {
 			)
 			due.Stop()
 		default:
-			n = pauseOr(ctx, slow.NextBackOff(), reload, p.hears.Heard)
+			pause := slow.NextBackOff()
+			p.due(time.Now().Add(pause))
+			n = pauseOr(ctx, pause, reload, p.hears.Heard)
 		}
 		if n != nil {
 			able.leaves(ctx, *n)
@@ -120,6 +122,7 @@ func Run(ctx context.Context, o Options) error {
 func newReporter(o Options, live *health.Live) *health.Reporter {
 	r := &health.Reporter{Log: o.Log, Live: live}
 	if o.Console {
+		r.Words = health.FromUnit(o.Redactor.Redact)
 		r.Console = health.OpenConsole(o.Redactor.Redact)
 	}
 	return r
@@ -190,6 +193,15 @@ func (p *program) refused(err error) error {
 	return f
 }
 
+// due notes when the next attempt begins.
+func (p *program) due(at time.Time) {
+	p.apart(func(journal.State) {
+		if err := p.journal.Update(func(s *journal.State) { s.Due(at) }); err != nil {
+			p.Log.WithError(err).Error("the next attempt's time could not be recorded")
+		}
+	})
+}
+
 // apart does what is to be done between attempts, with the state as it is by now: another run may
 // have changed it. It reports whether it could: while another run works, the state is that run's to
 // write.
@@ -222,8 +234,11 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 			s.Fail(why)
 		}
 	})
-	if ready {
-		p.report.StaysReady(p.journal.State(), f)
+	switch s := p.journal.State(); {
+	case ready:
+		p.report.StaysReady(s, f)
+	case s.Phase == journal.Failed:
+		p.report.Over(p.Version, s)
 	}
 	return f
 }

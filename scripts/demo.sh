@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The demo: a simulated Azure, and one VM that boots against it. Everything lives in a temporary
-# folder and is gone afterwards.
+# folder and is gone afterwards. With KEEP=1 the VM's daemon goes on until Ctrl-C, to play with.
 #
 #   scripts/demo.sh BUILD environment|deploymentGroup|pool services|server|tfs
 set -euo pipefail
@@ -32,9 +32,13 @@ user=""
 
 dir=$(mktemp -d)
 chmod 755 "$dir"
-sim=""
+sim="" daemon=""
 cleanup() {
     status=$?
+    if [ -n "$daemon" ]; then
+        kill "$daemon" 2>/dev/null || true
+        wait "$daemon" 2>/dev/null || true
+    fi
     if [ -f "$dir/state/agent.pid" ]; then
         read -r pid _ <"$dir/state/agent.pid"
         kill -INT -- "-$pid" 2>/dev/null || true
@@ -96,4 +100,28 @@ say "5. What Azure saw: the agents on its servers, and the requests of this boot
 "$build/azp-sim" agents --dir "$dir/azure"
 "$build/azp-sim" log --dir "$dir/azure"
 
+if [ "${KEEP:-}" = 1 ]; then
+    cat >"$dir/play" <<SH
+export PATH=$build:\$PATH
+export AZP_BOOTSTRAP_CONFIG=$dir/etc/config.yaml AZP_BOOTSTRAP_STATE_DIR=$dir/state AZP_SIM_DIR=$dir/azure
+SH
+    azp run 2>"$dir/daemon.log" &
+    daemon=$!
+    say "It stays: the VM is in the $target at $url, its daemon runs until you press Ctrl-C here"
+    cat <<TEXT
+In another terminal:
+  . $dir/play
+  azp-bootstrap status --watch              # the VM; tail -f $dir/daemon.log is its log
+  azp-bootstrap doctor                      # what it needs to join, each checked
+  azp-sim job web-000001 --takes 30s        # a job for its agent
+  azp-sim agents                            # what stands on the servers
+  azp-sim log                               # each request that Azure saw
+  azp-sim event Terminate --in 5m           # Azure takes the VM away: its job is waited for, its agent removed
+  azp-bootstrap deregister                  # an operator takes it out …
+  azp-bootstrap rejoin                      # … and in again
+TEXT
+    trap 'exit 0' INT TERM
+    wait "$daemon"
+    exit
+fi
 say "Done: the VM is in the $target at $url. Cleaning up."

@@ -32,7 +32,7 @@ step "the systemd unit"
 if command -v systemd-analyze >/dev/null; then
     dir=$(mktemp -d)
     trap 'rm -rf "$dir"' EXIT
-    sed 's,^ExecStart=/usr/bin/azp-bootstrap,ExecStart=/bin/true,' systemd/azp-bootstrap.service >"$dir/azp-bootstrap.service" # not installed here
+    sed -E 's,^(ExecStart|ExecReload)=/usr/bin/azp-bootstrap,\1=/bin/true,' systemd/azp-bootstrap.service >"$dir/azp-bootstrap.service" # not installed here
     systemd-analyze verify --man=no "$dir/azp-bootstrap.service"
     # The exposure may shrink, not grow: 3.5 of 10. What keeps it from less stands in the unit.
     systemd-analyze security --offline=true --threshold=35 --no-pager "$dir/azp-bootstrap.service" >"$dir/security" || { cat "$dir/security" >&2; exit 1; }

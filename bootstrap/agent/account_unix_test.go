@@ -53,11 +53,32 @@ esac
 		}
 	}
 	t.Setenv("PATH", t.TempDir()) // a system without getent
+	if u, err := lookup("agents@corp.example"); err != nil || u.Uid != "200100" {
+		t.Errorf("what the directory has said does not count while it is away: %v", err)
+	}
+	found.Clear()
 	if _, err := lookup("agents@corp.example"); !errors.As(err, new(user.UnknownUserError)) {
 		t.Errorf("without getent: %v", err)
 	}
+	if u, err := lookup("65534"); err != nil || u.Username != "nobody" {
+		t.Errorf("a number of this machine: %v, %v", u, err)
+	}
 	if u, err := lookup("nobody"); err != nil || u.Uid == "" {
 		t.Errorf("nobody: %v, %v", u, err)
+	}
+}
+
+// Root by another spelling of 0, and a number that chown and setuid take for none, are no accounts for
+// jobs.
+func TestOddNumbersAreNoAccounts(t *testing.T) {
+	for _, uid := range []string{"0", "00", "+0", "-0", "4294967296", "8589934592", "4294967295", "-1", "", "1 ", "0x3e8", "1e3"} {
+		u, g, err := numbers(uid, "100")
+		if err == nil && u != 0 || uid != "0" && err == nil {
+			t.Errorf("%q is taken for %d, %d", uid, u, g)
+		}
+	}
+	if u, g, err := numbers("200100", "100"); u != 200100 || g != 100 || err != nil {
+		t.Errorf("%d, %d, %v", u, g, err)
 	}
 }
 

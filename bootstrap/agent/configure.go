@@ -73,7 +73,7 @@ func (h Home) furnish(r Registration) error {
 	bypass := ""
 	if r.Proxy != nil {
 		// Configuring a deployment group asks IMDS, which must not go through a proxy.
-		lines := append([]string{`^http://169\.254\.169\.254$`}, r.Bypass...)
+		lines := append([]string{`^http://169\.254\.169\.254(/|$)`}, r.Bypass...)
 		bypass = strings.Join(lines, "\n") + "\n"
 	}
 	if err := h.put(".proxybypass", bypass, 0o644); err != nil {

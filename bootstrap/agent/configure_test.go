@@ -144,7 +144,7 @@ func TestFurnish(t *testing.T) {
 	if err := h.furnish(r); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{".proxybypass": `^http://169\.254\.169\.254$` + "\n" + `^https?://[^/:]+\.corp$` +
+	for name, want := range map[string]string{".proxybypass": `^http://169\.254\.169\.254(/|$)` + "\n" + `^https?://[^/:]+\.corp$` +
 		"\nb\n", caBundle: "SYSTEM\nOWN"} {
 		if text, err := os.ReadFile(h.path(name)); err != nil || string(text) != want {
 			t.Errorf("%s: %q, %v", name, text, err)

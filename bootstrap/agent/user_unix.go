@@ -40,7 +40,12 @@ func account(name string) (*user.User, error) {
 			Hint("Create it at image time: azp-bootstrap prepare does, or useradd --system --create-home %s. One of "+
 				"a directory (SSSD, Active Directory) must be known by now: getent passwd %s.", name, name)
 	}
-	if u.Uid == "0" {
+	uid, _, err := numbers(u.Uid, u.Gid)
+	if err != nil {
+		return nil, fault.New(fault.Agent, "the account %s of agent.user", name).Because(err).
+			Hint("Give it plain numbers: getent passwd %s.", name)
+	}
+	if uid == 0 {
 		return nil, fault.New(fault.Config, "agent.user %s is root: jobs would run as root", name).
 			Hint("Name an account of its own, such as azp.")
 	}
@@ -52,9 +57,11 @@ func account(name string) (*user.User, error) {
 }
 
 func ids(u *user.User) (uid, gid int) {
-	uid, _ = strconv.Atoi(u.Uid)
-	gid, _ = strconv.Atoi(u.Gid)
-	return uid, gid
+	of, group, err := numbers(u.Uid, u.Gid)
+	if err != nil { // account has looked
+		return noID, noID
+	}
+	return int(of), int(group)
 }
 
 func credentialOf(name string) (*syscall.Credential, error) {

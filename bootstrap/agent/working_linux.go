@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -23,12 +24,12 @@ import (
 // (FUSE) lets its readers wait for ever. The program (/proc/PID/exe) only CAP_SYS_PTRACE shows,
 // which the daemon's unit does not have.
 func (r Runner) Working(service string) bool {
-	u, err := account(r.User)
-	if err != nil {
+	uid, known := r.jobsUser()
+	if !known {
 		return true
 	}
-	uid, _ := ids(u)
 	var pids []int
+	var err error
 	switch {
 	case r.Process:
 		pids = session(r.record())
@@ -41,6 +42,25 @@ func (r Runner) Working(service string) bool {
 		}
 	}
 	return err != nil || slices.ContainsFunc(pids, func(pid int) bool { return works(pid, uid) })
+}
+
+// jobsUser is the number of the account that jobs run as. While a directory that knows it is away, it
+// is the owner of the agent's folder: root gave it to that account.
+func (r Runner) jobsUser() (uid int, known bool) {
+	u, err := account(r.User)
+	if err == nil {
+		uid, _ = ids(u)
+		return uid, true
+	}
+	fi, err := os.Lstat(r.Dir)
+	if err != nil || !fi.IsDir() {
+		return 0, false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return 0, false
+	}
+	return int(st.Uid), true
 }
 
 // works reports whether a process is a worker of this user's. Its name is that of the file it was

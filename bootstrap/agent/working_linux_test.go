@@ -191,3 +191,26 @@ func TestInGroup(t *testing.T) {
 		}
 	}
 }
+
+// While the directory that knows the account is away, the owner of the agent's folder tells whose jobs
+// they are: an idle VM can leave.
+func TestWorkingWithoutTheDirectory(t *testing.T) {
+	h, uid := asNews(t)
+	h.User = "gone@corp.example"
+	r := Runner{Home: h, Process: true, State: t.TempDir()}
+	if !r.Working("") {
+		t.Error("no job runs, by nobody's word")
+	}
+	if err := os.Mkdir(h.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Working("") {
+		t.Error("no job runs, by the word of a folder that is root's")
+	}
+	if err := os.Chown(h.Dir, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	if r.Working("") {
+		t.Error("a job runs, and there is none")
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"regexp"
+	"slices"
 
 	"azp-bootstrap/bootstrap/fault"
 )
@@ -19,14 +21,17 @@ func (n Network) Authorities() ([]byte, error) {
 	if n.CAFile == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(n.CAFile)
+	data, err := readAuthorities(n.CAFile)
 	if err != nil {
 		return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").
 			Because(err).
 			Hint("Name a PEM file that root can read.")
 	}
 	all, other := certificates(data)
-	if len(all) == 0 {
+	if !slices.ContainsFunc(all, readable) {
+		if len(all) > 0 {
+			other = "a block of it is no certificate that can be read"
+		}
 		return nil, fault.New(fault.Config, "network.caFile: %s holds no certificate: %s", n.CAFile, other).
 			Hint("Name your authority's certificate, in PEM form: -----BEGIN CERTIFICATE-----.")
 	}
@@ -37,17 +42,67 @@ func (n Network) Authorities() ([]byte, error) {
 	return whole.Bytes(), nil
 }
 
-// glued parts a block from the next one on the same line.
-var glued = regexp.MustCompile(`-----(-----BEGIN )`)
+// maxAuthorities bounds what is read: a system's whole bundle has some 300 KB.
+const maxAuthorities = 16 << 20
+
+func readAuthorities(name string) ([]byte, error) {
+	fi, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no file", name)
+	case fi.Size() > maxAuthorities:
+		return nil, fmt.Errorf("%s has more than 16 MiB", name)
+	}
+	return os.ReadFile(name) //nolint:gosec // root names it
+}
+
+// readable reports whether Go can read a certificate. What others can (a negative serial number, a curve that is
+// given by its parameters) stays in the bundle for the agent and its jobs.
+func readable(der []byte) bool {
+	_, err := x509.ParseCertificate(der)
+	return err == nil
+}
+
+// certificateLike reports whether DER has the outer form of a certificate (RFC 5280, 4.1): two sequences and
+// a bit string. A private key has not.
+func certificateLike(c asn1.RawValue) bool {
+	var parts struct {
+		TBS, Algorithm asn1.RawValue
+		Signature      asn1.BitString
+	}
+	rest, err := asn1.Unmarshal(c.FullBytes, &parts)
+	sequence := func(v asn1.RawValue) bool { return v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence }
+	return err == nil && len(rest) == 0 && sequence(parts.TBS) && sequence(parts.Algorithm)
+}
+
+// A line of a block may be indented, end as on an old Mac, have something behind it, or another block's on
+// the same line.
+var (
+	glued  = regexp.MustCompile(`-----[ \t]*(-----BEGIN )`)
+	behind = regexp.MustCompile(`(?m)^(-----(?:BEGIN|END) [A-Z0-9 ]+-----).*$`)
+	indent = regexp.MustCompile(`(?m)^[ \t]+`)
+)
+
+// straight are blocks as pem.Decode takes them.
+func straight(data []byte) []byte {
+	data = bytes.ReplaceAll(data, []byte("\xef\xbb\xbf"), nil) // also in the middle: files that were put together
+	data = bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
+	data = glued.ReplaceAll(indent.ReplaceAll(data, nil), []byte("-----\n$1"))
+	return behind.ReplaceAll(data, []byte("$1"))
+}
 
 // certificates finds each certificate of a file, as DER; other says what else is in it.
 func certificates(data []byte) (all [][]byte, other string) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	if c, err := x509.ParseCertificates(data); err == nil && len(c) > 0 {
-		for _, c := range c {
-			all = append(all, c.Raw)
+	for _, der := range [][]byte{data, bytes.TrimRight(data, "\r\n")} {
+		if c, err := x509.ParseCertificates(der); err == nil && len(c) > 0 {
+			for _, c := range c {
+				all = append(all, c.Raw)
+			}
+			return all, ""
 		}
-		return all, ""
 	}
 	switch {
 	case len(bytes.TrimSpace(data)) == 0:
@@ -59,7 +114,7 @@ func certificates(data []byte) (all [][]byte, other string) {
 			"-in FILE, PKCS #12 by openssl pkcs12 -nokeys -in FILE"
 	}
 	other = "it has no line -----BEGIN CERTIFICATE-----"
-	for rest := glued.ReplaceAll(data, []byte("-----\n$1")); ; {
+	for rest := straight(data); ; {
 		var b *pem.Block
 		if b, rest = pem.Decode(rest); b == nil {
 			return all, other
@@ -68,11 +123,9 @@ func certificates(data []byte) (all [][]byte, other string) {
 		case "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE":
 			// OpenSSL's trusted certificates have something behind the certificate (openssl-x509, -trustout).
 			var c asn1.RawValue
-			if _, err := asn1.Unmarshal(b.Bytes, &c); err == nil {
-				if _, err = x509.ParseCertificate(c.FullBytes); err == nil {
-					all = append(all, c.FullBytes)
-					continue
-				}
+			if _, err := asn1.Unmarshal(b.Bytes, &c); err == nil && certificateLike(c) {
+				all = append(all, c.FullBytes)
+				continue
 			}
 			other = "a block of it is no certificate that can be read"
 		case "PKCS7":

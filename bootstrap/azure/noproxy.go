@@ -19,14 +19,16 @@ import (
 // so that all three decide alike.
 type direct struct {
 	entry   string // lower case, as httpproxy takes it
-	pattern string // an expression of .proxybypass, over scheme://host[:port if not the scheme's]
+	pattern string // an expression of .proxybypass, over scheme://host[:port if not the scheme's], or a whole URL
 }
 
 // readNoProxy reads a list as people write it, separated by commas or spaces. What the agent cannot
 // be told is refused: wrong and fix are those of the first such entry, and usable are the others.
 //
 // httpproxy's rules: golang.org/x/net/http/httpproxy, Config.NoProxy. The agent's:
-// microsoft/azure-pipelines-agent, VstsAgentWebProxy.cs, IsMatchInBypassList.
+// microsoft/azure-pipelines-agent, VstsAgentWebProxy.cs, IsMatchInBypassList, over scheme, host and
+// port. It hands the expressions on to tasks, whose libraries hold them against the whole URL:
+// azure-pipelines-task-lib, task.ts, getHttpProxyConfiguration; typed-rest-client, HttpClient.ts.
 func readNoProxy(given string) (usable []direct, wrong, fix string) {
 	separates := func(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 	for _, entry := range strings.FieldsFunc(given, separates) {
@@ -41,10 +43,14 @@ func readNoProxy(given string) (usable []direct, wrong, fix string) {
 	return usable, wrong, fix
 }
 
-// anyPort, anyOctet are parts of expressions.
-const anyPort, anyOctet = `(:[0-9]+)?`, `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
+// anyPort, anyOctet and end are parts of expressions; end is behind an address, or before a URL's path.
+const anyPort, anyOctet, end = `(:[0-9]+)?`, `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`, `(/|$)`
 
 var isDomain = regexp.MustCompile(`^(\*?\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$`)
+
+// digits: a name whose last part is a number is none (RFC 1123); httpproxy would hold it against
+// names alone, and the agent against addresses as well.
+var digits = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
 
 func readDirect(entry string) (d direct, wrong, fix string) {
 	const example = "Write hosts (devops.corp), domains (.corp), addresses or IPv4 ranges (10.0.0.0/8), " +
@@ -60,7 +66,7 @@ func readDirect(entry string) (d direct, wrong, fix string) {
 			return d, fmt.Sprintf("has the range %s, and the agent knows no IPv6 ranges", entry),
 				"Name the hosts, or their domain."
 		}
-		return direct{r.Masked().String(), "^https?://" + octets(r.Masked()) + anyPort + "$"}, "", ""
+		return direct{r.Masked().String(), "^https?://" + octets(r.Masked()) + anyPort + end}, "", ""
 	}
 	if strings.Contains(entry, "://") {
 		return d, fmt.Sprintf("has the entry %q, a URL", line.Shown(entry)), "Write its host alone. " + example
@@ -86,7 +92,7 @@ func readDirect(entry string) (d direct, wrong, fix string) {
 			shown = "[" + shown + "]"
 		}
 		return direct{host, expression(regexp.QuoteMeta(shown), port)}, "", ""
-	case !isDomain.MatchString(host):
+	case !isDomain.MatchString(host), digits.MatchString(host):
 		return d, fmt.Sprintf("has the entry %q, which names no host", line.Shown(entry)), example
 	}
 	labels := `([^/:]+\.)?`
@@ -105,13 +111,13 @@ func readDirect(entry string) (d direct, wrong, fix string) {
 func expression(host, port string) string {
 	switch port {
 	case "":
-		return "^https?://" + host + anyPort + "$"
+		return "^https?://" + host + anyPort + end
 	case "443":
-		return "^(https://" + host + "|http://" + host + ":443)$"
+		return "^(https://" + host + "(:443)?|http://" + host + ":443)" + end
 	case "80":
-		return "^(http://" + host + "|https://" + host + ":80)$"
+		return "^(http://" + host + "(:80)?|https://" + host + ":80)" + end
 	}
-	return "^https?://" + host + ":" + port + "$"
+	return "^https?://" + host + ":" + port + end
 }
 
 // octets is an expression for the addresses of an IPv4 range.

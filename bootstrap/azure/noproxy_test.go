@@ -11,6 +11,24 @@ import (
 
 // goesDirectly is the agent's decision (VstsAgentWebProxy.cs: IsBypassed, IsMatchInBypassList), written anew
 // from its source: it has no anchors of its own, and leaves out the scheme's port.
+// taskGoesDirectly is the decision of a task's library, which holds the expressions against the whole
+// URL: azure-pipelines-task-lib (task.ts) and typed-rest-client (HttpClient.ts).
+func taskGoesDirectly(patterns []string, u *url.URL) bool {
+	whole := u.String()
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Is6() { // as node writes it
+		whole = strings.Replace(whole, "["+u.Hostname()+"]", "["+ip.String()+"]", 1)
+	}
+	if u.Path == "" {
+		whole += "/DefaultCollection/_apis/build?api-version=7.1"
+	}
+	for _, p := range patterns {
+		if regexp.MustCompile("(?i)" + p).MatchString(whole) {
+			return true
+		}
+	}
+	return false
+}
+
 func goesDirectly(t *testing.T, patterns []string, u *url.URL) bool {
 	t.Helper()
 	host := u.Hostname()
@@ -109,6 +127,9 @@ func TestTheDaemonAndTheAgentGoTheSameWay(t *testing.T) {
 			if should := itself || want[short] || want["all"]; err != nil || daemon != should || agent != should {
 				t.Errorf("%q, %s: the daemon goes directly: %v, the agent: %v, should be %v; %v", list, a, daemon, agent, should, err)
 			}
+			if task := taskGoesDirectly(n.Bypass(), u); !itself && task != daemon {
+				t.Errorf("%q, %s: the daemon goes directly: %v, a job's task: %v", list, a, daemon, task)
+			}
 		}
 	}
 }
@@ -122,6 +143,10 @@ func TestWhatTheAgentCannotBeToldIsRefused(t *testing.T) {
 		"devops.corp|tfs.corp":          "commas",
 		"https://devops.corp":           "host alone",
 		"devops.*":                      "commas",
+		".0.5":                          "commas",
+		"10.0.0.256":                    "commas",
+		"10.0.0":                        "commas",
+		"0.0.5:443":                     "commas",
 		"*corp":                         "commas",
 		"<local>":                       "commas",
 		"devops.corp:port":              "commas",
@@ -160,7 +185,7 @@ func FuzzNoProxy(f *testing.F) {
 	f.Add("a.-_.,*", "x.a.-_.")
 	f.Fuzz(func(t *testing.T, list, host string) {
 		u, err := url.Parse("https://" + host)
-		if err != nil || u.Hostname() == "" || !isDomain.MatchString(strings.ToLower(u.Hostname())) || u.Path != "" {
+		if err != nil || u.Hostname() == "" || !isDomain.MatchString(strings.ToLower(u.Hostname())) || u.Path != "" || strings.ContainsAny(u.Hostname()[:1], ".*") {
 			return
 		}
 		n := Network{Proxy: "http://proxy:3128", NoProxy: list}

@@ -2,6 +2,7 @@ package azure
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -315,6 +316,10 @@ func TestAuthoritiesAsPeopleHaveThem(t *testing.T) {
 		trusted += string(pem.EncodeToMemory(&pem.Block{Type: "TRUSTED CERTIFICATE", Bytes: append(slices.Clone(raw), uses...)}))
 	}
 	both := strings.Count(blocks, "BEGIN CERTIFICATE")
+	secretKey, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		text string
 		want int
@@ -330,6 +335,14 @@ func TestAuthoritiesAsPeopleHaveThem(t *testing.T) {
 		"an X509 CERTIFICATE":  {strings.ReplaceAll(blocks, " CERTIFICATE", " X509 CERTIFICATE"), both, ""},
 		"DER":                  {string(der[0]), 1, ""},
 		"DER, both":            {string(der[0]) + string(der[1]), 2, ""},
+		"DER and a line end":   {string(der[0]) + "\n", 1, ""},
+		"two files with marks": {"\xef\xbb\xbf" + strings.Replace(blocks, "-----\n-----", "-----\n\xef\xbb\xbf-----", 1), both, ""},
+		"glued by a space":     {strings.ReplaceAll(blocks, "-----\n-----", "----- -----"), both, ""},
+		"indented":             {"  " + strings.ReplaceAll(blocks, "\n", "\n  "), both, ""},
+		"an old Mac's lines":   {strings.ReplaceAll(blocks, "\n", "\r"), both, ""},
+		"comments behind":      {strings.ReplaceAll(blocks, "CERTIFICATE-----\n", "CERTIFICATE----- # ours\n"), both, ""},
+		"a key in its place":   {blocks + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secretKey})), both, ""},
+		"a key alone":          {string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secretKey})), 0, "no certificate"},
 		"empty":                {" \n", 0, "empty"},
 		"a key":                {string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte{1}})), 0, "PRIVATE KEY"},
 		"PKCS 7":               {string(pem.EncodeToMemory(&pem.Block{Type: "PKCS7", Bytes: []byte{1}})), 0, "openssl pkcs7"},
@@ -350,8 +363,12 @@ func TestAuthoritiesAsPeopleHaveThem(t *testing.T) {
 			}
 			continue
 		}
-		if blocks := strings.Count(string(all), "-----BEGIN CERTIFICATE-----\n"); err != nil || blocks != c.want {
-			t.Errorf("%s: %d certificates, not %d: %v", name, blocks, c.want, err)
+		var got [][]byte
+		for b, rest := pem.Decode(all); b != nil; b, rest = pem.Decode(rest) {
+			got = append(got, b.Bytes)
+		}
+		if err != nil || !slices.EqualFunc(got, der[:c.want], bytes.Equal) {
+			t.Errorf("%s: %d certificates, not the %d of the file alone: %v", name, len(got), c.want, err)
 		}
 		if _, err := n.Client(); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -498,3 +498,37 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
+
+// An identity beside which another form of it stands empty counts, however often it is read; a
+// stronger source's replaces it whole, by an empty one as well.
+func TestAnEmptyIdentityIsNoRival(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	text := `url: https://dev.azure.com/contoso
+target: {pool: {name: Default}}
+credential: {entra: true, identity: {clientId: 11111111-2222-3333-4444-555555555555, objectId: "", resourceId: ""}}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for set, want := range map[string]string{
+		"": "11111111-2222-3333-4444-555555555555", "credential.identity.objectId=": "", "credential.identity.clientId=": "",
+	} {
+		var flags []string
+		if set != "" {
+			flags = []string{set}
+		}
+		for range 50 {
+			l, err := Load(file, nil, flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := l.Config()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Credential.Identity; got.ClientID != want || got.ObjectID != "" {
+				t.Fatalf("%q: %+v", set, got)
+			}
+		}
+	}
+}

@@ -109,14 +109,16 @@ func (l *Loader) Config(remote ...Layer) (*Config, error) {
 		if err := onlyOne(layer); err != nil {
 			return nil, err
 		}
-		for key, v := range layer.Values {
+		weaker := maps.Clone(values)
+		for key := range layer.Values {
 			for _, g := range exclusive {
 				if g.has(key) { // a stronger source's target or identity replaces the weaker one's whole
-					maps.DeleteFunc(values, func(other string, _ Value) bool { return g.rivals(key, other) })
+					maps.DeleteFunc(weaker, func(other string, _ Value) bool { return g.rivals(key, other) })
 				}
 			}
-			values[key] = v
 		}
+		values = weaker
+		maps.Copy(values, layer.Values)
 	}
 	c := &Config{Values: values}
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: c, TagName: "key", ErrorUnused: true})

@@ -197,7 +197,7 @@ func (c *Client) members(
 	in, into any,
 ) error {
 	return c.inArea(p.Kind, func(area string) error {
-		return c.call(ctx, method, p.agents(area)+below, query, p.Kind != Pool, in, into)
+		return c.call(ctx, method, p.agents(area)+below, query, p.Kind == Environment, in, into)
 	})
 }
 

@@ -87,6 +87,13 @@ func New(base, name string, client *http.Client, with Credential) *Client {
 	}
 }
 
+// Aside is a client for what is good to know and not needed: that Azure DevOps wants to be left alone is
+// not held against c.
+func (c *Client) Aside() *Client {
+	aside := *c
+	return &aside
+}
+
 type authorization struct{ with Credential }
 
 func (a authorization) Do(r *policy.Request) (*http.Response, error) {
@@ -125,16 +132,17 @@ func (r *refusal) Error() string {
 type reader func(io.Reader) error
 
 // identifiers are what differs between addresses of one kind.
-var identifiers = regexp.MustCompile(`/[0-9]+`)
+var identifiers = regexp.MustCompile(`/[0-9]+(/|$)`)
 
 // call does one request below base. into is where the answer goes: a value, a reader, nil =
-// nowhere. preview: the resource was never released, in any version. in is the body, as JSON; nil =
+// nowhere. preview: the resource was never released, in any version; one that was not released yet in
+// a server's version is found out. in is the body, as JSON; nil =
 // none.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, preview bool, in, into any) error {
 	if query == nil {
 		query = url.Values{}
 	}
-	kind := identifiers.ReplaceAllString(path, "")
+	kind := identifiers.ReplaceAllString(path, "/#$1")
 	for {
 		v := versions[c.version]
 		if preview || c.previews[kind] {

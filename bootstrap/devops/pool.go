@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"azp-bootstrap/bootstrap/fault"
 )
 
 // This file asks about the pool behind a target, which is where its agents stand.
@@ -30,7 +32,8 @@ func (c *Client) pool(ctx context.Context, p Place) (pool named, err error) {
 // Manages is an error if the credential is known not to manage the pool behind a target, whatever
 // its role on the target itself: agents are added by that right
 // (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines). An
-// environment that never had a VM has no pool yet: then nothing is known.
+// environment that never had a VM has no pool yet: then nothing is known. An error that is not of the
+// class pat-scope says that it could not be asked.
 func (c *Client) Manages(ctx context.Context, p Place) error {
 	if p.Kind == Pool {
 		return nil // Find has asked
@@ -47,7 +50,12 @@ func (c *Client) Manages(ctx context.Context, p Place) error {
 	}
 	query := url.Values{"poolName": {pool.Name}, "poolType": {"deployment"}, "actionFilter": {"manage"}}
 	if err := c.call(ctx, http.MethodGet, "/_apis/distributedtask/pools", query, false, nil, &answer); err != nil {
-		return c.explain(err, "asking who manages the pool of the "+p.String(), c.known(p.Target, "manage"))
+		return c.explain(err, "asking who manages the pool behind the "+p.String(), func(r *refusal) *fault.Error {
+			if r.Type == "AccessDeniedException" { // a web page, or a bare status, may be anybody's
+				return c.scopeMissing(p.Target, "manage the pool behind")
+			}
+			return nil
+		})
 	}
 	if !slices.ContainsFunc(answer.Value, func(n named) bool { return n.ID == pool.ID }) {
 		return c.scopeMissing(p.Target, "manage the pool behind")

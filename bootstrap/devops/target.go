@@ -224,7 +224,7 @@ func (c *Client) list(ctx context.Context, p Place, query url.Values) (*named, e
 			DeploymentGroup: "/" + p.project() + "/_apis/distributedtask/deploymentgroups",
 			Environment:     "/" + p.project() + "/_apis/" + area + "/environments",
 		}[p.Kind]
-		return c.call(ctx, http.MethodGet, path, query, p.Kind != Pool, nil, &answer)
+		return c.call(ctx, http.MethodGet, path, query, p.Kind == Environment, nil, &answer)
 	})
 	if err != nil {
 		return nil, err

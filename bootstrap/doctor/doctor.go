@@ -179,10 +179,13 @@ func (x *examination) azure(ctx context.Context, m member.Member) {
 		x.record("target", "", err)
 		return
 	}
-	if err := c.Manages(ctx, p); err != nil {
-		x.record("scopes", "", err)
-	} else {
+	switch err := c.Aside().Manages(ctx, p); {
+	case err == nil:
 		x.record("scopes", "what can be asked for before registering is allowed", nil)
+	case fault.From(err).Class == fault.Scope:
+		x.record("scopes", "", err)
+	default:
+		x.skip("scopes", "whether the pool behind may be managed could not be asked: "+fault.From(err).Error())
 	}
 	x.say("target", func() (string, error) {
 		there, err := c.Agent(ctx, p, m.VM.AgentName)

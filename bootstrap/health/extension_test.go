@@ -47,7 +47,8 @@ func probe(h http.Handler) string {
 	r.Header.Set("User-Agent", "ApplicationHealthExtension/1.0")
 	h.ServeHTTP(w, r)
 	var body struct {
-		State string `json:"applicationHealthState"`
+		State         string `json:"applicationHealthState"`
+		CustomMetrics string `json:"customMetrics"`
 	}
 	switch err := json.Unmarshal(w.Body.Bytes(), &body); {
 	case w.Code < 200 || w.Code > 299 || err != nil:
@@ -113,6 +114,16 @@ func settings(t *testing.T) (interval time.Duration, probes int, grace time.Dura
 	} {
 		if got[key] < bounds[0] || got[key] > bounds[1] {
 			t.Errorf("%s: %d is refused by the extension", key, got[key])
+		}
+	}
+	for file, patterns := range map[string][]string{
+		"scale-set.bicep": {`protocol: 'http'`, `requestPath: '/healthz'`}, "scale-set.tf": {`protocol\s*= "http"`, `requestPath\s*= "/healthz"`},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "docs", "deploy", file))
+		for _, pattern := range patterns {
+			if err != nil || !regexp.MustCompile(pattern).Match(text) {
+				t.Errorf("%s: no %s, %v", file, pattern, err)
+			}
 		}
 	}
 	if got["intervalInSeconds"]*got["numberOfProbes"] > 240 {

@@ -98,6 +98,15 @@ func (p *Presence) Mine() bool {
 	return err == nil && r.PID == p.PID && r.Start == p.Start
 }
 
+// Nudge tells the daemon of this VM, if one runs, to look anew where the VM stands.
+func Nudge(dir string) error {
+	r, err := readRecord(dir)
+	if err != nil || r.Once || r.life() != Running {
+		return nil //nolint:nilerr // nobody is there to be told
+	}
+	return reload(r.PID)
+}
+
 // Ended says that this process ends.
 func (p *Presence) Ended() {
 	t := journal.Now()

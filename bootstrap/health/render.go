@@ -162,6 +162,15 @@ func (p page) lastError(s journal.State) {
 	if e.Hint != "" {
 		fmt.Fprintf(p.out, "    %s %s\n", p.paint("1", "Next:"), e.Hint)
 	}
+	if s.Phase == journal.Ready || !e.NextTry.After(time.Now()) {
+		return
+	}
+	until := ""
+	if !e.GivesUp.IsZero() {
+		until = "; gives up at " + e.GivesUp.Format(time.RFC3339)
+	}
+	fmt.Fprintf(p.out, "    Tried again at %s, in %s%s\n", e.NextTry.Format(time.RFC3339),
+		time.Until(e.NextTry).Round(time.Second), until)
 }
 
 // plain is the state as a terminal may show it: names and words of others cannot move its cursor.

@@ -18,6 +18,7 @@ type Reporter struct {
 	Log     *logrus.Logger
 	Console *Console
 	Live    *Live
+	Words   LastWords
 
 	lostAt time.Time // since when the agent has lost Azure DevOps, or when that was asked about last; zero: it has not
 
@@ -51,8 +52,47 @@ func (r *Reporter) PhaseDone(p journal.Phase, fields logrus.Fields) {
 	if p.Retries > 0 {
 		f["retries"] = p.Retries
 	}
-	r.Log.WithFields(f).WithFields(fields).Info("done")
+	r.Log.WithFields(f).WithFields(fields).Info(done(p.Name, fields))
 	r.Console.Line("%-10s ok %7.3f s%s", p.Name, p.Seconds, text(fields))
+}
+
+// done says in words what a phase has done.
+func done(phase string, fields logrus.Fields) string {
+	is := func(key string) string {
+		if v, ok := fields[key]; ok {
+			return fmt.Sprint(v)
+		}
+		return ""
+	}
+	agent := "agent " + is("agent")
+	if id := is("id"); id != "" {
+		agent += " (ID " + id + ")"
+	}
+	switch {
+	case phase == journal.Discover && is("location") != "":
+		return "discovered VM " + is("vm") + " in " + is("location")
+	case phase == journal.Discover:
+		return "discovered VM " + is("vm")
+	case phase == journal.Credential && is("identity") != "":
+		return "took a token of " + is("identity")
+	case phase == journal.Credential:
+		return "fetched the secret " + is("secret") + " from " + is("vault")
+	case phase == journal.Preflight:
+		return "found the " + is("target")
+	case phase == journal.Register && is("id") == "":
+		return "the place of " + agent + " is free"
+	case phase == journal.Register:
+		return agent + " is registered"
+	case phase == journal.Service && is("service") != "":
+		return "started the service " + is("service")
+	case phase == journal.Service:
+		return "started the agent " + is("runs")
+	case phase == journal.Online:
+		return agent + " is online"
+	case phase == journal.Draining:
+		return agent + " has left"
+	}
+	return phase + " done"
 }
 
 func text(fields logrus.Fields) string {
@@ -98,6 +138,13 @@ func (r *Reporter) Failed(phase string, f *fault.Error) {
 	r.status("failed (%s): %s", f.Class.Code, f)
 }
 
+// Over says that the VM has failed and stands where s says.
+func (r *Reporter) Over(version string, s journal.State) {
+	if err := r.Words.Say(version, s); err != nil {
+		r.Log.WithError(err).Warn("why this VM failed could not be left in " + r.Words.Dir)
+	}
+}
+
 // StaysReady says that an attempt failed on a VM that is ready, and whose agent runs on.
 func (r *Reporter) StaysReady(s journal.State, f *fault.Error) {
 	r.Live.Set(s)
@@ -126,7 +173,7 @@ func (r *Reporter) LeftBehind(s journal.State, f *fault.Error) {
 
 // Removed says that the VM has left.
 func (r *Reporter) Removed(s journal.State) {
-	how := "azp-bootstrap run --once joins it again"
+	how := "azp-bootstrap rejoin joins it again"
 	if s.ByAzure() {
 		how = "if it is there again, it joins again"
 	}
@@ -162,6 +209,9 @@ func (r *Reporter) Found(s journal.State) {
 
 // Ready says that the VM has joined.
 func (r *Reporter) Ready(s journal.State, verified bool) {
+	if err := r.Words.Unsay(); err != nil {
+		r.Log.WithError(err).Warn("what was left there of an earlier failure could not be removed: " + r.Words.Dir)
+	}
 	r.Live.Set(s)
 	r.Live.Assert()
 	how := "joined"

@@ -2,6 +2,7 @@ package join
 
 import (
 	"context"
+	"time"
 
 	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/devops"
@@ -23,11 +24,11 @@ func preflight(ctx context.Context, m member.Member, at Place) (Place, phase.Fie
 			return at, nil, err
 		}
 	}
-	if !found && m.State().Agent.ID == 0 {
-		forewarn(ctx, m, c, at)
-	}
 	if err := c.Crowded(); err != nil { // rather now than in the middle of config.sh
 		return at, nil, err
+	}
+	if !found && m.State().Agent.ID == 0 {
+		forewarn(ctx, m, c, at)
 	}
 	return at, phase.Fields{"target": at.String(), "id": at.ID}, nil
 }
@@ -35,13 +36,19 @@ func preflight(ctx context.Context, m member.Member, at Place) (Place, phase.Fie
 // forewarn says before anything is changed that the pool behind the target is not the credential's
 // to manage. The VM goes on all the same: the server's own refusal to register changes nothing
 // either, and no public source says that the list of pools asked for here is complete.
+// Nor does it wait for the answer.
 func forewarn(ctx context.Context, m member.Member, c *devops.Client, at Place) {
-	err := c.Manages(ctx, at.Place)
+	ctx, cancel := context.WithTimeout(ctx, forewarned)
+	defer cancel()
+	err := c.Aside().Manages(ctx, at.Place)
 	if f := fault.From(err); err != nil && f.Class == fault.Scope {
 		m.Log.WithFields(phase.Fields{"class": f.Class.Code, "hint": f.Advice}).
 			Warn(f.Error() + ": it is tried all the same")
 	}
 }
+
+// forewarned is how long is waited for an answer that the boot does not need.
+const forewarned = 3 * time.Second
 
 // locate finds the target: by the IDs of the journal if the VM stands in it already, so that a
 // rename changes nothing, else by name. One that is shown by neither was deleted and may have been

@@ -137,6 +137,10 @@ type Failure struct {
 	Message string    `json:"message"`
 	Hint    string    `json:"hint"`
 	At      time.Time `json:"at"`
+	// NextTry is when what failed is tried again, GivesUp until when that goes on; zero: it is not, or
+	// without end.
+	NextTry time.Time `json:"nextTry,omitzero"`
+	GivesUp time.Time `json:"givesUp,omitzero"`
 }
 
 // Registering is the intention to register a name; Existing is the ID of the agent that stood under

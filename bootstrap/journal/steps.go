@@ -94,10 +94,14 @@ func (s *State) Fail(why *Failure) {
 // saidEvery is how often it is worth a write that the same is waited for.
 const saidEvery = 30 * time.Second
 
+// shortWait is a wait that nobody wants to see the end of.
+const shortWait = 2 * time.Second
+
 // Stumble records a passing fault; the phase goes on. A VM that is ready stays without.
 func (s *State) Stumble(why *Failure) {
 	was := s.LastError
-	if s.Phase == Ready || was != nil && was.Message == why.Message && why.At.Sub(was.At) < saidEvery {
+	again := was != nil && was.Message == why.Message && why.At.Sub(was.At) < saidEvery
+	if s.Phase == Ready || again && why.NextTry.Sub(why.At) < shortWait {
 		return
 	}
 	s.LastError = why
@@ -106,6 +110,15 @@ func (s *State) Stumble(why *Failure) {
 // Why is a fault as state.json keeps it.
 func Why(f *fault.Error, redact func(string) string) *Failure {
 	return &Failure{Code: f.Class.Code, Message: redact(f.Error()), Hint: redact(f.Advice), At: Now()}
+}
+
+// Due says when the next attempt begins after one that failed.
+func (s *State) Due(at time.Time) {
+	if s.LastError != nil && s.Phase != Ready {
+		why := *s.LastError
+		why.NextTry, why.GivesUp = at.UTC().Truncate(time.Second), time.Time{}
+		s.LastError = &why
+	}
 }
 
 // Stands reports whether the VM has joined or left, so that there may be nothing to do.

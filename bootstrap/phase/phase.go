@@ -85,7 +85,7 @@ func (r Runner) Retry(ctx context.Context, name string, do func() error, counted
 		if w.Polls {
 			r.Report.Polls(name, w.Fault)
 			if name == journal.Online && time.Since(begun) >= pollsUnsaid {
-				r.Record(w.Fault, (*journal.State).Stumble) // status says what is waited for
+				r.Record(w.Fault, stumble(ctx, w)) // status says what is waited for
 			}
 			return
 		}
@@ -105,8 +105,19 @@ func (r Runner) Retry(ctx context.Context, name string, do func() error, counted
 		if r.Journal.State().Phase == journal.Ready && r.Runs() { // what is waited for does not touch it
 			r.Report.Live.Assert()
 		}
-		r.Record(w.Fault, (*journal.State).Stumble)
+		r.Record(w.Fault, stumble(ctx, w))
 	})
+}
+
+// stumble keeps a passing fault with the next try, and until when there are any.
+func stumble(ctx context.Context, w retry.Wait) func(*journal.State, *journal.Failure) {
+	return func(s *journal.State, why *journal.Failure) {
+		why.NextTry = why.At.Add(w.Pause.Round(time.Second))
+		if end, ok := ctx.Deadline(); ok {
+			why.GivesUp = end.UTC().Truncate(time.Second)
+		}
+		s.Stumble(why)
+	}
 }
 
 // Record keeps a fault in the journal.

@@ -201,6 +201,8 @@ func (c *call) poolAgents(p *pool, id string) {
 			a := c.newAgent(b)
 			p.agents = append(p.agents, a)
 			reply(c.w, http.StatusOK, c.registered(a))
+		default:
+			c.noMethod()
 		}
 		return
 	}

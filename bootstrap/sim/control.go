@@ -93,6 +93,22 @@ func (s *Sim) Control() http.Handler {
 	m.HandleFunc("POST /rename", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Rename(r.FormValue("kind"), r.FormValue("old"), r.FormValue("new")), r.FormValue("kind"))
 	})
+	m.HandleFunc("POST /set-secret", func(w http.ResponseWriter, r *http.Request) {
+		var expires time.Time
+		var err error
+		if in := r.FormValue("expiresIn"); in != "" {
+			var d time.Duration
+			d, err = time.ParseDuration(in)
+			expires = time.Now().Add(d).UTC().Truncate(time.Second)
+		}
+		if err == nil {
+			err = s.SetSecret(r.FormValue("vault"), r.FormValue("name"), r.FormValue("value"), expires,
+				r.FormValue("disabled") == "true", r.FormValue("rotate") == "true")
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+		}
+	})
 	m.HandleFunc("POST /delete-target", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.DeleteTarget(r.FormValue("kind"), r.FormValue("name")), r.FormValue("kind"))
 	})

@@ -218,6 +218,11 @@ func (c *call) signIn() bool {
 		)
 		return false
 	}
+	if c.hosted() && strings.EqualFold(c.r.Header.Get("X-TFS-FedAuthRedirect"), "Suppress") {
+		c.w.Header().Set("WWW-Authenticate", `Basic realm="https://tfsprodweu1.visualstudio.com/"`)
+		c.w.WriteHeader(http.StatusUnauthorized)
+		return false
+	}
 	if c.hosted() {
 		c.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		c.w.WriteHeader(http.StatusNonAuthoritativeInfo)
@@ -305,10 +310,10 @@ func (c *call) versionFits() bool {
 		c.refuse(
 			http.StatusBadRequest,
 			"VssVersionOutOfRangeException",
-			"The requested REST API version of "+v+" is out of range for this server. The latest REST API version "+
+			"The requested REST API version of "+m[1]+" is out of range for this server. The latest REST API version "+
 				"this server supports is "+c.APIVersion+".",
 		)
-	case m[2] == "" && !strings.HasPrefix(c.path, "_apis/distributedtask/pools"):
+	case m[2] == "" && c.inPreview(m[1]):
 		c.refuse(
 			http.StatusBadRequest,
 			"VssInvalidPreviewVersionException",
@@ -319,6 +324,19 @@ func (c *call) versionFits() bool {
 		return true
 	}
 	return false
+}
+
+// inPreview reports whether what is asked for was not released yet in a version of the API
+// (MicrosoftDocs/vsts-rest-api-specs, taskAgent.json and environments.json of 5.1 to 7.2): pools and
+// their agents were, deployment groups and targets since 7.0, environments never.
+func (c *call) inPreview(version string) bool {
+	switch {
+	case strings.HasPrefix(c.path, "_apis/distributedtask/pools"):
+		return false
+	case strings.Contains(strings.ToLower(c.path), "/_apis/distributedtask/deploymentgroups"):
+		return newer("7.0", version)
+	}
+	return true
 }
 
 func newer(a, b string) bool {

@@ -169,8 +169,20 @@ func (c *call) members(g *group, id string) {
 	case method == http.MethodDelete && id != "":
 		c.deleteMember(g, id)
 	default:
-		c.refuse(http.StatusMethodNotAllowed, "", "The requested resource does not support http method '"+method+"'.")
+		c.noMethod()
 	}
+}
+
+func (c *call) noMethod() {
+	c.refuse(http.StatusMethodNotAllowed, "", "The requested resource does not support http method '"+c.r.Method+"'.")
+}
+
+// only does what a method asks for; others are refused.
+func (c *call) only(method string, do func()) func() {
+	if c.r.Method != method {
+		return c.noMethod
+	}
+	return do
 }
 
 func (c *call) addMember(g *group) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,11 @@ func (s *Sim) answerIMDS(vm VM, w http.ResponseWriter, r *http.Request) {
 				"newest-versions": []string{"2021-12-13", "2021-11-15", "2021-11-01"},
 			},
 		)
+	case !served(r.URL.Path, q.Get("api-version")):
+		reply(w, http.StatusBadRequest, object{
+			"error":           "Bad request. api-version is invalid or was not specified in the request. For more information refer to aka.ms/azureimds",
+			"newest-versions": []string{"2021-12-13", "2021-11-15", "2021-11-01"},
+		})
 	case r.URL.Path == "/metadata/instance":
 		reply(w, http.StatusOK, instance(vm))
 	case r.URL.Path == "/metadata/instance/compute/subscriptionId" && q.Get("format") == "text":
@@ -70,6 +76,27 @@ func (s *Sim) answerIMDS(vm VM, w http.ResponseWriter, r *http.Request) {
 	default:
 		reply(w, http.StatusNotFound, object{"error": "Not found"})
 	}
+}
+
+// The versions of what IMDS serves (learn.microsoft.com/azure/virtual-machines, instance-metadata-service
+// "Supported API versions", linux/scheduled-events; cloud-init asks for 2021-08-01).
+var versionsOf = map[string]string{
+	"/metadata/instance": ` 2017-03-01 2017-04-02 2017-08-01 2017-10-01 2017-12-01 2018-02-01 2018-04-02 2018-10-01 2019-02-01
+		2019-03-11 2019-04-30 2019-06-01 2019-06-04 2019-08-01 2019-08-15 2019-11-01 2020-06-01 2020-07-15 2020-09-01 2020-10-01
+		2020-12-01 2021-01-01 2021-02-01 2021-03-01 2021-05-01 2021-08-01 2021-10-01 2021-11-01 2021-11-15 2021-12-13 2023-07-01
+		2023-11-15 2025-04-07 `,
+	"/metadata/scheduledevents": " 2017-03-01 2017-08-01 2017-11-01 2019-01-01 2019-04-01 2019-08-01 2020-07-01 ",
+	"/metadata/identity":        " 2018-02-01 2019-06-01 2019-08-01 2019-11-01 2020-06-01 ",
+}
+
+// served reports whether IMDS has a version of what is asked for; of what it has not at all, any.
+func served(path, version string) bool {
+	for of, versions := range versionsOf {
+		if path == of || strings.HasPrefix(path, of+"/") {
+			return slices.Contains(strings.Fields(versions), version)
+		}
+	}
+	return true
 }
 
 func instance(vm VM) object {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // refuse answers with an error as Azure DevOps words it. The scenario's quirks give some another
@@ -11,9 +12,12 @@ func (c *call) refuse(status int, key, message string) {
 	if s := c.quirks[quirk(status, key)]; s != 0 {
 		status = s
 	}
+	space := "Microsoft.TeamFoundation.DistributedTask.WebApi"
+	if strings.HasPrefix(key, "Vss") || key == "UnauthorizedRequestException" {
+		space = "Microsoft.VisualStudio.Services.WebApi"
+	}
 	reply(c.w, status, object{"$id": "1", "innerException": nil, "message": message,
-		"typeName": "Microsoft.TeamFoundation." + key + ", Microsoft.TeamFoundation", "typeKey": key,
-		"errorCode": 0, "eventId": 3000})
+		"typeName": space + "." + key + ", " + space, "typeKey": key, "errorCode": 0, "eventId": 3000})
 }
 
 // quirk is the name of a refusal among a scenario's quirks.

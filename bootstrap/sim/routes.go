@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -88,7 +87,7 @@ func (c *call) handler() func() {
 		case at(1) == "resourceareas":
 			return func() { reply(c.w, http.StatusOK, object{"count": 0, "value": []object{}}) }
 		case at(1) == "distributedtask" && at(2) == "pools" && at(3) == "":
-			return c.listPools
+			return c.only(http.MethodGet, c.listPools)
 		case at(1) == "distributedtask" && at(2) == "pools":
 			p := c.poolByID(at(3))
 			if p == nil {
@@ -114,10 +113,10 @@ func (c *call) handler() func() {
 	if at(1) != "_apis" {
 		return nil
 	}
-	name, err := url.PathUnescape(parts[0])
+	name := parts[0]
 	var pr *project
 	for _, p := range c.projects {
-		if err == nil && (strings.EqualFold(p.name, name) || p.id == name) {
+		if strings.EqualFold(p.name, name) || p.id == name {
 			pr = p
 		}
 	}
@@ -148,7 +147,7 @@ func (c *call) handler() func() {
 		return nil
 	}
 	if at(4) == "" {
-		return func() { c.listGroups(pr, kind) }
+		return c.only(http.MethodGet, func() { c.listGroups(pr, kind) })
 	}
 	g := pr.group(kind, at(4))
 	if g == nil {

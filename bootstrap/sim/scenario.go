@@ -79,6 +79,8 @@ type Secret struct {
 	Disabled  bool      `yaml:"disabled"`
 	Expires   time.Time `yaml:"expires"`
 	NotBefore time.Time `yaml:"notBefore"`
+
+	version string // "" = the first
 }
 
 // A Server is one organization of Services, or one collection on premises.

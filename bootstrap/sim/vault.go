@@ -1,6 +1,10 @@
 package sim
 
 import (
+	"cmp"
+	"crypto/rand"
+	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +20,36 @@ func (s *Sim) vault(host string) *Vault {
 			return &v
 		}
 	}
+	return nil
+}
+
+// SetSecret makes a new version of a secret. With rotate the PAT that the old version holds is revoked,
+// and the new value is one with the same rights.
+func (s *Sim) SetSecret(host, name, value string, expires time.Time, disabled, rotate bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.scenario.Vaults, func(v Vault) bool { return host == "" || v.Host == host })
+	if i < 0 {
+		return fmt.Errorf("there is no vault %s", host)
+	}
+	v := &s.scenario.Vaults[i]
+	old, found := v.Secrets[name]
+	if value == "" {
+		value = strings.ToLower(rand.Text() + rand.Text())[:52]
+	}
+	if rotate {
+		p := slices.IndexFunc(s.scenario.PATs, func(p PAT) bool { return found && p.Value == old.Value })
+		if p < 0 {
+			return fmt.Errorf("the secret %s holds no PAT of the scenario", name)
+		}
+		pats := slices.Clone(s.scenario.PATs) // whoever reads the former list goes on with it
+		pats[p].Value = value
+		s.scenario.PATs = pats
+	}
+	if v.Secrets = maps.Clone(v.Secrets); v.Secrets == nil {
+		v.Secrets = map[string]Secret{}
+	}
+	v.Secrets[name] = Secret{Value: value, Expires: expires, Disabled: disabled, version: strings.ToLower(rand.Text() + rand.Text())[:32]}
 	return nil
 }
 
@@ -85,7 +119,8 @@ func (s *Sim) answerVault(v Vault, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	secret, found := v.Secrets[parts[1]]
-	if !found || len(parts) > 2 && parts[2] != "" && parts[2] != secretVersion {
+	version := cmp.Or(secret.version, secretVersion)
+	if !found || len(parts) > 2 && parts[2] != "" && parts[2] != version {
 		deny(
 			http.StatusNotFound,
 			"SecretNotFound",
@@ -119,7 +154,7 @@ func (s *Sim) answerVault(v Vault, w http.ResponseWriter, r *http.Request) {
 		http.StatusOK,
 		object{
 			"value":       secret.Value,
-			"id":          "https://" + v.Host + "/secrets/" + parts[1] + "/" + secretVersion,
+			"id":          "https://" + v.Host + "/secrets/" + parts[1] + "/" + version,
 			"attributes":  attributes,
 			"contentType": "",
 			"tags":        object{},

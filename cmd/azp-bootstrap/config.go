@@ -1,37 +1,54 @@
 package main
 
 import (
+	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/line"
+	"azp-bootstrap/bootstrap/vm"
 )
 
 func (a *app) configCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config",
-		Short: "Show or check the configuration",
+		Short: "Show, check or begin the configuration",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	var asJSON bool
+	var asJSON, effective bool
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Show the effective values, each with its source",
-		Long: "show prints the effective values of the local sources, each with its source. User data and VM tags " +
-			"are added at boot.",
+		Long: `show prints the values of the files, the environment and the flags, each with its source. User data
+and VM tags are added at boot: --effective asks IMDS for them, on the VM, and shows the agent's name and
+tags as they become on this VM.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(a.config)
 			if err != nil {
 				return err
 			}
+			var this *vm.VM
+			if effective {
+				if this, err = a.thisVM(cmd.Context()); err != nil {
+					return err
+				}
+				cfg = this.Config
+			}
 			if !asJSON {
 				fmt.Fprint(cmd.OutOrStdout(), cfg.Show())
+				if this != nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "\n# on this VM, %s: the agent %q, with the tags %s\n",
+						line.Shown(this.Instance.Name), this.AgentName, config.ShowValue(this.AgentTags))
+				}
 				return nil
 			}
 			type entry struct {
@@ -49,6 +66,17 @@ func (a *app) configCommand() *cobra.Command {
 		},
 	}
 	show.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	show.Flags().BoolVar(&effective, "effective", false, "with user data and VM tags, which IMDS is asked for")
+	example := &cobra.Command{
+		Use:     "example",
+		Short:   "Print a configuration with every key, explained",
+		Example: "  azp-bootstrap config example >/etc/azp-bootstrap/config.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(exampleConfig)
+			return err
+		},
+	}
 	check := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check the configuration; needs no Azure",
@@ -77,8 +105,23 @@ func (a *app) configCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.AddCommand(show, check)
+	c.AddCommand(show, check, example)
 	return c
+}
+
+//go:embed example.yaml
+var exampleConfig []byte
+
+// thisVM is the VM as its boot finds it: with user data and tags.
+func (a *app) thisVM(ctx context.Context) (*vm.VM, error) {
+	s, err := a.means(nil).Sources()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	v, err := s.Identify(ctx)
+	return &v, err
 }
 
 func (a *app) load(file string) (*config.Config, error) {

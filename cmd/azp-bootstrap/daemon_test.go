@@ -33,7 +33,7 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(
 		filepath.Join(bin, "azp-bootstrap"),
 		append([]string{"run", "--set", "health.listen=" + address}, args...)...)
-	for _, k := range []string{"PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
+	for _, k := range []string{"LOGS_DIRECTORY", "PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
 	cmd.Stdout, cmd.Stderr = log, log

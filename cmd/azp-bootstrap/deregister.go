@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,21 +21,25 @@ the PAT for that, and gives it to nothing on this VM.
 Only this VM's own agent is removed. If Azure DevOps does not show it (its target was deleted, or the PAT's
 owner may not see it), nothing is done; --local then forgets it on this VM alone.
 
-The daemon leaves a VM that was deregistered alone; azp-bootstrap run --once joins it again.`,
+The daemon leaves a VM that was deregistered alone; azp-bootstrap rejoin joins it again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := a.options()
 			if err != nil {
 				return err
 			}
-			done, err := bootstrap.Deregister(cmd.Context(), o, how)
-			if err != nil {
+			var done bool
+			asked := cmd.Flags().Changed("log-level") || cmd.Flags().Changed("log-format")
+			if err := a.watched(cmd.Context(), o.Log, asked, func(ctx context.Context) (err error) {
+				done, err = bootstrap.Deregister(ctx, o, how)
+				return err
+			}); err != nil {
 				return err
 			}
 			if !done {
 				fmt.Fprintln(
 					cmd.OutOrStdout(),
-					"This VM is not registered, and does not join by itself: azp-bootstrap run --once joins it.",
+					"This VM is not registered, and does not join by itself: azp-bootstrap rejoin joins it.",
 				)
 				return nil
 			}

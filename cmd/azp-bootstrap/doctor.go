@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +17,7 @@ import (
 
 func (a *app) doctorCommand() *cobra.Command {
 	var asJSON bool
+	var only []string
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check everything this VM needs to join; changes nothing",
@@ -29,6 +32,9 @@ first check that failed; what failed after it may follow from it.`,
 			}
 			report, err := doctor.Examine(cmd.Context(), o.Means)
 			if err != nil {
+				return err
+			}
+			if report, err = chosen(report, only); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
@@ -49,7 +55,31 @@ first check that failed; what failed after it may follow from it.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	c.Flags().StringSliceVar(&only, "only", nil, "show only these `checks`, and what kept them from being made: vault,pat")
 	return c
+}
+
+// chosen leaves of a report the checks of these names. One that was not made because something before
+// it failed is no answer: what failed is left, too.
+func chosen(report []doctor.Check, only []string) ([]doctor.Check, error) {
+	if len(only) == 0 {
+		return report, nil
+	}
+	names := make([]string, 0, len(report))
+	for _, c := range report {
+		names = append(names, c.Name)
+	}
+	unmade := false
+	for _, name := range only {
+		i := slices.Index(names, name)
+		if i < 0 {
+			return nil, fault.New(fault.Usage, "there is no check %q", name).Hint("The checks: %s.", strings.Join(names, ", "))
+		}
+		unmade = unmade || report[i].Outcome == doctor.Skipped
+	}
+	return slices.DeleteFunc(report, func(c doctor.Check) bool {
+		return !slices.Contains(only, c.Name) && (!unmade || c.Outcome != doctor.Bad)
+	}), nil
 }
 
 func showChecks(out io.Writer, report []doctor.Check, color bool) {

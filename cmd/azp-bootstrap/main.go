@@ -81,6 +81,7 @@ environment resource, a deployment group target or an agent of a pool, and confi
 At image time:  azp-bootstrap prepare, install, seal
 At boot:        azp-bootstrap run (by its service)
 To look:        azp-bootstrap status, doctor, config show
+To act:         azp-bootstrap deregister, rejoin, sweep
 
 Exit codes: 0 done, 1 internal, 2 usage, 10 config, 11 imds, 12 identity, 13 vault, 14 pat,
 15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state; 130 interrupted.
@@ -89,12 +90,14 @@ Each has its page in docs/troubleshooting.md.`,
   azp-bootstrap prepare --package vsts-agent-linux-x64-4.248.0.tar.gz --sha256 SUM
   azp-bootstrap install
   azp-bootstrap status --wait`,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return oneOf("--log-format", a.logFormat, "auto", "text", "json", "journal")
 		},
 	}
+	root.SetVersionTemplate("azp-bootstrap {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVar(
 		&a.config,
@@ -108,12 +111,14 @@ Each has its page in docs/troubleshooting.md.`,
 	f.StringArrayVar(&a.set, "set", nil, "set one configuration value: `KEY=VALUE`; may be repeated")
 	root.AddCommand(
 		a.runCommand(),
+		a.rejoinCommand(),
 		a.installCommand(),
 		a.uninstallCommand(),
 		a.prepareCommand(),
 		a.sealCommand(),
 		a.statusCommand(),
 		a.doctorCommand(),
+		a.bundleCommand(),
 		a.deregisterCommand(),
 		a.sweepCommand(),
 		a.configCommand(),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,12 +16,11 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
-	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/member"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON, wait bool
+	var asJSON, wait, watch bool
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "status",
@@ -28,9 +28,11 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `status shows where this VM stands: whether its agent and the daemon run, its phases with their times,
 and the last error with what to do.
 Exit code: 0; the class's of the error if the boot failed; 18 if the VM is ready but its agent does not run.
---wait blocks until ready or failed. While a daemon runs it waits for an attempt of that daemon, and for
+--watch shows it again and again, until interrupted.
+--wait blocks until ready or failed, and shows the phase at work, what it waits for and when it gives up. While a daemon runs it waits for an attempt of that daemon, and for
 the agent: what an earlier attempt left is no answer.`,
 		Example: `  azp-bootstrap status
+  azp-bootstrap status --watch
   azp-bootstrap status --json | jq -r .phase
   azp-bootstrap status --wait --timeout 10m && echo joined`,
 		Args: cobra.NoArgs,
@@ -38,6 +40,13 @@ the agent: what an earlier attempt left is no answer.`,
 			if timeout <= 0 {
 				return fault.New(fault.Usage, "--timeout %s is not more than zero", timeout).
 					Hint("Write for example --timeout 10m.")
+			}
+			if watch && (wait || asJSON) {
+				return fault.New(fault.Usage, "--watch goes with neither --wait nor --json").
+					Hint("Use --wait --json for scripts, --watch to look on.")
+			}
+			if watch {
+				return a.lookOn(cmd.Context(), cmd.OutOrStdout())
 			}
 			s, err := a.readState()
 			var timedOut error
@@ -65,6 +74,7 @@ the agent: what an earlier attempt left is no answer.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON: state.json, and what runs now under \"live\"")
 	c.Flags().BoolVar(&wait, "wait", false, "block until ready or failed")
+	c.Flags().BoolVar(&watch, "watch", false, "look on until interrupted; elsewhere than on a terminal a line for each change")
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "with --wait: how long")
 	return c
 }
@@ -105,7 +115,7 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State
 	defer end.Stop()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	shown := progress{show: terminal(os.Stderr), begun: time.Now()}
+	shown := newScreen(os.Stderr, time.Time{})
 	defer shown.clear()
 	for {
 		alive := health.Daemon(a.stateDir) // first: a state that is read later is of this attempt, too
@@ -118,14 +128,16 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State
 			return s, nil, nil
 		case s.Phase == journal.Removed:
 			return s, fault.New(fault.State, "this VM has left Azure DevOps: there is nothing to wait for").
-				Hint("azp-bootstrap run --once joins it again."), nil
+				Hint("azp-bootstrap rejoin joins it again."), nil
 		case s.Phase == journal.Ready:
 			if alive = health.Look(a.stateDir, s); alive.Joined(s) {
 				return s, nil, nil
 			}
 			tick.Reset(time.Second) // the service manager is asked
 		}
-		shown.draw(s)
+		if n := len(s.Phases); !alive.Pending || n > 0 && !s.Phases[n-1].StartedAt.Before(*alive.DaemonSince) {
+			shown.draw(s)
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -136,37 +148,30 @@ func (a *app) await(ctx context.Context, timeout time.Duration) (s journal.State
 	}
 }
 
-// progress is one line on a terminal that shows what is waited for.
-type progress struct {
-	show  bool
-	begun time.Time
-	turn  int
-}
-
-func (p *progress) draw(s journal.State) {
-	if !p.show {
-		return
-	}
-	p.turn++
-	text := s.Phase
-	if s.LastError != nil {
-		text += ": " + s.LastError.Message
-	}
-	text = line.Shown(text)
-	if r := []rune(text); len(r) > 60 {
-		text = string(r[:60]) + "…"
-	}
-	fmt.Fprintf(
-		os.Stderr,
-		"\r\x1b[K%c %s (%s)",
-		[]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[p.turn%10],
-		text,
-		time.Since(p.begun).Round(time.Second),
-	)
-}
-
-func (p *progress) clear() {
-	if p.show {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
+// lookOn shows the status anew each second, until ctx ends.
+func (a *app) lookOn(ctx context.Context, out io.Writer) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	onTerminal := out == os.Stdout && terminal(os.Stdout)
+	lines := &screen{out: out}
+	for {
+		s, err := a.readState()
+		if err != nil {
+			return err
+		}
+		if onTerminal {
+			var page bytes.Buffer
+			health.Render(&page, s, colour(os.Stdout), health.Look(a.stateDir, s))
+			if _, err := fmt.Fprintf(out, "\x1b[H\x1b[2J%s\n%s, every second; Ctrl-C ends\n", page.Bytes(), time.Now().Format(time.TimeOnly)); err != nil {
+				return err
+			}
+		} else {
+			lines.draw(s)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,19 +15,28 @@ import (
 	"azp-bootstrap/systemd"
 )
 
-const packagedStart = "ExecStart=/usr/bin/azp-bootstrap run\n"
+// The lines of the unit that start this program.
+const (
+	packagedStart  = "ExecStart=/usr/bin/azp-bootstrap run\n"
+	packagedReload = "ExecReload=/usr/bin/azp-bootstrap config check\n"
+)
 
 // unitText is the project's own unit, with the path of this program and the flags that were given.
 func unitText(exe string, flags []string) (string, error) {
-	words := append([]string{exe, "run"}, flags...)
-	for n, word := range words {
+	given := make([]string, 0, len(flags))
+	for _, word := range append([]string{exe}, flags...) {
 		if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return "", fault.New(fault.Usage, "%q holds a control character: it can be no part of a unit", word).
 				Hint("Name it without line breaks and tabs.")
 		}
-		words[n] = systemdQuote(word)
+		given = append(given, systemdQuote(word))
 	}
-	return strings.Replace(systemd.Unit, packagedStart, "ExecStart="+strings.Join(words, " ")+"\n", 1), nil
+	line := func(what string, command ...string) string {
+		return what + "=" + strings.Join(slices.Concat(given[:1], command, given[1:]), " ") + "\n"
+	}
+	return strings.NewReplacer(
+		packagedStart, line("ExecStart", "run"), packagedReload, line("ExecReload", "config", "check"),
+	).Replace(systemd.Unit), nil
 }
 
 func systemdQuote(s string) string {

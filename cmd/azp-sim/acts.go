@@ -38,6 +38,37 @@ func job(dir *string) *cobra.Command {
 	return c
 }
 
+func setSecret(dir *string) *cobra.Command {
+	var vault, value string
+	var expiresIn time.Duration
+	var disabled, rotate bool
+	c := &cobra.Command{
+		Use:   "set-secret NAME",
+		Short: "Store a new version of a secret, as az keyvault secret set does",
+		Long: `set-secret stores a new version of a secret in a vault. With --rotate the PAT that it held is revoked
+in Azure DevOps, and the new value is a PAT with the same rights: a rotation.`,
+		Example: `  azp-sim set-secret azp-pat --rotate
+  azp-sim set-secret azp-pat --value 'not a PAT' --expires-in 96h`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			form := url.Values{
+				"name": args, "vault": {vault}, "value": {value},
+				"disabled": {strconv.FormatBool(disabled)}, "rotate": {strconv.FormatBool(rotate)},
+			}
+			if expiresIn != 0 {
+				form.Set("expiresIn", expiresIn.String())
+			}
+			return act(cmd, *dir, "/set-secret", form)
+		},
+	}
+	c.Flags().StringVar(&vault, "vault", "", "the vault's `host` (default: the first)")
+	c.Flags().StringVar(&value, "value", "", "its `value` (default: a random one with the shape of a PAT)")
+	c.Flags().DurationVar(&expiresIn, "expires-in", 0, "when it ends, from now")
+	c.Flags().BoolVar(&disabled, "disabled", false, "disable it")
+	c.Flags().BoolVar(&rotate, "rotate", false, "the value is a PAT, and the one before is revoked")
+	return c
+}
+
 func event(dir *string) *cobra.Command {
 	var in time.Duration
 	var vms []string

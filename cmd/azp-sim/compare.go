@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -24,7 +25,7 @@ func compareAzure() *cobra.Command {
 	var q compare.Questions
 	var v compare.Vault
 	var pat, imds bool
-	var caFile, identity string
+	var caFile string
 	c := &cobra.Command{
 		Use:   "compare",
 		Short: "Ask a real Azure DevOps, IMDS or vault and this simulator the same, and show what differs",
@@ -55,57 +56,24 @@ Nothing differs: exit code 0. Something does: 1. The comparison could not be mad
 			case q.Pool == "" && q.DeploymentGroup == "" && q.Environment == "":
 				q.Pool = "Default"
 			}
-			if err := reachable(q.URL); err != nil {
+			var err error
+			if q.URL, err = address("--url", q.URL); err != nil {
+				return err
+			}
+			if v.URL, err = address("--vault", v.URL); err != nil {
 				return err
 			}
 			transport, err := outside(caFile)
 			if err != nil {
 				return unfit(err.Error())
 			}
-			dir, err := os.MkdirTemp("", "azp-compare-")
-			if err != nil {
-				return unfit(err.Error())
-			}
-			defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-			progress := func(what string) { fmt.Fprintf(cmd.ErrOrStderr(), "asking: %s\n", what) }
-			silent := func(string) {}
-			machine, side := compare.NewMachine(direct(), transport, v, identity), (*compare.Side)(nil)
-			if imds {
-				if err := machine.Ask(cmd.Context(), progress); err != nil {
-					return unfit(err.Error())
-				}
-			}
+			var token secret.PAT
 			if q.URL != "" {
-				token, err := patFrom(cmd.InOrStdin())
-				if err != nil {
+				if token, err = patFrom(cmd.InOrStdin()); err != nil {
 					return unfit(err.Error())
 				}
-				side = compare.NewSide(q, transport, token)
-				if err := side.Ask(cmd.Context(), progress); err != nil {
-					return unfit(err.Error())
-				}
-				q.Version = side.Version()
 			}
-			mirror, err := compare.NewMirror(cmd.Context(), q, v, dir, nil)
-			if err != nil {
-				return unfit(err.Error())
-			}
-			var there, here []compare.Answer
-			if imds {
-				ours := mirror.Machine()
-				if err := ours.Ask(cmd.Context(), silent); err != nil {
-					return unfit(err.Error())
-				}
-				there, here = machine.Answers(), ours.Answers()
-			}
-			if q.URL != "" {
-				ours := mirror.Side(q)
-				if err := errors.Join(ours.Mirror(cmd.Context(), side), ours.Ask(cmd.Context(), silent)); err != nil {
-					return unfit(err.Error())
-				}
-				there, here = append(there, side.Answers()...), append(here, ours.Answers()...)
-			}
-			return report(cmd.OutOrStdout(), there, compare.Differences(there, here))
+			return compared(cmd, q, v, imds, transport, token)
 		},
 	}
 	f := c.Flags()
@@ -117,7 +85,7 @@ Nothing differs: exit code 0. Something does: 1. The comparison could not be mad
 	f.BoolVar(&pat, "pat-stdin", false, "read the PAT from standard input")
 	f.BoolVar(&q.Write, "write", false, "add a scratch agent to each target, change it, and remove it again")
 	f.BoolVar(&imds, "imds", false, "ask this VM's Instance Metadata Service; this switches scheduled events on for it")
-	f.StringVar(&identity, "client-id", "", "client `ID` of the managed identity (default: the system-assigned one)")
+	f.StringVar(&v.Identity, "client-id", "", "client `ID` of the managed identity (default: the system-assigned one)")
 	f.StringVar(&v.URL, "vault", "", "`URL` of a vault that the identity may read")
 	f.StringVar(&v.Secret, "secret", "", "`name` of a secret in it; its value is not shown")
 	f.StringVar(&caFile, "ca-file", "", "`file` of certificates that are trusted besides the system's")
@@ -147,14 +115,68 @@ type exit struct {
 
 func (e *exit) Error() string { return e.why }
 
-func reachable(address string) error {
-	if address == "" {
-		return nil
+// address is an https:// address as both sides are asked by it.
+func address(flag, given string) (string, error) {
+	if given == "" {
+		return "", nil
 	}
-	if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return unfit("--url is no https:// address of an organization or collection, without a user")
+	u, err := url.Parse(given)
+	if err != nil || !strings.EqualFold(u.Scheme, "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", unfit(flag + " is no https:// address without a user, a query and a fragment")
 	}
-	return nil
+	u.Scheme, u.Host = "https", strings.TrimSuffix(strings.ToLower(u.Host), ":443")
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// compared asks both sides and reports. What could not be asked is said when the report is out.
+func compared(cmd *cobra.Command, q compare.Questions, v compare.Vault, imds bool, transport *http.Transport, token secret.PAT) error {
+	dir, err := os.MkdirTemp("", "azp-compare-")
+	if err != nil {
+		return unfit(err.Error())
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	ctx := cmd.Context()
+	progress := func(what string) { fmt.Fprintf(cmd.ErrOrStderr(), "asking: %s\n", what) }
+	silent := func(string) {}
+	var failed []error
+	machine, side := compare.NewMachine(direct(), transport, v), compare.NewSide(q, transport, token)
+	if imds {
+		failed = append(failed, machine.Ask(ctx, progress))
+	}
+	if q.URL != "" {
+		failed = append(failed, side.Ask(ctx, progress))
+		q.Version = side.Version()
+	}
+	ctx = context.WithoutCancel(ctx) // the mirror is of this process, and quick
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	mirror, err := compare.NewMirror(ctx, q, v, dir, nil)
+	if err != nil {
+		return unfit(errors.Join(append(failed, err)...).Error())
+	}
+	var there, here []compare.Answer
+	if imds {
+		ours := mirror.Machine()
+		_ = ours.Ask(ctx, silent) // what it was answered counts
+		there, here = machine.Answers(), ours.Answers()
+	}
+	if q.URL != "" {
+		ours := mirror.Side(q)
+		if err := ours.Mirror(ctx, side); err != nil {
+			failed = append(failed, err)
+		}
+		_ = ours.Ask(ctx, silent)
+		there, here = append(there, side.Answers()...), append(here, ours.Answers()...)
+	}
+	failure := errors.Join(failed...)
+	if len(there) == 0 && failure != nil {
+		return unfit(failure.Error())
+	}
+	err = report(cmd.OutOrStdout(), there, compare.Differences(there, here))
+	if failure != nil {
+		return unfit("not everything could be asked: " + failure.Error())
+	}
+	return err
 }
 
 // direct is a transport for IMDS, which no proxy stands before.

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +24,9 @@ import (
 	"azp-bootstrap/bootstrap/sim/standin"
 )
 
+// version is set by the build (-ldflags "-X main.version=…").
+var version = "dev"
+
 func main() {
 	if code, handled := standin.Main(os.Args); handled {
 		os.Exit(code)
@@ -37,10 +42,12 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
   azp-sim agent-package vsts-agent-linux-x64-4.248.0.tar.gz
   azp-sim agents --dir /tmp/sim
   azp-sim log --dir /tmp/sim`,
+		Version:      version,
 		SilenceUsage: true,
 	}
-	root.PersistentFlags().StringVar(&dir, "dir", ".", "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
-	root.AddCommand(serve(&dir), agentPackage(), scenario(), apply(&dir),
+	root.SetVersionTemplate("azp-sim {{.Version}}\n")
+	root.PersistentFlags().StringVar(&dir, "dir", cmp.Or(os.Getenv("AZP_SIM_DIR"), "."), "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
+	root.AddCommand(serve(&dir), agentPackage(), scenario(), validate(), apply(&dir), setSecret(&dir),
 		show(&dir, "log", "Show the requests seen", printLog),
 		show(&dir, "agents", "Show the agents that stand on the servers", printAgents),
 		job(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
@@ -48,7 +55,9 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		show(&dir, "events", "Show the scheduled events, and who acknowledged them", printLines),
 		enable(&dir, "enable", true), enable(&dir, "disable", false), deleteAgent(&dir), ageAgent(&dir), populate(&dir),
 		rename(&dir), deleteTarget(&dir), compareAzure())
-	if err := root.Execute(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root.ExecuteContext(ctx); err != nil {
 		var e *exit
 		if !errors.As(err, &e) {
 			os.Exit(1)
@@ -138,6 +147,23 @@ func scenario() *cobra.Command {
 		Args:  cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			_, _ = cmd.OutOrStdout().Write(sim.DefaultScenario)
+		},
+	}
+}
+
+func validate() *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate SCENARIO",
+		Short: "Check a scenario without serving it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := sim.Load(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is good: %d VMs, %d vaults, %d servers, %d PATs, %d faults.\n", args[0],
+				len(s.VMs), len(s.Vaults), len(s.Servers), len(s.PATs), len(s.Faults))
+			return err
 		},
 	}
 }

@@ -21,7 +21,7 @@ END
     helper purge
     helper unmask
     rm -f /etc/systemd/system/$unit.before-package # see azp-bootstrap install
-    rm -rf /var/lib/azp-bootstrap /etc/azp-bootstrap
+    rm -rf /var/lib/azp-bootstrap /etc/azp-bootstrap /var/log/azure/azp-bootstrap
     ;;
 esac
 if [ -d /run/systemd/system ]; then

@@ -25,6 +25,25 @@ function saw(call, type, value) {
     return value;
 }
 
+// known checks the words of enumerations before the library reads them: one that it does not know
+// becomes the member 0 there, if there is one.
+function known(call, value, type) {
+    if (Array.isArray(value)) return value.forEach((v) => known(call, v, type));
+    if (value === null || typeof value !== 'object') return undefined;
+    for (const [field, of] of Object.entries(type.fields ?? {})) {
+        const v = value[field];
+        if (v === undefined || v === null) continue;
+        if (of.enumType && !of.isDictionary) {
+            for (const word of [].concat(v)) {
+                const words = String(word).split(',').map((w) => w.trim().toLowerCase());
+                const names = Object.keys(of.enumType.enumValues).map((n) => n.toLowerCase());
+                assert.ok(typeof word === 'number' || words.every((w) => names.includes(w)), `${call}: ${field} has no member ${word}`);
+            }
+        } else if (of.typeInfo) known(call, v, of.typeInfo);
+    }
+    return undefined;
+}
+
 // literal writes a value as TypeScript source. The models name one field otherwise than the wire
 // and Microsoft's own agent do: oSDescription.
 function literal(value) {
@@ -79,6 +98,13 @@ async function main(url) {
     const connection = new azdev.WebApi(url, azdev.getPersonalAccessTokenHandler(process.env.PAT));
     const api = await connection.getTaskAgentApi();
     const { TypeInfo } = T;
+    const format = api.formatResponse.bind(api);
+    api.formatResponse = (data, type, collection) => {
+        if (type) known('an answer', collection ? (data?.value ?? data) : data, type);
+        return format(data, type, collection);
+    };
+    assert.throws(() => api.formatResponse({ type: 'toaster' }, TypeInfo.VirtualMachineResource, false), /no member toaster/);
+    assert.throws(() => api.formatResponse({ assignedRequest: { result: 'bogus' } }, TypeInfo.TaskAgent, false), /no member bogus/);
 
     // Pools and agents
     const [pool] = saw('getAgentPools', 'T.TaskAgentPool[]', await api.getAgentPools('Default'));

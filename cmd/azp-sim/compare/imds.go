@@ -15,30 +15,29 @@ import (
 // out.
 type Vault struct {
 	URL, Secret string
+	Identity    string // client ID of the VM's identity that is asked with; "" = the system-assigned one
 }
 
 // A Machine is a VM's side of Azure that is asked: IMDS, and a vault by its identity.
 type Machine struct {
 	imds, vault *recorder
 	of          Vault
-	identity    string // client ID; "" = the system-assigned one
 }
 
 // IMDS is where it is on every VM.
 const IMDS = "http://169.254.169.254"
 
 // NewMachine asks IMDS by one transport, which must use no proxy, and the vault by another one.
-func NewMachine(imds, vault http.RoundTripper, v Vault, identity string) *Machine {
+func NewMachine(imds, vault http.RoundTripper, v Vault) *Machine {
 	return &Machine{
-		imds:     &recorder{RoundTripper: imds, base: IMDS},
-		vault:    &recorder{RoundTripper: vault, base: strings.TrimRight(v.URL, "/"), project: v.Secret},
-		of:       v,
-		identity: identity,
+		imds:  newRecorder(imds, IMDS, ""),
+		vault: newRecorder(vault, v.URL, v.Secret),
+		of:    v,
 	}
 }
 
 // Machine asks the mirror's VM.
-func (m *Mirror) Machine() *Machine { return NewMachine(m.transport, m.transport, m.vault, "") }
+func (m *Mirror) Machine() *Machine { return NewMachine(m.transport, m.transport, m.vault) }
 
 // Answers are those so far.
 func (m *Machine) Answers() []Answer {
@@ -59,8 +58,8 @@ func (m *Machine) Ask(ctx context.Context, progress func(string)) error {
 		})
 	}
 	which := ""
-	if m.identity != "" {
-		which = "&client_id=" + url.QueryEscape(m.identity)
+	if m.of.Identity != "" {
+		which = "&client_id=" + url.QueryEscape(m.of.Identity)
 	}
 	token := func(resource string) string {
 		return "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=" + url.QueryEscape(resource) + which
@@ -132,7 +131,7 @@ func get(ctx context.Context, t http.RoundTripper, address string, with func(htt
 		return nil, err
 	}
 	with(req.Header)
-	res, err := (&http.Client{Transport: t}).Do(req)
+	res, err := (&http.Client{Transport: t, CheckRedirect: lastResponse}).Do(req)
 	if err != nil {
 		return nil, err
 	}

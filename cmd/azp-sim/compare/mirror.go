@@ -30,6 +30,10 @@ const clientID, objectID = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-000
 // before each of its services.
 func NewMirror(ctx context.Context, q Questions, v Vault, dir string, wrap func(http.Handler) http.Handler) (*Mirror, error) {
 	pat := "simulated" + random(21) + "a"
+	identities := []any{map[string]string{"kind": "system", "clientId": clientID, "objectId": objectID}}
+	if v.Identity != "" {
+		identities = append(identities, map[string]string{"kind": "user", "clientId": v.Identity, "objectId": objectID})
+	}
 	scenario := map[string]any{
 		"pats": []any{map[string]any{
 			"value": pat, "user": "azp-sim", "scopes": []string{"agentPools", "deploymentGroup", "environment"},
@@ -38,7 +42,7 @@ func NewMirror(ctx context.Context, q Questions, v Vault, dir string, wrap func(
 			"id": "5c7a1b1e-0001-4d3a-9a00-000000000001", "name": vm, "computerName": "web-000001", "scaleSet": "web",
 			"location": "westeurope", "zone": "1", "resourceGroup": "shop", "tags": map[string]string{"role": "web"},
 			"subscriptionId": "11111111-2222-3333-4444-555555555555",
-			"identities":     []any{map[string]string{"kind": "system", "clientId": clientID, "objectId": objectID}},
+			"identities":     identities,
 		}},
 	}
 	if q.URL != "" {

@@ -30,11 +30,20 @@ type Answer struct {
 // A recorder keeps the answers of an Azure. It is a transport of HTTP clients.
 type recorder struct {
 	http.RoundTripper
-	base     string // of the addresses; left out of routes
-	project  string // likewise
-	question string // that the next requests are for; "" = they are not kept
+	base     *url.URL // of the addresses; left out of routes
+	project  string   // likewise
+	question string   // that the next requests are for; "" = they are not kept
 	answers  []Answer
 	version  string // of the API, the newest that it serves, if it has refused a newer one
+}
+
+// newRecorder keeps the answers to requests below base.
+func newRecorder(t http.RoundTripper, base, project string) *recorder {
+	u, err := url.Parse(base)
+	if err != nil {
+		u = &url.URL{} // nothing is below it
+	}
+	return &recorder{RoundTripper: t, base: u, project: project}
 }
 
 func (r *recorder) RoundTrip(q *http.Request) (*http.Response, error) {
@@ -73,7 +82,10 @@ var isID = regexp.MustCompile(`^(-?[0-9]+|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-
 
 // route is an address without names: IDs, the project, and the values of the query are left out.
 func (r *recorder) route(u *url.URL) string {
-	path, _ := strings.CutPrefix(u.Scheme+"://"+u.Host+u.Path, r.base)
+	path, below := strings.CutPrefix(u.Path, strings.TrimRight(r.base.Path, "/"))
+	if !below || !strings.EqualFold(u.Host, r.base.Host) {
+		return "{another address}"
+	}
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
 		switch {
@@ -117,6 +129,7 @@ func shape(value any, path string, into map[string]string) {
 		for _, item := range v {
 			shape(item, path+"[]", into)
 		}
+		sometimes(v, path+"[]", into)
 	case map[string]any:
 		is = "an object"
 		if opaque[path[strings.LastIndexAny(path, ".]")+1:]] {
@@ -132,6 +145,25 @@ func shape(value any, path string, into map[string]string) {
 		is = strings.Join(slices.Compact(both), " or ")
 	}
 	into[path] = is
+}
+
+// sometimes notes the keys that only some of a list's items have.
+func sometimes(items []any, path string, into map[string]string) {
+	has := map[string]int{}
+	objects := 0
+	for _, item := range items {
+		if o, is := item.(map[string]any); is {
+			objects++
+			for key := range o {
+				has[key]++
+			}
+		}
+	}
+	for key, n := range has {
+		if of := path + "." + key; n < objects && !opaque[key] && !strings.HasSuffix(into[of], " or nothing") {
+			into[of] += " or nothing"
+		}
+	}
 }
 
 // A Difference is one answer of the simulator that is not like the real one.
@@ -152,13 +184,8 @@ func Differences(there, here []Answer) (all []Difference) {
 		}
 		return by, order
 	}
-	real, order := of(there)
-	ours, more := of(here)
-	for _, q := range more {
-		if _, asked := real[q]; !asked {
-			order = append(order, q)
-		}
-	}
+	real, order := of(there) // what could not be asked there is no difference
+	ours, _ := of(here)
 	for _, q := range order {
 		all = append(all, sequence(q, real[q], ours[q])...)
 	}
@@ -205,6 +232,8 @@ func differs(there, here Answer) (lines []string) {
 	for _, path := range slices.Sorted(maps.Keys(here.Shape)) {
 		real, known := there.Shape[path]
 		switch {
+		case known && (real == emptyList) != (here.Shape[path] == emptyList) && mustHold(there.Question, path):
+			lines = append(lines, fmt.Sprintf("%s: %s there, %s here", path, real, here.Shape[path]))
 		case unknown(path, there.Shape):
 		case !known:
 			lines = append(lines, fmt.Sprintf("%s: %s here, nothing there", path, here.Shape[path]))
@@ -226,6 +255,12 @@ func differs(there, here Answer) (lines []string) {
 		lines = append(lines, "there only: "+strings.Join(more, ", "))
 	}
 	return lines
+}
+
+// mustHold: what was asked for is in both, so that neither list may be empty: what a filter finds, and
+// what was given to a scratch agent.
+func mustHold(question, path string) bool {
+	return path == "value" || strings.HasPrefix(question, "a scratch agent") && (path == "tags" || strings.HasSuffix(path, ".tags"))
 }
 
 // unknown: it lies in a list that is empty on the other side.
