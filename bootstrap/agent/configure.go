@@ -199,7 +199,7 @@ func (h Runner) Configure(
 	if err == nil && id == 0 {
 		err = fault.New(fault.Agent, "config.sh ended well but wrote no .agent").
 			Passing().
-			Hint("Look at its output in the log; the folder is laid anew.")
+			Hint("Look at its output in the log; the folder is recreated.")
 	}
 	return id, err
 }

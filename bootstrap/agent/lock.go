@@ -81,7 +81,7 @@ func ReadLock(file, platform string) (Pin, error) {
 		case !slices.Contains(Platforms, fields[0]):
 			return bad("unknown platform " + fields[0])
 		case seen[fields[0]]:
-			return bad("the platform " + fields[0] + " stands twice")
+			return bad("the platform " + fields[0] + " is given twice")
 		case !agentVersion.MatchString(fields[1]):
 			return bad("not a version: " + fields[1])
 		case !isSum(fields[2]):

@@ -61,7 +61,7 @@ var meanings = []struct {
 	},
 	{says("clock may be out of sync"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "the VM's clock differs from the server's by more than five minutes").Passing().
-			Hint("Wait for time synchronization, or mend it: timedatectl, chronyc sources.")
+			Hint("Wait for time synchronization, or fix it: timedatectl, chronyc sources.")
 	}},
 	{says("must not run with sudo"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh refuses to run as root").Hint("Name an account in agent.user.")
@@ -78,7 +78,7 @@ var meanings = []struct {
 	{says("because it is already configured"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh finds itself configured already").
 			Passing().
-			Hint("The folder is laid anew by itself.")
+			Hint("The folder is recreated by itself.")
 	}},
 	{says("invalid configuration provided for"), false, func(line string, _ Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh refuses its arguments").

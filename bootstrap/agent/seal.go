@@ -85,7 +85,7 @@ func (h Home) Lint(report func(file, wrong, fix string)) {
 		return
 	}
 	if !h.fresh(m.SHA256) {
-		report(h.Dir, "not fresh from the package: the agent was configured here", "azp-bootstrap seal lays it anew.")
+		report(h.Dir, "not fresh from the package: the agent was configured here", "azp-bootstrap seal recreates it.")
 	}
 }
 

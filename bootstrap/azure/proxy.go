@@ -46,7 +46,7 @@ func ParseProxy(given string) (u *url.URL, wrong, fix string) {
 		}
 	}
 	if rest = strings.TrimSuffix(rest, "/"); strings.ContainsAny(rest, `/?#`) {
-		return nil, "goes on behind the proxy's host and port", example
+		return nil, "has more after the proxy's host and port", example
 	}
 	if strings.IndexFunc(rest, func(r rune) bool { return r > unicode.MaxASCII }) >= 0 {
 		return nil, "has a host name in letters that DNS does not know", "Write the name as DNS has it: xn--…"

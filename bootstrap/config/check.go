@@ -234,7 +234,7 @@ func (c *Config) checkVault(bad func(key, text, fix string)) {
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil || (u.Port() != "" && u.Port() != "443"):
 		bad(
 			"credential.keyVault.url",
-			"goes on behind the vault's name",
+			"has more after the vault's name",
 			"Write https://"+u.Hostname()+" and name the secret in credential.keyVault.secret.",
 		)
 	default:

@@ -42,14 +42,14 @@ func TestServerShapes(t *testing.T) {
 	}
 	for bad, want := range map[string]string{
 		"": "not the URL", "contoso": "not the URL", "ftp://devops.corp/x": "scheme", "http://devops.corp/x": "unencrypted",
-		"https://dev.azure.com": "no organization", "https://dev.azure.com/contoso/Shop": "behind the organization",
+		"https://dev.azure.com": "no organization", "https://dev.azure.com/contoso/Shop": "more after the organization",
 		"https://user:secret@devops.corp/x": "password", "https://contoso@dev.azure.com/contoso": "user name",
 		"https://" + strings.Repeat("a", 52) + "@dev.azure.com/contoso": "token",
 		"https://devops.corp/x?y=1":                                     "query",
-		"https://tfs.corp/tfs/a/b":                                      "behind the collection",
-		"https://devops.corp/DefaultCollection/Shop":                    "behind the collection",
+		"https://tfs.corp/tfs/a/b":                                      "more after the collection",
+		"https://devops.corp/DefaultCollection/Shop":                    "more after the collection",
 		"https://:443/x":                                                "not the URL",
-		"https://contoso.visualstudio.com/Shop":                         "behind the organization",
+		"https://contoso.visualstudio.com/Shop":                         "more after the organization",
 		"https://app.vsaex.visualstudio.com":                            "one service",
 		"https://vssps.dev.azure.com/contoso":                           "one service",
 	} {

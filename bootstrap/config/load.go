@@ -96,7 +96,7 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 	}
 	if !found && len(env.Values)+len(set.Values) == 0 {
 		return nil, fault.New(fault.Config, "%s: no such file", file).
-			Hint("Write the configuration there (README, \"Configuration\"), or name another file with --config.")
+			Hint("Write the configuration there (azp-bootstrap config example prints one), or name another file with --config.")
 	}
 	return l, nil
 }

@@ -37,5 +37,5 @@ func (ps Problems) Err() error {
 	for _, p := range ps {
 		fmt.Fprintf(&b, "\n  %s\n    %s", p, line.Shown(p.Fix))
 	}
-	return fault.New(fault.Config, "%s", b.String()).Hint("Mend them and run azp-bootstrap config check.")
+	return fault.New(fault.Config, "%s", b.String()).Hint("Fix them and run azp-bootstrap config check.")
 }

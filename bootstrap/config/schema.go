@@ -123,7 +123,7 @@ func fromYAML(name string, data []byte) (Layer, Problems) {
 				name,
 				"",
 				"not valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: "),
-				"Mend the syntax (indentation with spaces, a space after each colon).",
+				"Fix the syntax (indentation with spaces, a space after each colon).",
 			},
 		}
 	}
@@ -164,7 +164,7 @@ func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
 		t, leaf := schema[full]
 		switch {
 		case seen[full]:
-			ps = append(ps, Problem{l.at(k), full, "stands twice", "Delete one of the two."})
+			ps = append(ps, Problem{l.at(k), full, "is given twice", "Delete one of the two."})
 		case leaf && v.Tag == "!!null":
 			// "version:" with nothing behind it: not set
 		case leaf:

@@ -78,7 +78,7 @@ func organization(origin, host string, parts []string) (s Server, problem, fix s
 		case 1:
 			return Server{Hosted: true, Name: parts[0], Base: below(origin, parts[0])}, "", ""
 		}
-		return s, "the URL goes on behind the organization",
+		return s, "the URL has more after the organization",
 			"Write " + below(origin, parts[0]) + " and name the project in target."
 	}
 	name := strings.TrimSuffix(host, ".visualstudio.com")
@@ -87,7 +87,7 @@ func organization(origin, host string, parts []string) (s Server, problem, fix s
 		return s, "that is the address of one service of Azure DevOps (" + host + "), not of an organization",
 			"Write https://dev.azure.com/ followed by your organization."
 	case len(parts) > 1 || len(parts) == 1 && !strings.EqualFold(parts[0], "DefaultCollection"):
-		return s, "the URL goes on behind the organization", "Write " + origin + " and name the project in target."
+		return s, "the URL has more after the organization", "Write " + origin + " and name the project in target."
 	}
 	return Server{Hosted: true, Name: name, Base: origin}, "", ""
 }
@@ -111,7 +111,7 @@ func onPremises(origin string, parts []string, collection string) (s Server, pro
 	}
 	root := below(origin, directory...)
 	if len(directory) > 1 || len(directory) == 1 && strings.EqualFold(directory[0], "DefaultCollection") {
-		return s, "the URL goes on behind the collection",
+		return s, "the URL has more after the collection",
 			"Write " + below(origin, parts[:len(parts)-1]...) + " and name the project in target."
 	}
 	return Server{Name: collection, Root: root, Base: below(root, collection), Collection: collection}, "", ""

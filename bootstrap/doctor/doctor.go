@@ -278,7 +278,7 @@ func clockIsRight(behind time.Duration) (string, error) {
 	if behind.Abs() >= devops.MaxSkew {
 		return "", fault.New(fault.Agent, "the VM's clock differs from the vault's "+
 			"by %s", behind.Abs().Round(time.Second)).
-			Hint("Mend time synchronization: timedatectl, chronyc sources. Azure DevOps refuses agents beyond five " +
+			Hint("Fix time synchronization: timedatectl, chronyc sources. Azure DevOps refuses agents beyond five " +
 				"minutes.")
 	}
 	return fmt.Sprintf("within %s of the vault's", max(behind.Abs().Round(time.Second), time.Second)), nil

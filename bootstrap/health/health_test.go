@@ -51,7 +51,7 @@ func TestRender(t *testing.T) {
   attempt   2
   phases
     discover       0.012 s  asked again 3×
-  last error, mended since (imds, 2026-11-24T03:00:00Z)
+  last error, fixed since (imds, 2026-11-24T03:00:00Z)
     m
     Next: h
 `

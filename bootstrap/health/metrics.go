@@ -25,7 +25,7 @@ var (
 	descSeconds = describe("phase_seconds", "How long each phase of the last boot took, waiting included.", "phase")
 	descRetries = describe(
 		"retries_total",
-		"Passing faults that were waited out since the daemon started.",
+		"Temporary faults that were retried since the daemon started.",
 		"phase",
 		"class",
 	)

@@ -155,7 +155,7 @@ func (p page) lastError(s journal.State) {
 	case s.Phase == journal.Failed:
 		label = "error"
 	case s.Phase == journal.Ready && (s.ReadyAt == nil || !e.At.After(*s.ReadyAt)):
-		label = "last error, mended since"
+		label = "last error, fixed since"
 	}
 	message := strings.ReplaceAll(e.Message, "\n", "\n    ")
 	fmt.Fprintf(p.out, "  %s (%s, %s)\n    %s\n", label, e.Code, e.At.Format(time.RFC3339), message)

@@ -272,5 +272,5 @@ func Unsealed(found []Finding) error {
 		}
 	}
 	return fault.New(fault.State, "%s", b.String()).
-		Hint("Mend them and seal again: every VM of the image would have them.")
+		Hint("Fix them and seal again: every VM of the image would have them.")
 }

@@ -58,10 +58,10 @@ func (m Member) SetTags(ctx context.Context, c *devops.Client, p devops.Place) (
 		err = c.SetTags(ctx, p, a, m.VM.AgentTags)
 	}
 	if err != nil {
-		m.Log.WithError(err).Warn("the agent's tags could not be set right")
+		m.Log.WithError(err).Warn("the agent's tags could not be updated")
 		return nil
 	}
 	m.Log.WithFields(logrus.Fields{"agent": a.Name, "tags": m.VM.AgentTags, "before": a.Tags}).
-		Info("the tags are set right")
+		Info("the tags are updated")
 	return nil
 }
