@@ -140,6 +140,21 @@ type Fault struct {
 	seen  int
 }
 
+// ScaleSet is the default scenario with so many VMs.
+func ScaleSet(vms int) []byte {
+	first := regexp.MustCompile(`(?s)  - id: .*?vaults:\n`).Find(DefaultScenario)
+	one := strings.TrimSuffix(string(first), "vaults:\n")
+	all := one
+	for n := 2; n <= vms; n++ {
+		next := strings.NewReplacer(
+			"5c7a1b1e-0001-4d3a-9a00-000000000001", fmt.Sprintf("5c7a1b1e-%04d-4d3a-9a00-%012d", n, n),
+			"web_1", fmt.Sprintf("web_%d", n), "web-000001", fmt.Sprintf("web-%06d", n),
+		).Replace(one)
+		all += next
+	}
+	return []byte(strings.Replace(string(DefaultScenario), one, all, 1))
+}
+
 // Load reads a scenario; a key that does not exist is refused.
 func Load(file string) (*Scenario, error) {
 	data := DefaultScenario

@@ -29,8 +29,7 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap rejoin joins i
 				return err
 			}
 			var done bool
-			asked := cmd.Flags().Changed("log-level") || cmd.Flags().Changed("log-format")
-			if err := a.watched(cmd.Context(), o.Log, asked, func(ctx context.Context) (err error) {
+			if err := a.watched(cmd, o.Log, func(ctx context.Context) (err error) {
 				done, err = bootstrap.Deregister(ctx, o, how)
 				return err
 			}); err != nil {

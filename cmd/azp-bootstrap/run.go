@@ -27,8 +27,7 @@ func sparing() {
 
 // joinNow brings the VM to ready, and says so to a person.
 func (a *app) joinNow(cmd *cobra.Command, o bootstrap.Options) error {
-	asked := cmd.Flags().Changed("log-level") || cmd.Flags().Changed("log-format")
-	err := a.watched(cmd.Context(), o.Log, asked, func(ctx context.Context) error { return bootstrap.Run(ctx, o) })
+	err := a.watched(cmd, o.Log, func(ctx context.Context) error { return bootstrap.Run(ctx, o) })
 	if s, e := a.readState(); err == nil && e == nil && s.Phase == journal.Ready && terminal(os.Stderr) {
 		health.Render(cmd.ErrOrStderr(), s, colour(os.Stderr), health.Look(a.stateDir, s))
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"azp-bootstrap/bootstrap/journal"
@@ -93,6 +94,9 @@ func (s *screen) draw(state journal.State) {
 		fmt.Fprintf(s.out, "✓ %-11s %8.3f s%s\n", line.Shown(p.Name), p.Seconds, retries)
 	}
 	s.turn++
+	if state.Phase == journal.Ready || state.Phase == journal.Removed || state.Phase == journal.Failed {
+		return // who draws says so
+	}
 	text := fmt.Sprintf("%-11s %6.0f s", line.Shown(state.Phase), now.Sub(s.begun).Seconds())
 	if why := waitsFor(state, now); why != "" {
 		text += "  " + why
@@ -150,7 +154,9 @@ func waitsFor(state journal.State, now time.Time) string {
 
 // watched does work while a person watches it: on a terminal the screen shows the VM's state, and of
 // the log only what the screen does not say. Whoever asks for a level or a format gets the log.
-func (a *app) watched(ctx context.Context, log *logrus.Logger, asked bool, work func(context.Context) error) error {
+func (a *app) watched(cmd *cobra.Command, log *logrus.Logger, work func(context.Context) error) error {
+	ctx := cmd.Context()
+	asked := cmd.Flags().Changed("log-level") || cmd.Flags().Changed("log-format") || a.logLevel != "info" || a.logFormat != "auto"
 	s := newScreen(os.Stderr, time.Now().Add(-time.Second))
 	if !s.live || asked {
 		return work(ctx)

@@ -47,7 +47,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 	}
 	root.SetVersionTemplate("azp-sim {{.Version}}\n")
 	root.PersistentFlags().StringVar(&dir, "dir", cmp.Or(os.Getenv("AZP_SIM_DIR"), "."), "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
-	root.AddCommand(serve(&dir), agentPackage(), scenario(), validate(), apply(&dir), setSecret(&dir),
+	root.AddCommand(serve(&dir), agentPackage(), scenario(), machine(&dir), validate(), apply(&dir), setSecret(&dir),
 		show(&dir, "log", "Show the requests seen", printLog),
 		show(&dir, "agents", "Show the agents that stand on the servers", printAgents),
 		job(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
@@ -141,14 +141,66 @@ func agentPackage() *cobra.Command {
 }
 
 func scenario() *cobra.Command {
-	return &cobra.Command{
+	var vms int
+	c := &cobra.Command{
 		Use:   "scenario",
 		Short: "Print the default scenario",
 		Args:  cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			_, _ = cmd.OutOrStdout().Write(sim.DefaultScenario)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if vms < 1 || vms > 1000 {
+				return errors.New("--vms is a number from 1 to 1000")
+			}
+			_, err := cmd.OutOrStdout().Write(sim.ScaleSet(vms))
+			return err
 		},
 	}
+	c.Flags().IntVar(&vms, "vms", 1, "`number` of VMs of its scale set")
+	return c
+}
+
+// machine prints what lets azp-bootstrap on this machine be one of the simulated VMs.
+func machine(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "machine VM",
+		Short: "Print the configuration that makes azp-bootstrap here one of the simulated VMs",
+		Long: `machine prints a piece of azp-bootstrap's configuration (for conf.d) by which it meets this simulator as one
+of its VMs: IMDS and proxy, the simulator's authority, and an agent in a folder of its own, without systemd.`,
+		Example: "  azp-sim machine web_1 >/tmp/web_1/conf.d/azure.yaml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := addresses(*dir)
+			if err != nil {
+				return err
+			}
+			imds, known := a.IMDS[args[0]]
+			if !known {
+				return fmt.Errorf("the scenario has no VM %s", args[0])
+			}
+			home, err := filepath.Abs(filepath.Join(*dir, args[0]))
+			if err != nil {
+				return err
+			}
+			user := ""
+			if os.Geteuid() == 0 {
+				user = "nobody" // the agent never runs as root
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), `agent: {dir: %q, user: %q, service: process}
+imds: {endpoint: %q}
+network: {proxy: %q, caFile: %q}
+health: {listen: ""}
+`, filepath.Join(home, "agent"), user, imds, a.Proxy, filepath.Join(filepath.Dir(home), "ca.pem"))
+			return err
+		},
+	}
+}
+
+// addresses are where the running simulator serves.
+func addresses(dir string) (a sim.Addresses, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, "sim.json")) //nolint:gosec // the user names it
+	if err != nil {
+		return a, fmt.Errorf("no simulator serves in %s: %w", dir, err)
+	}
+	return a, json.Unmarshal(data, &a)
 }
 
 func validate() *cobra.Command {
@@ -170,12 +222,8 @@ func validate() *cobra.Command {
 
 // control asks the running simulator.
 func control(dir, method, path string, form url.Values) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "sim.json")) //nolint:gosec // the user names it
+	a, err := addresses(dir)
 	if err != nil {
-		return nil, fmt.Errorf("no simulator serves in %s: %w", dir, err)
-	}
-	var a sim.Addresses
-	if err := json.Unmarshal(data, &a); err != nil {
 		return nil, err
 	}
 	req, err := http.NewRequest(method, a.Control+path, strings.NewReader(form.Encode()))
