@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 		report.PhaseBegun(journal.Waiting)
 		a, err := p.prepare()
 		if !o.Once { // a daemon shows its health even if its configuration is refused
-			p.serveHealth(ctx, served, a)
+			here.Serves(p.serveHealth(ctx, served, a))
 		}
 		var n *leave.Notice
 		anew := false
@@ -154,7 +154,7 @@ func open(
 		report.Live.Set(shown)
 		p := &program{Options: o}
 		a, _ := p.prepare()
-		p.serveHealth(ctx, served, a)
+		_ = p.serveHealth(ctx, served, a) // it has said why not
 		pauseOr(ctx, slow.NextBackOff(), reload, nil)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -163,15 +163,17 @@ func open(
 }
 
 // serveHealth serves health where the configuration says; a is nil if that cannot be read.
-func (p *program) serveHealth(ctx context.Context, s *health.Server, a *attempt) {
+func (p *program) serveHealth(ctx context.Context, s *health.Server, a *attempt) error {
 	h := config.DefaultHealth()
 	if a != nil {
 		h = a.sources.Config.Health
 	}
-	if err := s.Serve(ctx, h.Listen, h.Grace); err != nil {
+	err := s.Serve(ctx, h.Listen, h.Grace)
+	if err != nil {
 		f := fault.From(err)
 		p.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
 	}
+	return err
 }
 
 // listen lets the ear listen as it is configured. run --once is told by its caller when to end.

@@ -258,6 +258,26 @@ func (l *Loader) Remote(base *Config, userData string, tags map[string]string) (
 
 // ownPart is the value of the top-level key azp-bootstrap where a document has one, so that user
 // data can serve others (cloud-init) as well; else the whole document.
+// Unread reports whether user data (in base64, as IMDS gives it) or tags have keys of azp-bootstrap, while the
+// configuration does not read them.
+func Unread(c *Config, userData string, tags map[string]string) (what string) {
+	data, err := base64.StdEncoding.DecodeString(userData)
+	var keys map[string]yaml.Node
+	if err == nil && !c.Sources.UserData && len(data) <= 64<<10 && yaml.Unmarshal(ownPart(data), &keys) == nil {
+		for key := range keys {
+			if isGroup(key) || schema[key] != nil {
+				return "user data has the key " + key + " of azp-bootstrap, and sources.userData is off: it is not read"
+			}
+		}
+	}
+	for tag := range tags {
+		if !c.Sources.Tags && strings.HasPrefix(strings.ToLower(tag), "azp-bootstrap.") {
+			return "the VM has the tag " + tag + ", and sources.tags is off: it is not read"
+		}
+	}
+	return ""
+}
+
 func ownPart(doc []byte) []byte {
 	var m map[string]yaml.Node
 	if yaml.Unmarshal(doc, &m) == nil {

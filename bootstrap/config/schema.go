@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v3"
 
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/secret"
 )
 
@@ -61,6 +63,18 @@ func Keys() []string {
 	return keys
 }
 
+// groups are the keys that hold others.
+func groups() (all []string) {
+	for _, k := range Keys() {
+		for i := range k {
+			if k[i] == '.' && !slices.Contains(all, k[:i]) {
+				all = append(all, k[:i])
+			}
+		}
+	}
+	return all
+}
+
 func isGroup(key string) bool {
 	for k := range schema {
 		if strings.HasPrefix(k, key+".") {
@@ -95,9 +109,18 @@ func problemUnknown(where, key string) Problem {
 			}
 		}
 	}
+	if last == "tags" {
+		return Problem{where, key, "unknown key", "Tags stand in target.environment.tags or target.deploymentGroup.tags; a pool's agents have none."}
+	}
 	best, distance := "", 4
-	for _, k := range Keys() {
-		if d := levenshtein.Distance(strings.ToLower(k), strings.ToLower(key), nil); d < distance {
+	for _, k := range append(Keys(), groups()...) {
+		sameGroup := strings.Count(k, ".") == strings.Count(key, ".") && strings.HasPrefix(k, key[:strings.LastIndex(key, ".")+1])
+		theirs, ours := strings.ToLower(key[strings.LastIndex(key, ".")+1:]), strings.ToLower(k[strings.LastIndex(k, ".")+1:])
+		d := levenshtein.Distance(strings.ToLower(k), strings.ToLower(key), nil)
+		if sameGroup && levenshtein.Distance(ours, theirs, nil) > (len(theirs)+1)/2 {
+			continue // a sibling that is nothing alike
+		}
+		if d < distance {
 			best, distance = k, d
 		}
 	}
@@ -108,7 +131,7 @@ func problemUnknown(where, key string) Problem {
 		where,
 		key,
 		"unknown key",
-		"Delete it; the keys are listed in docs/configuration.md and by azp-bootstrap config show.",
+		"Delete it; the keys are listed in docs/configuration.md and by azp-bootstrap config example.",
 	}
 }
 
@@ -148,7 +171,15 @@ func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
 		if n.Tag == "!!null" {
 			return nil // "identity:" with nothing behind it
 		}
-		return Problems{{l.at(n), key, "is a group of keys, not a value", "Indent its keys below it."}}
+		fix := "Indent its keys below it."
+		if n.Kind == yaml.ScalarNode && schema[key+".name"] != nil {
+			last := key[strings.LastIndex(key, ".")+1:]
+			fix = fmt.Sprintf("Write %s: {name: %s}.", last, line.Shown(n.Value))
+			if schema[key+".project"] != nil {
+				fix = fmt.Sprintf("Write %s: {project: PROJECT, name: %s}.", last, line.Shown(n.Value))
+			}
+		}
+		return Problems{{l.at(n), key, "is a group of keys, not a value", fix}}
 	}
 	var ps Problems
 	if len(n.Content) == 0 && strings.HasPrefix(key, "target.") {

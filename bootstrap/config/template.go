@@ -78,10 +78,16 @@ func expand(text string, f Facts, missing string) (string, error) {
 		if i := strings.Index(msg, "<"); i >= 0 {
 			msg = msg[i:]
 		}
+		if m := noField.FindStringSubmatch(msg); m != nil {
+			return "", fmt.Errorf("there is no field %s", m[1])
+		}
 		return "", fmt.Errorf("%s", msg)
 	}
 	return strings.TrimSpace(b.String()), nil
 }
+
+// noField is what text/template says of a field that Facts does not have.
+var noField = regexp.MustCompile(`can't evaluate field (\w+) in type config\.Facts`)
 
 func refused(...any) (string, error) { return "", errors.New("html, js and urlquery have no use here") }
 

@@ -12,6 +12,7 @@ import (
 	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/health"
@@ -26,7 +27,7 @@ import (
 // A Check is one line of the doctor's report.
 type Check struct {
 	Name    string `json:"name"`
-	Outcome string `json:"outcome"` // ok, failed, skipped
+	Outcome string `json:"outcome"` // ok, failed, skipped, warning
 	Detail  string `json:"detail"`
 	Class   string `json:"class,omitempty"` // of a failure
 	Hint    string `json:"hint,omitempty"`
@@ -37,6 +38,7 @@ const (
 	OK      = "ok"
 	Bad     = "failed"
 	Skipped = "skipped"
+	Warned  = "warning" // it is good now
 )
 
 // checks in the order in which one makes the next possible, as far as there is one.
@@ -125,6 +127,13 @@ func (x *examination) say(name string, check func() (string, error)) bool {
 	return err == nil
 }
 
+// warn records what is good, and will not be for long.
+func (x *examination) warn(name, detail, hint string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.found[name] = Check{Name: name, Outcome: Warned, Detail: detail, Hint: hint}
+}
+
 func (x *examination) skip(name, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -151,7 +160,13 @@ func (x *examination) identify(ctx context.Context, sources *vm.Sources, local m
 		if err == nil {
 			m, err = x.means.Member(v, x.journal, sources.IMDS)
 		}
-		return fmt.Sprintf("%s in %s, instance %s", v.Instance.Name, v.Instance.Location, v.Instance.VMID), err
+		detail := fmt.Sprintf("%s in %s, instance %s", v.Instance.Name, v.Instance.Location, v.Instance.VMID)
+		if err == nil {
+			if unread := config.Unread(v.Config, v.Instance.UserData, v.Instance.Tags); unread != "" {
+				detail += "\nnote: " + unread
+			}
+		}
+		return detail, err
 	}) {
 		return local
 	}
@@ -229,6 +244,10 @@ func (x *examination) credential(ctx context.Context, m member.Member) bool {
 	if err != nil {
 		return false
 	}
+	if left := time.Until(s.Expires); !s.Expires.IsZero() && left < m.VM.Config.Credential.WarnBefore {
+		x.warn("secret", fmt.Sprintf("%s, version %s, expires in %d days: %s", kv.Secret, s.Version, int(left.Hours()/24),
+			s.Expires.UTC().Format(time.RFC3339)), "Store a new PAT as a new version of the secret; the VMs take it by themselves.")
+	}
 	x.say("clock", func() (string, error) { return clockIsRight(time.Since(s.Asked)) })
 	return true
 }
@@ -268,7 +287,13 @@ func serviceRuns(m member.Member) (string, error) {
 			Hint("Its log: %s. The daemon brings it up again: systemctl restart azp-bootstrap.", m.AgentLog())
 	}
 	detail := fmt.Sprintf("the agent %s runs (%s)", s.Agent.Name, state)
-	if health.Daemon(m.Journal.Dir()).Daemon == health.Stopped {
+	daemon := health.Daemon(m.Journal.Dir())
+	if daemon.Unserved != "" {
+		return "", fault.New(fault.Network, "%s, but %s", detail, daemon.Unserved).
+			Hint("Azure asks this VM for its health in vain, and may replace it: name another address in health.listen, and in " +
+				"the Application Health extension.")
+	}
+	if daemon.Daemon == health.Stopped {
 		detail += "; the daemon does not: nobody watches over this VM (systemctl start azp-bootstrap)"
 	}
 	return detail, nil

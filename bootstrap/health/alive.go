@@ -25,6 +25,7 @@ type Alive struct {
 	Daemon      Life       `json:"daemon"`                // run, and run --once for as long as it lasts
 	DaemonSince *time.Time `json:"daemonSince,omitempty"` // it runs, or does not
 	Agent       Life       `json:"agent"`
+	Unserved    string     `json:"healthNotServed,omitempty"` // why nobody learns this VM's health
 
 	Pending    bool      `json:"-"` // the daemon's first attempt has not ended: state.json may be of one before
 	Unseen     string    `json:"-"` // why it is unknown whether a daemon runs

@@ -28,6 +28,7 @@ type record struct {
 	Since     time.Time  `json:"since"`
 	SettledAt *time.Time `json:"settledAt,omitempty"` // an attempt of this process has ended
 	EndedAt   *time.Time `json:"endedAt,omitempty"`   // the process has, as it should
+	Unserved  string     `json:"unserved,omitempty"`  // why health is not served
 }
 
 // maxRecord bounds what is read: an honest record has some 200 bytes.
@@ -87,6 +88,18 @@ func (p *Presence) AttemptEnded() {
 	if p.SettledAt == nil {
 		t := journal.Now()
 		p.SettledAt = &t
+		p.write()
+	}
+}
+
+// Serves says whether health is served: whoever asks the VM for its health gets no answer else, or another
+// program's.
+func (p *Presence) Serves(err error) {
+	was := p.Unserved
+	if p.Unserved = ""; err != nil {
+		p.Unserved = err.Error()
+	}
+	if p.Unserved != was {
 		p.write()
 	}
 }
@@ -152,7 +165,7 @@ func Daemon(dir string) (a Alive) {
 	case Unknown:
 		a.Unseen = "its process cannot be looked at; ask as root"
 	case Running:
-		a.DaemonSince = &r.Since
+		a.DaemonSince, a.Unserved = &r.Since, r.Unserved
 	case Stopped:
 		a.DaemonSince = r.EndedAt
 	}

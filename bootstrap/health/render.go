@@ -94,6 +94,9 @@ func (p page) membership(s journal.State, alive Alive) {
 	if line := alive.daemon(s); line != "" {
 		p.row("daemon", "%s", line)
 	}
+	if alive.Unserved != "" {
+		p.row("health", "%s", p.paint("1;33", "not served, so the VM is not Healthy to Azure: "+line.Lines(alive.Unserved)))
+	}
 }
 
 // asker says who asked the VM to leave, by the journal's word.

@@ -113,6 +113,9 @@ func (r *Reporter) Waits(phase string, f *fault.Error, retries int, wait time.Du
 	} else {
 		r.said, r.saidAt = f.Error(), time.Now()
 		r.Console.Line("%-10s waits: %s", phase, f)
+		if f.Advice != "" {
+			r.Console.Line("%-10s next: %s", phase, f.Advice)
+		}
 		r.status("%s waits: %s", phase, f)
 	}
 	r.Live.Retried(phase, f.Class.Code)

@@ -3,7 +3,9 @@ package join
 import (
 	"context"
 
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/phase"
 	"azp-bootstrap/bootstrap/vm"
@@ -33,6 +35,9 @@ func Discover(
 		if err := forget(ctx, m); err != nil {
 			return m, nil, err
 		}
+	}
+	if unread := config.Unread(v.Config, v.Instance.UserData, v.Instance.Tags); unread != "" {
+		m.Log.Warn(line.Shown(unread))
 	}
 	if before != id {
 		if err := j.Update(func(s *journal.State) { s.NewInstance(id) }); err != nil {

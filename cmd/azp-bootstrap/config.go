@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/vm"
@@ -93,6 +94,14 @@ tags as they become on this VM.`,
 			if err := (agent.Home{Dir: cfg.Agent.Dir, User: cfg.Agent.User}).Guarded(); err != nil {
 				return err
 			}
+			unseen := ""
+			if ca := cfg.Network.CAFile; len(args) == 0 || args[0] == a.config {
+				if _, err := (azure.Network{CAFile: ca}).Authorities(); err != nil {
+					return err
+				}
+			} else if ca != "" {
+				unseen = "Not looked at: network.caFile, " + ca + ", which is the machine's that has this file.\n"
+			}
 			where := "the collection " + cfg.Server.Name + " of " + cfg.Server.Root
 			if cfg.Server.Hosted {
 				where = "the organization " + cfg.Server.Name
@@ -101,7 +110,7 @@ tags as they become on this VM.`,
 			if cfg.Target.Kind() == "" {
 				target = "a target from user data or tags"
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is good: joins %s in %s.\n", file, target, where)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is good: joins %s in %s.\n%s", file, target, where, unseen)
 			return nil
 		},
 	}

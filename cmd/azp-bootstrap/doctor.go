@@ -83,7 +83,7 @@ func chosen(report []doctor.Check, only []string) ([]doctor.Check, error) {
 }
 
 func showChecks(out io.Writer, report []doctor.Check, color bool) {
-	marks := map[string][2]string{doctor.OK: {"✓", "32"}, doctor.Bad: {"✗", "31"}, doctor.Skipped: {"–", "2"}}
+	marks := map[string][2]string{doctor.OK: {"✓", "32"}, doctor.Bad: {"✗", "31"}, doctor.Skipped: {"–", "2"}, doctor.Warned: {"!", "33"}}
 	for _, c := range report {
 		m := marks[c.Outcome]
 		if color {
