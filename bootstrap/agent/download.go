@@ -31,22 +31,42 @@ func (h Home) Download(
 	pin Pin,
 	progress func(done, total int64),
 ) (file string, err error) {
-	address := strings.TrimRight(source, "/") + "/" + pin.Version + "/" + pin.File()
+	file, got, err := h.Fetch(ctx, client, source, pin, progress)
+	if err == nil && got != pin.SHA256 {
+		h.Discard(file)
+		return "", mismatch(pin.address(source), got, pin.SHA256)
+	}
+	return file, err
+}
+
+func (p Pin) address(source string) string {
+	return strings.TrimRight(source, "/") + "/" + p.Version + "/" + p.File()
+}
+
+// Fetch is Download of a package whose sum is not known yet: sum is what came.
+func (h Home) Fetch(
+	ctx context.Context,
+	client *http.Client,
+	source string,
+	pin Pin,
+	progress func(done, total int64),
+) (file, sum string, err error) {
+	address := pin.address(source)
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return "", fault.New(fault.Usage, "--source %s is not an https URL", source).
+		return "", "", fault.New(fault.Usage, "--source %s is not an https URL", source).
 			Hint("Write for example %s.", DownloadSource)
 	}
 	if err := os.MkdirAll(h.keep(), 0o755); err != nil { //nolint:gosec // readable on purpose: nothing secret
-		return "", diskFault(err, "the package's folder "+h.keep())
+		return "", "", diskFault(err, "the package's folder "+h.keep())
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return "", fault.Connection(fault.Network, "downloading "+address, u.Host, err)
+		return "", "", fault.Connection(fault.Network, "downloading "+address, u.Host, err)
 	}
 	defer res.Body.Close() //nolint:errcheck // only read
 	if res.StatusCode != http.StatusOK {
@@ -54,32 +74,29 @@ func (h Home) Download(
 			Hint("Is there such a version? See the agent's release page. Without a way out, give the file: " +
 				"--package FILE.")
 		if fault.PassingStatus(res.StatusCode) {
-			return "", e.Passing().Retry(fault.RetryAfter(res.Header))
+			return "", "", e.Passing().Retry(fault.RetryAfter(res.Header))
 		}
-		return "", e
+		return "", "", e
 	}
 	dir, err := os.MkdirTemp(h.keep(), ".download-*")
 	if err != nil {
-		return "", diskFault(err, h.keep())
+		return "", "", diskFault(err, h.keep())
 	}
 	file = filepath.Join(dir, pin.File())
-	got, err := receive(res, file, progress)
-	if err == nil && got != pin.SHA256 {
-		err = mismatch(address, got, pin.SHA256)
-	}
+	sum, err = receive(res, file, progress)
 	if err != nil {
 		_ = os.RemoveAll(dir)
 		var pe *os.PathError
 		if errors.As(err, &pe) {
-			return "", diskFault(err, file)
+			return "", "", diskFault(err, file)
 		}
 		var own *fault.Error
 		if errors.As(err, &own) {
-			return "", err
+			return "", "", err
 		}
-		return "", fault.Connection(fault.Network, "downloading "+address, u.Host, err)
+		return "", "", fault.Connection(fault.Network, "downloading "+address, u.Host, err)
 	}
-	return file, nil
+	return file, sum, nil
 }
 
 // Discard removes a download.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"bufio"
+	"errors"
+	"io/fs"
 	"os"
 	"regexp"
 	"runtime"
@@ -9,6 +11,7 @@ import (
 	"strings"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A Pin names the agent's package for one platform: its version and its SHA-256.
@@ -104,3 +107,29 @@ func ReadLock(file, platform string) (Pin, error) {
 	}
 	return found, nil
 }
+
+// WriteLock sets the pin of its platform in a lock file, which it makes if there is none. What it
+// says of other platforms, and its comments, stay.
+func WriteLock(file string, pin Pin) error {
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.Agent, "the lock file").Because(err).Hint("Name another one with --lock.")
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	lines = slices.DeleteFunc(lines, func(l string) bool {
+		fields := strings.Fields(l)
+		return l == "" || len(fields) > 0 && fields[0] == pin.Platform
+	})
+	if n := len(lines); n > 0 && !strings.HasSuffix(lines[n-1], "\n") {
+		lines[n-1] += "\n"
+	}
+	lines = append(lines, pin.Platform+" "+pin.Version+" "+pin.SHA256+"\n")
+	if err := whole.Write(file, []byte(strings.Join(lines, "")), 0o644); err != nil {
+		return fault.New(fault.Agent, "the lock file").Because(err).Hint("Name one that can be written: --lock FILE.")
+	}
+	_, err = ReadLock(file, pin.Platform)
+	return err
+}
+
+// IsVersion reports whether a text is a version of the agent.
+func IsVersion(text string) bool { return agentVersion.MatchString(text) }

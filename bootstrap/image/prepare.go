@@ -4,6 +4,7 @@ package image
 
 import (
 	"context"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -64,8 +65,41 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 	return m, p.Record(m)
 }
 
-// download fetches the pinned package, with the one retry loop.
+// Pin fetches this platform's package of a version, writes its sum into p.Lock, and puts it in place. Nobody
+// has vouched for that sum: it is what the host sent today, and what every later build is held to.
+func Pin(ctx context.Context, p Preparation, version string) (agent.Manifest, error) {
+	if err := p.Guarded(); err != nil {
+		return agent.Manifest{}, err
+	}
+	pin := agent.Pin{Platform: agent.Platform(), Version: version}
+	file, err := get(ctx, p, pin, func(ctx context.Context, client *http.Client) (file string, err error) {
+		file, pin.SHA256, err = p.Fetch(ctx, client, p.Source, pin, p.Progress)
+		return file, err
+	})
+	if err != nil {
+		return agent.Manifest{}, err
+	}
+	defer p.Discard(file)
+	if err := agent.WriteLock(p.Lock, pin); err != nil {
+		return agent.Manifest{}, err
+	}
+	p.Report("pinned in %s: %s %s %s", p.Lock, pin.Platform, pin.Version, pin.SHA256)
+	p.Report("compare that sum with https://github.com/microsoft/azure-pipelines-agent/releases/tag/v%s, and commit the file", version)
+	p.Package, p.SHA256 = file, pin.SHA256
+	return Prepare(ctx, p)
+}
+
+// download fetches the pinned package.
 func download(ctx context.Context, p Preparation, pin agent.Pin) (file string, err error) {
+	return get(ctx, p, pin, func(ctx context.Context, client *http.Client) (string, error) {
+		return p.Download(ctx, client, p.Source, pin, p.Progress)
+	})
+}
+
+// get fetches a package, with the one retry loop.
+func get(
+	ctx context.Context, p Preparation, pin agent.Pin, fetch func(context.Context, *http.Client) (string, error),
+) (file string, err error) {
 	n, err := azure.Network{
 		Proxy:   p.Network.Proxy,
 		NoProxy: p.Network.NoProxy,
@@ -82,7 +116,7 @@ func download(ctx context.Context, p Preparation, pin agent.Pin) (file string, e
 	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, retry.ErrDeadline)
 	defer cancel()
 	err = retry.Do(ctx, func() (err error) {
-		file, err = p.Download(ctx, client, p.Source, pin, p.Progress)
+		file, err = fetch(ctx, client)
 		if f := fault.From(err); err != nil && f.Class == fault.Network {
 			f.Hint("Without a way out, give the file: --package FILE. %s", f.Advice)
 		}

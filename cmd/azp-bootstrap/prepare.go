@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,8 +21,9 @@ import (
 func (a *app) prepareCommand() *cobra.Command {
 	p := image.Preparation{Source: agent.DownloadSource}
 	var noDependencies bool
+	var pinned string
 	c := &cobra.Command{
-		Use:   "prepare --lock FILE | --package FILE --sha256 SUM",
+		Use:   "prepare --lock FILE | --package FILE --sha256 SUM | --pin VERSION",
 		Short: "Image time: put a verified agent package in place",
 		Long: `prepare puts the Azure Pipelines agent's package in place at image time, so that boot downloads
 nothing: it downloads the package that the lock file pins for this platform (or takes the file at
@@ -29,14 +31,25 @@ hand), verifies its SHA-256, keeps it beside the agent's folder (AGENT_DIR.packa
 it, creates the service user and installs the native libraries that the agent needs, by the
 distribution's package manager. Asked again with the same package, it only verifies.
 
-A lock file has one line for each platform: PLATFORM VERSION SHA256. The agent's folder and user, and
+A lock file has one line for each platform: PLATFORM VERSION SHA256. --pin VERSION writes this platform's:
+compare its sum with the agent's release page before others build by it. The agent's folder and user, and
 the way out (network), come from the configuration if there is one.`,
-		Example: `  azp-bootstrap prepare --lock agent.lock
+		Example: `  azp-bootstrap prepare --pin 4.269.0 --lock agent.lock
+  azp-bootstrap prepare --lock agent.lock
   azp-bootstrap prepare --lock agent.lock --package vsts-agent-linux-x64-4.248.0.tar.gz
   azp-bootstrap prepare --package vsts-agent-linux-x64-4.248.0.tar.gz --sha256 3f0c…`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
+			case pinned != "" && (p.SHA256 != "" || p.Package != ""):
+				return fault.New(fault.Usage, "--pin downloads the package of a version").
+					Hint("Leave --package and --sha256 away.")
+			case pinned != "" && !agent.IsVersion(pinned):
+				return fault.New(fault.Usage, "--pin %s is no version of the agent", line.Shown(pinned)).
+					Hint("Write for example --pin 4.269.0: see the agent's release page.")
+			case pinned != "" && p.Lock == "":
+				p.Lock = "agent.lock"
+			case pinned != "":
 			case p.SHA256 != "" && p.Lock != "":
 				return fault.New(fault.Usage, "--sha256 and --lock both say what the package must be").
 					Hint("Give one of the two.")
@@ -60,7 +73,13 @@ the way out (network), come from the configuration if there is one.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), line.Lines(fmt.Sprintf(format, args...)))
 			}
 			p.Progress = a.progress(cmd)
-			m, err := image.Prepare(cmd.Context(), p)
+			put := image.Prepare
+			if pinned != "" {
+				put = func(ctx context.Context, p image.Preparation) (agent.Manifest, error) {
+					return image.Pin(ctx, p, pinned)
+				}
+			}
+			m, err := put(cmd.Context(), p)
 			if err != nil {
 				return err
 			}
@@ -73,6 +92,7 @@ the way out (network), come from the configuration if there is one.`,
 		},
 	}
 	f := c.Flags()
+	f.StringVar(&pinned, "pin", "", "download this `VERSION`, and write its sum into the lock file (default agent.lock)")
 	f.StringVar(&p.Lock, "lock", "", "lock `FILE` that pins version and SHA-256 for each platform")
 	f.StringVar(
 		&p.Package,
