@@ -144,11 +144,11 @@ func open(
 		if err == nil {
 			return &program{Options: o, journal: j, report: report, reload: reload, hears: leave.NewEar()}, nil
 		}
-		f := fault.From(err)
-		report.Failed(journal.Waiting, f)
-		if served == nil || o.Once {
+		if served == nil || o.Once { // the command says it
 			return nil, err
 		}
+		f := fault.From(err)
+		report.Failed(journal.Waiting, f)
 		shown := journal.New()
 		shown.Fail(journal.Why(f, o.Redactor.Redact))
 		report.Live.Set(shown)

@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
 	"azp-bootstrap/bootstrap/retry"
@@ -42,6 +43,8 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 		}
 		go a.follow(ctx, s.Agent.Service, since, said)
 	}
+	secrets := make(chan azure.Secret)
+	go a.askForSecrets(ctx, secrets)
 	a.lookForKills()
 	lost, missing := !a.report.LostSince().IsZero(), false
 	interval := lookService
@@ -64,6 +67,8 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 			if a.accepts() {
 				return false, nil
 			}
+		case s := <-secrets:
+			a.noteSecret(s)
 		case s := <-said:
 			switch {
 			case s.word == agent.Missing:

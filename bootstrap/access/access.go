@@ -44,6 +44,9 @@ type Access struct {
 // New is access that holds nothing yet.
 func New(w Way) *Access { return &Access{way: w} }
 
+// Apart is access by the same way that holds nothing yet, for who works beside.
+func (a *Access) Apart() *Access { return New(a.way) }
+
 // Fetch gets the PAT, or what stands in for one, unless it is held. The error is a fault of the
 // class identity or vault.
 func (a *Access) Fetch(ctx context.Context) (err error) {

@@ -61,7 +61,7 @@ func ReadLock(file, platform string) (Pin, error) {
 	if err != nil {
 		return Pin{}, fault.New(fault.Agent, "the lock file").
 			Because(err).
-			Hint("Name it with --lock; scripts/pin-agent.sh VERSION writes one.")
+			Hint("Name it with --lock; azp-bootstrap prepare --pin VERSION writes one.")
 	}
 	defer f.Close() //nolint:errcheck // only read
 	found := Pin{}
@@ -75,8 +75,8 @@ func ReadLock(file, platform string) (Pin, error) {
 		}
 		bad := func(why string) (Pin, error) {
 			return Pin{}, fault.New(fault.Agent, "%s:%d: %s", file, n, why).
-				Hint("Write one line for each platform: linux-x64 4.248.0 SHA256. scripts/pin-agent.sh VERSION " +
-					"writes them.")
+				Hint("Write one line for each platform: linux-x64 4.248.0 SHA256. azp-bootstrap prepare --pin VERSION " +
+					"writes this platform's, scripts/pin-agent.sh VERSION all.")
 		}
 		switch {
 		case len(fields) != 3:
@@ -102,7 +102,7 @@ func ReadLock(file, platform string) (Pin, error) {
 	}
 	if found.Platform == "" {
 		return Pin{}, fault.New(fault.Agent, "%s pins no package for %s", file, platform).
-			Hint("Pin one: scripts/pin-agent.sh VERSION, compare the sums with the agent's release page, and " +
+			Hint("Pin one: azp-bootstrap prepare --pin VERSION, compare the sums with the agent's release page, and " +
 				"commit the file.")
 	}
 	return found, nil

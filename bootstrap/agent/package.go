@@ -206,7 +206,7 @@ func (h Home) Manifest() (m Manifest, err error) {
 	}
 	if err != nil {
 		return m, fault.New(fault.Agent, "there is no agent package for %s", h.Dir).Because(err).
-			Hint("Put it in place: azp-bootstrap prepare --package FILE --sha256 SUM (at image time).")
+			Hint("Put it in place at image time: azp-bootstrap prepare --lock FILE (--pin VERSION writes one; --package FILE without a way out).")
 	}
 	return m, nil
 }

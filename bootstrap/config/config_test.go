@@ -204,6 +204,7 @@ func TestRefused(t *testing.T) {
 		"bad field":     {good + "agent: {name: \"{{.Host}}\"}\n", "agent.name"},
 		"bad name":      {good + "agent: {name: \"a/b\"}\n", "Azure DevOps refuses"},
 		"alias":         {good + "agent: &a {name: x}\ndrain: *a\n", "aliases"},
+		"all at once":   {strings.Replace(good, "contoso.vault.azure.net", "contoso.example", 1) + "agnet: {name: x}\n", "contoso.example is not a Key Vault"},
 		"no project":    {strings.Replace(good, "project: My Shop, ", "", 1), "target.environment.project: is missing"},
 	} {
 		_, err := load(t, map[string]string{"config.yaml": c.text}, nil, nil)

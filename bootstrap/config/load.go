@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -91,14 +92,35 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 	set, problems := fromPairs("--set", flags)
 	ps = append(ps, problems...)
 	l.top = []Layer{env, set}
-	if err := ps.Err(); err != nil {
-		return nil, err
+	if len(ps) > 0 {
+		return nil, append(ps, l.further(ps)...).Err()
 	}
 	if !found && len(env.Values)+len(set.Values) == 0 {
 		return nil, fault.New(fault.Config, "%s: no such file", file).
 			Hint("Write the configuration there (azp-bootstrap config example prints one), or name another file with --config.")
 	}
 	return l, nil
+}
+
+// further is what is wrong with the values that could be read, beside what could not: all is said at
+// once. What is missing may stand where nothing could be read, and is no news yet.
+func (l *Loader) further(known Problems) (more Problems) {
+	c := &Config{Values: map[string]Value{}}
+	for _, layer := range append(slices.Clone(l.local), l.top...) {
+		maps.Copy(c.Values, layer.Values)
+	}
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: c, TagName: "key"})
+	if err != nil || d.Decode(nested(c.Values)) != nil {
+		return nil
+	}
+	for _, p := range c.check(true, false) {
+		v, given := c.Values[p.Key]
+		told := slices.ContainsFunc(known, func(k Problem) bool { return k.Key == p.Key && k.Where == p.Where })
+		if given && v.Where != "default" && !told {
+			more = append(more, p)
+		}
+	}
+	return more
 }
 
 // Config merges the sources and checks the result. remote may be empty.

@@ -196,7 +196,7 @@ func (x *examination) azure(ctx context.Context, m member.Member) {
 	}
 	switch err := c.Aside().Manages(ctx, p); {
 	case err == nil:
-		x.record("scopes", "what can be asked for before registering is allowed", nil)
+		x.record("scopes", "reading and managing are allowed, as far as that shows before registering", nil)
 	case fault.From(err).Class == fault.Scope:
 		x.record("scopes", "", err)
 	default:

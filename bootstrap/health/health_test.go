@@ -47,7 +47,7 @@ func TestRender(t *testing.T) {
   agent     web-000001, ID 7, version 4.248.0
   service   vsts.agent.contoso.production.web-000001.service
   instance  5c7a1b1e
-  ready     2026-11-24T03:00:12Z, 12.5s after the start
+  ready     2026-11-24T03:00:12Z, after 12.5s
   attempt   2
   phases
     discover       0.012 s  asked again 3×

@@ -54,6 +54,8 @@ func (p page) head(s journal.State, down bool) string {
 		return p.paint("1;32", "● ready")
 	case s.Phase == journal.Failed:
 		return p.paint("1;31", "✗ failed")
+	case s.LeftBehind():
+		return p.paint("1;31", "✗ left behind")
 	}
 	return p.paint("1;33", "… "+s.Phase)
 }
@@ -63,7 +65,7 @@ func (p page) membership(s journal.State, alive Alive) {
 	if who := asker[s.RemovedBy]; who != "" && s.Phase == journal.Removed {
 		p.row("left", "%s", who)
 	} else if who != "" {
-		p.row("leaves", "%s%s", who, waitsUntil(s))
+		p.row("leaves", "%s%s%s", who, since(s), waitsUntil(s))
 	}
 	if s.Target.Kind != "" {
 		where := s.Target.Name
@@ -105,6 +107,14 @@ var asker = map[string]string{
 	journal.ByShutdown: "this VM shuts down", journal.ByOperator: "an operator asked for it",
 }
 
+// since is when the phase at work began.
+func since(s journal.State) string {
+	if n := len(s.Phases); n > 0 && s.Phases[n-1].Name == s.Phase {
+		return ", since " + s.Phases[n-1].StartedAt.Format(time.RFC3339)
+	}
+	return ""
+}
+
 func waitsUntil(s journal.State) string {
 	if s.Phase != journal.Draining || s.DrainUntil == nil || time.Now().After(*s.DrainUntil) {
 		return ""
@@ -121,8 +131,11 @@ func (p page) machine(s journal.State) {
 		p.row("instance", "%s", s.InstanceID)
 	}
 	if s.ReadyAt != nil {
-		after := s.ReadyAt.Sub(s.StartedAt).Round(time.Millisecond)
-		p.row("ready", "%s, %s after the start", s.ReadyAt.Format(time.RFC3339), after)
+		took := ""
+		if len(s.Phases) > 0 && !s.Phases[0].StartedAt.After(*s.ReadyAt) {
+			took = ", after " + s.ReadyAt.Sub(s.Phases[0].StartedAt).Round(time.Millisecond).String()
+		}
+		p.row("ready", "%s%s", s.ReadyAt.Format(time.RFC3339), took)
 	}
 	if s.Secret != nil && s.Secret.Expires != nil {
 		left := time.Until(*s.Secret.Expires)
@@ -142,7 +155,11 @@ func (p page) phases(s journal.State) {
 		return
 	}
 	fmt.Fprintln(p.out, "  phases")
-	for _, each := range s.Phases {
+	for i, each := range s.Phases {
+		if i == len(s.Phases)-1 && each.Seconds == 0 && each.Name == s.Phase {
+			fmt.Fprintf(p.out, "    %-11s %8s\n", each.Name, "at work")
+			continue
+		}
 		retries := ""
 		if each.Retries > 0 {
 			retries = fmt.Sprintf("  asked again %d×", each.Retries)
@@ -157,6 +174,8 @@ func (p page) lastError(s journal.State) {
 	switch {
 	case s.Phase == journal.Failed:
 		label = "error"
+	case s.LeftBehind():
+		label = "LEFT BEHIND: the agent stays in Azure DevOps"
 	case s.Phase == journal.Ready && (s.ReadyAt == nil || !e.At.After(*s.ReadyAt)):
 		label = "last error, fixed since"
 	}

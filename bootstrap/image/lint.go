@@ -3,15 +3,21 @@ package image
 import (
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 )
 
 // lint looks for what must not be in an image, whoever made it.
 func (i *image) lint() {
+	if i.joined() { // what follows from that is not said file by file
+		i.note(journal.File(i.state), "the agent of this VM is registered",
+			"azp-bootstrap deregister takes the VM out of Azure DevOps and azp-bootstrap seal removes the rest.")
+	}
 	i.home.Lint(i.note)
 	for _, n := range stateFiles {
 		i.remains(filepath.Join(i.state, n), "the state of the host that the image was built on",
@@ -105,9 +111,10 @@ func (i *image) trusted() []string {
 
 // lintOwners looks for files that root trusts and others may write.
 func (i *image) lintOwners() {
+	agents := i.joined() // a folder that is handed over to the agent's account
 	for _, name := range i.trusted() {
 		fi, err := i.tree.Stat(name)
-		if err != nil {
+		if err != nil || agents && (name == i.home.Dir || strings.HasPrefix(name, i.home.Dir+string(filepath.Separator))) {
 			continue
 		}
 		if who, fix := config.WritableByOthers(fi); who != "" {

@@ -118,10 +118,16 @@ func (i *image) live() bool { return i.Root == "" || i.Root == "/" }
 // at is how a path inside the image is named from here.
 func (i *image) at(path string) string { return i.tree.Name(path) }
 
+// joined reports whether the journal says that an agent is registered here.
+func (i *image) joined() bool {
+	s, _, err := journal.ReadIn(i.tree, i.state)
+	return err == nil && s.Agent.ID != 0 && s.Phase != journal.Removed
+}
+
 // refuse keeps a VM that works from being sealed by mistake: its agent would be lost.
 func (i *image) refuse() error {
 	shows := i.home.RegistrationFile()
-	if s, _, err := journal.ReadIn(i.tree, i.state); err == nil && s.Agent.ID != 0 && s.Phase != journal.Removed {
+	if i.joined() {
 		shows = journal.File(i.state)
 	}
 	if shows == "" || i.Force {
@@ -264,7 +270,11 @@ func (i *image) note(file, wrong, fix string) {
 // Unsealed is the error of an image with findings.
 func Unsealed(found []Finding) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d things must not be in an image:", len(found))
+	things := "1 thing"
+	if len(found) != 1 {
+		things = fmt.Sprintf("%d things", len(found))
+	}
+	fmt.Fprintf(&b, "%s must not be in an image:", things)
 	for _, f := range found {
 		fmt.Fprintf(&b, "\n  %s: %s", f.File, f.Wrong)
 		if f.Hint != "" {

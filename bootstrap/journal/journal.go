@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -38,6 +40,10 @@ func Open(dir string, log *logrus.Logger, publish func(State)) (*Journal, error)
 		return nil, err
 	}
 	probe, err := os.CreateTemp(dir, whole.Scratch)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() > 0 {
+		return nil, fault.New(fault.State, "the state folder %s is another account's", dir).
+			Hint("Run it with sudo.")
+	}
 	if err != nil {
 		return nil, fault.New(fault.State, "the state folder %s cannot be written", dir).Because(err).
 			Hint("Check its rights and that the file system is not full or read-only; run as root.")

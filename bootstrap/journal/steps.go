@@ -40,6 +40,9 @@ func (s *State) Rejoin() {
 // An operator's word, once given, is not taken back by Azure's.
 func (s *State) Leave(by string, until time.Time) {
 	s.DrainUntil = &until
+	if s.Phase != Draining {
+		s.LastError = nil // of joining: it is over
+	}
 	if s.Phase != Draining || s.RemovedBy != ByOperator {
 		s.RemovedBy = by
 	}
@@ -80,7 +83,14 @@ func (s *State) Joined() {
 }
 
 // Left records that the VM has left its target.
-func (s *State) Left() { s.Phase, s.ReadyAt, s.Registering, s.DrainUntil = Removed, nil, nil, nil }
+func (s *State) Left() {
+	s.Phase, s.ReadyAt, s.Registering, s.DrainUntil, s.LastError = Removed, nil, nil, nil, nil
+}
+
+// LeftBehind reports whether the VM goes, and could not take its agent with it.
+func (s State) LeftBehind() bool {
+	return s.Phase == Draining && s.LastError != nil && s.LastError.NextTry.IsZero()
+}
 
 // Fail records why an attempt failed.
 func (s *State) Fail(why *Failure) {

@@ -72,6 +72,9 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 			return false, err
 		}
 	}
+	if s := m.State(); !n.Local && s.Agent.ID == 0 && s.Phase != journal.Removed && !registeredHere(m) {
+		lookFor(within, m)
+	}
 	switch s := m.State(); {
 	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
 		return true, m.Journal.Update(func(s *journal.State) { s.RemovedBy = n.By })
@@ -87,6 +90,37 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 		})
 	}
 	return false, nil
+}
+
+// lookFor finds the agent that this VM registered although neither its journal nor its disk knows:
+// somebody deleted both. It asks once: a VM that never joined may have nobody to ask.
+func lookFor(ctx context.Context, m member.Member) {
+	ctx, cancel := context.WithTimeout(ctx, atLeast)
+	defer cancel()
+	c, err := m.Access.DevOps(ctx)
+	if err == nil {
+		_, err = claim(ctx, m, c.Aside())
+	}
+	if err != nil {
+		m.Log.WithField("reason", fault.From(err).Error()).
+			Warn("nothing on this VM says that it is registered; whether Azure DevOps has an agent of it could not be asked")
+	}
+}
+
+// claim records this VM's own agent of the configured target and name; found is false if there is none.
+func claim(ctx context.Context, m member.Member, c *devops.Client) (found bool, err error) {
+	p, err := c.Find(ctx, access.Target(m.VM.Config))
+	if err != nil {
+		return false, err
+	}
+	a, err := c.Agent(ctx, p, m.VM.AgentName)
+	if err != nil || a == nil || m.Whose(a) != member.ThisVM {
+		return false, err
+	}
+	return true, m.Journal.Update(func(s *journal.State) {
+		s.Agent = journal.Agent{Name: a.Name, ID: a.ID, ResourceID: a.ResourceID}
+		s.Target = m.VM.TargetAt(p)
+	})
 }
 
 // registeredHere reports whether an agent is registered on this VM's disk, whatever the journal knows.
@@ -226,22 +260,12 @@ func adopt(ctx context.Context, m member.Member) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.Find(ctx, access.Target(m.VM.Config))
-	if err != nil {
-		return err
-	}
-	a, err := c.Agent(ctx, p, m.VM.AgentName)
-	switch {
-	case err != nil:
-		return err
-	case a == nil || m.Whose(a) != member.ThisVM:
-		return fault.New(fault.Target, "this VM's state was lost, and the %s shows no agent %s of "+
-			"this VM", p, m.VM.AgentName).
+	found, err := claim(ctx, m, c)
+	if err == nil && !found {
+		return fault.New(fault.Target, "this VM's state was lost, and the target of its configuration shows no agent %s of "+
+			"this VM", m.VM.AgentName).
 			Hint("Look for it in Azure DevOps by hand; azp-bootstrap deregister --local forgets the registration " +
 				"on this VM.")
 	}
-	return m.Journal.Update(func(s *journal.State) {
-		s.Agent = journal.Agent{Name: a.Name, ID: a.ID, ResourceID: a.ResourceID}
-		s.Target = m.VM.TargetAt(p)
-	})
+	return err
 }

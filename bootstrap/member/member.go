@@ -99,7 +99,7 @@ func (w Means) Member(v vm.VM, j *journal.Journal, imds *azure.IMDS) (Member, er
 	}
 	way := access.Way{
 		Credential: v.Config.Credential, Server: v.Config.Server, IMDS: imds, Redactor: w.Redactor,
-		Young: m.young(begun), Noted: m.noteSecret,
+		Young: m.young(begun), Noted: m.NoteSecret,
 	}
 	var err error
 	if m.Network, err = access.Network(v.Config, w.Dial); err == nil {
@@ -124,8 +124,8 @@ func (m Member) young(begun time.Time) func() bool {
 	}
 }
 
-// noteSecret remembers what the vault says of the secret, and warns of its end ahead of time.
-func (m Member) noteSecret(s azure.Secret) error {
+// NoteSecret remembers what the vault says of the secret, and warns of its end ahead of time.
+func (m Member) NoteSecret(s azure.Secret) error {
 	known := journal.Secret{Version: s.Version}
 	expires := s.Expires.UTC()
 	if !s.Expires.IsZero() {

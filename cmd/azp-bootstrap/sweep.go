@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -212,16 +213,22 @@ func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(
-		out,
-		"%d agents: %d online, %d offline that azp-bootstrap did not register, ",
-		len(report),
-		online,
-		foreign,
-	)
-	if outside > 0 {
-		fmt.Fprintf(out, "%d offline out of scope, ", outside)
+	agents := "1 agent"
+	if len(report) != 1 {
+		agents = fmt.Sprintf("%d agents", len(report))
 	}
+	fmt.Fprintf(out, "%s: %d online, %d offline", agents, online, len(report)-online)
+	var kept []string
+	if foreign > 0 {
+		kept = append(kept, fmt.Sprintf("%d not registered by azp-bootstrap", foreign))
+	}
+	if outside > 0 {
+		kept = append(kept, fmt.Sprintf("%d out of scope", outside))
+	}
+	if len(kept) > 0 {
+		fmt.Fprintf(out, " (%s)", strings.Join(kept, ", "))
+	}
+	fmt.Fprint(out, "; ")
 	var err error
 	left := counts[fleet.Refused] + counts[fleet.Doomed]
 	switch {
