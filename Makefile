@@ -76,7 +76,7 @@ else
 endif
 
 .PHONY: fault-matrix
-fault-matrix: ## Run every cell of the fault matrix and write docs/fault-matrix.md
+fault-matrix: ## Run every cell of the fault matrix and write docs/evidence/fault-matrix.md
 	@go test -count=1 -v ./bootstrap -run 'TestNetworkFaults|TestLocalFaults|TestFaultMatrixPage' -update | grep -E '^(---|ok|FAIL|PASS)|    --- FAIL'
 
 .PHONY: endurance
@@ -84,12 +84,12 @@ endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at
 	@go test -count=1 -v -timeout 90m ./bootstrap -run 'TestEnded|TestSoak|TestCrowd|TestEveryInterleaving' -seed $(or $(SEED),1) -kills 1000 -soak 500 -crowd 60 -interleavings 3000 | grep -vE 'power off|(RUN|PAUSE|CONT|PASS:) '
 
 .PHONY: storm
-storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/storm.md; STORM=1,100,10000 without peers and page
-	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),$(CROWDS)) $(if $(STORM),,-storm-docs ../docs) | grep -v '^=== '
+storm: ## Let 1 to 10,000 VMs boot within the same second, in virtual time, and write docs/evidence/storm.md; STORM=1,100,10000 without peers and page
+	@go test -count=1 -v -timeout 120m ./bootstrap -run TestStorm -storm $(or $(STORM),$(CROWDS)) $(if $(STORM),,-storm-docs ../docs/evidence) | grep -v '^=== '
 
 .PHONY: bench
-bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/performance.md; RUNS=5 without page (root; installs the peers with apt)
-	@scripts/bench.sh $(BUILD) $(if $(RUNS),-bench-runs $(RUNS),-bench-docs /docs) | grep --line-buffered -v '^=== '
+bench: build ## Benchmark boots against scripts, azure-cli and the floor, and write docs/evidence/performance.md; RUNS=5 without page (root; installs the peers with apt)
+	@scripts/bench.sh $(BUILD) $(if $(RUNS),-bench-runs $(RUNS),-bench-docs /docs/evidence) | grep --line-buffered -v '^=== '
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, shellcheck; Windows and macOS builds

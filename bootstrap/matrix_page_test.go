@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/fault-matrix.md anew")
+var update = flag.Bool("update", false, "write docs/evidence/fault-matrix.md anew")
 
-const matrixPage = "../docs/fault-matrix.md"
+const matrixPage = "../docs/evidence/fault-matrix.md"
 
 // TestFaultMatrixPage keeps the page true: it is made from the expectations that TestNetworkFaults
 // and TestLocalFaults hold the program to.
@@ -134,7 +134,7 @@ faults of the VM itself. It is made from the data that the tests hold the progra
   seconds when it has struck twice (longer only where the fault itself takes longer, or the server asks for more time
   by Retry-After). If it stays, the boot ends at its deadline with the class.
 - **class**, in bold (%d cells): waiting cannot help. The boot ends at once with the class, its exit code and the next
-  step; see [troubleshooting](troubleshooting.md). The daemon stays and tries again every few minutes.
+  step; see [troubleshooting](../troubleshooting.md). The daemon stays and tries again every few minutes.
 
 A fault of the network is run twice, once passing after it has struck twice and once staying; then it is called
 off and the VM boots again. After each run these hold, whatever the outcome:

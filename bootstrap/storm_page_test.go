@@ -191,5 +191,5 @@ columns say: what the busiest VM asks, and how often the unluckiest is refused.
 
 A VM waits at least as long as the server asks, and up to a tenth more, so that a crowd does not come back in
 one instant; a lone VM waits for nobody. An answer that came late, with Retry-After, is heeded before config.sh is started. The
-PAT and the vault's token are held through such waits. See [one retry loop](decisions/one-retry-loop.md).
+PAT and the vault's token are held through such waits. See [one retry loop](../decisions/one-retry-loop.md).
 `

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The licences of everything that is linked into azp-bootstrap, as docs/licences.md. Without --update it fails
+# The licences of everything that is linked into azp-bootstrap, as docs/evidence/licences.md. Without --update it fails
 # when the page is not true any more, or when a licence is none of those that we take.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-page=docs/licences.md
+page=docs/evidence/licences.md
 allowed=" MIT Apache-2.0 BSD-2-Clause BSD-3-Clause Zlib "
 bom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 made=$(mktemp)

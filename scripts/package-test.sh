@@ -136,6 +136,33 @@ inside dpkg -P azp-bootstrap >/dev/null 2>&1
 mv "$dir"/root/aside/* "$dir/root/usr/bin/"
 echo "  ok: without deb-systemd-helper, systemctl does it"
 
+# The commands of the documentation, as they stand there.
+block() { awk '/^```sh run=package$/ { on = 1; next } /^```/ { on = 0 } on' "$1"; }
+page() { # FOLDER: what the page that comes on standard input does there
+    inside sh -euxc "cd $1; $(cat)" >"$dir/said" 2>&1 || { cat "$dir/said"; fail "the commands of $2"; }
+    is enabled "the commands of $2"
+}
+mkdir -p "$dir"/root/srv/dist "$dir"/root/srv/packer
+sum=$("$build/azp-sim" agent-package "$dir/root/srv/agent.tar.gz")
+echo "linux-x64 4.248.0 $sum" | tee "$dir/root/srv/packer/agent.lock" >"$dir/root/srv/agent.lock"
+cp "$dir"/one/*.deb "$dir/root/srv/"
+cp "$dir"/one/*.deb "$dir/root/srv/dist/"
+printf '#!/bin/sh\n' >"$dir/root/usr/local/bin/waagent" # Azure's; what it would remove is not there
+chmod 755 "$dir/root/usr/local/bin/waagent"
+mount -t proc proc "$dir/root/proc"
+inside dpkg -i /srv/dist/azp-bootstrap_1.0.0_amd64.deb >/dev/null
+inside azp-bootstrap prepare --lock /srv/agent.lock --package /srv/agent.tar.gz >/dev/null 2>&1 || # without a way out
+    fail "prepare"
+block README.md | grep -v '^make packages' | page /srv README.md
+block docs/first-scale-set.md | page /srv docs/first-scale-set.md
+inside azp-bootstrap seal --check >/dev/null || fail "the image of docs/first-scale-set.md"
+cp "$dir/root/etc/azp-bootstrap/config.yaml" "$dir/root/srv/mine.yaml"
+block docs/image-guide.md | page /srv docs/image-guide.md
+inside dpkg -P azp-bootstrap >/dev/null 2>&1
+umount "$dir/root/proc"
+rm -rf "$dir"/root/srv/* "$dir"/root/opt/azp-agent* "$dir/root/usr/local/bin/waagent"
+echo "  ok: the commands of README, first-scale-set and image-guide"
+
 # Without the package install writes the unit itself, before and after a .deb.
 dpkg-deb --fsys-tarfile "$dir"/one/*.deb | tar -xO ./usr/bin/azp-bootstrap >"$dir/root/usr/local/bin/azp-bootstrap"
 chmod 755 "$dir/root/usr/local/bin/azp-bootstrap"

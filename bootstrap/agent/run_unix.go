@@ -32,8 +32,8 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 	script := map[bool]string{false: "runsvc.sh", true: "run.sh"}[r.Process]
 	if _, err := r.read(script); errors.Is(err, fs.ErrNotExist) {
 		return "", fault.New(fault.Agent, "the agent's folder has no %s, which starts it", script).Because(ErrGutted).
-			Hint("If a job removed it, the next attempt recreates the agent: the daemon's, or azp-bootstrap run " +
-				"--once. If the package brought none, run azp-bootstrap prepare again.")
+			Hint("If a job removed it, the next attempt recreates the agent: systemctl restart azp-bootstrap begins it " +
+				"at once. If the package brought none, run azp-bootstrap prepare again.")
 	}
 	if !r.Process {
 		if err := r.mark(s.Marks); err != nil {

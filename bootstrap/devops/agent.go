@@ -243,8 +243,7 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 		if r.Status == http.StatusNotFound || strings.Contains(r.Type, "NotFound") ||
 			strings.Contains(r.Type, "DoesNotExist") {
 			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).
-				Hint("If it was deleted (and made anew): azp-bootstrap deregister --local, then azp-bootstrap run "+
-					"--once. "+
+				Hint("If it was deleted (and made anew): azp-bootstrap deregister --local, then azp-bootstrap rejoin. "+
 					"If it is there, the owner of the credential may not see it any "+
 					"more: %s", p.ScopeHint(c.with.Entra, c.hosted()))
 		}

@@ -295,7 +295,7 @@ func (c *Client) Crowded() error {
 	return fault.New(fault.Network, "%s answers, but late: the user of %s asks too much", c.name, c.with.kind()).
 		Passing().
 		Retry(left).
-		Hint("Azure DevOps asks to wait, which is done. If it lasts, let fewer VMs share a PAT's user (docs/scale.md).")
+		Hint("Azure DevOps asks to wait, which is done. If it lasts, let fewer VMs share a PAT's user (docs/evidence/scale.md).")
 }
 
 // WhoAmI asks whose the credential is (GET _apis/connectionData) and so whether it is accepted at

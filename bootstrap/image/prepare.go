@@ -113,7 +113,8 @@ func get(
 		return "", err
 	}
 	p.Report("downloading %s from %s", pin.File(), p.Source)
-	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, retry.ErrDeadline)
+	end := time.Now().Add(downloadLimit)
+	ctx, cancel := context.WithDeadlineCause(ctx, end, retry.ErrDeadline)
 	defer cancel()
 	err = retry.Do(ctx, func() (err error) {
 		file, err = fetch(ctx, client)
@@ -121,7 +122,10 @@ func get(
 			f.Hint("Without a way out, give the file: --package FILE. %s", f.Advice)
 		}
 		return err
-	}, func(w retry.Wait) { p.Report("%s: asked again in %s", w.Fault, w.Pause.Round(time.Second)) })
+	}, func(w retry.Wait) {
+		p.Report("%s\n  Next: %s\n  tried again in %s; gives up at %s", w.Fault, w.Fault.Advice,
+			w.Pause.Round(time.Second), end.Format(time.TimeOnly))
+	})
 	return file, err
 }
 

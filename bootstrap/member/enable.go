@@ -45,8 +45,8 @@ func (m Member) SetTags(ctx context.Context, c *devops.Client, p devops.Place) (
 	if err == nil && (a == nil || a.ID != known.ID) {
 		return fault.New(fault.Target, "the %s does not list the agent %s, which stands in its pool and runs: it "+
 			"gets no job", p, known.Name).
-			Hint("Somebody deleted it on the target's page. azp-bootstrap deregister, then azp-bootstrap run " +
-				"--once, joins anew.")
+			Hint("Somebody deleted it on the target's page. azp-bootstrap deregister, then azp-bootstrap " +
+				"rejoin, joins anew.")
 	}
 	if err == nil {
 		if err := m.Journal.Update(func(s *journal.State) { s.Agent.ResourceID = a.ResourceID }); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A benchPage is what docs/performance.md is made from.
+// A benchPage is what docs/evidence/performance.md is made from.
 type benchPage struct {
 	runs     int
 	parts    []benchPart
@@ -146,5 +146,5 @@ const benchTail = `
 Goals, for an Azure that is near and a warm cache: within 1.35 of the floor with our checks; ahead of curl + jq in wall time to *online*, though it
 does more; five times ahead of azure-cli to config.sh; 0.35 of the CPU of curl + jq; 32 MiB at most; 18 MiB of binary; 6 wake-ups a
 second at rest; a sweep of 10,000 agents within a minute and 100 MiB. How they
-are held, and what the rest is: [profiles](profiles.md). See also [what is done before it is needed](decisions/ahead.md) and [thousands of VMs](storm.md).
+are held, and what the rest is: [profiles](profiles.md). See also [what is done before it is needed](../decisions/ahead.md) and [thousands of VMs](storm.md).
 `

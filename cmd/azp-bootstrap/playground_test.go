@@ -11,27 +11,98 @@ import (
 	"testing"
 )
 
-// The playground that the page of the simulator prints can be pasted, and ends with two VMs that have joined.
-func TestThePlaygroundOfTheDocumentation(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "simulator.md"))
+var blocks = regexp.MustCompile("(?ms)^```(sh|bash|console)([^\n]*)\n(.*?)^```")
+
+// Each block of commands says what runs it (docs: the test below, gate: .ci/run, package: make
+// package-test), or what it needs that is not here.
+func TestBlocksOfTheDocumentationAreMarked(t *testing.T) {
+	known := map[string]bool{" run=docs": true, " run=gate": true, " run=package": true, " needs=azure": true, " needs=internet": true}
+	packages, err := os.ReadFile(filepath.Join("..", "..", "scripts", "package-test.sh"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := ""
-	for _, b := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(page), -1) {
-		if strings.Contains(b[1], "azp-sim scenario --vms") {
-			script = b[1]
+	for page, text := range documentation(t) {
+		for _, b := range blocks.FindAllStringSubmatch(text, -1) {
+			first, _, _ := strings.Cut(b[3], "\n")
+			switch {
+			case b[1] == "console": // what is shown
+			case !known[b[2]]:
+				t.Errorf("%s: nobody says who runs the block that begins with %q", page, first)
+			case b[2] == " run=docs" && page != "README.md" && page != "docs/simulator.md":
+				t.Errorf("%s: the block that begins with %q is not run by the test below", page, first)
+			case b[2] == " run=package" && !strings.Contains(string(packages), "block "+page):
+				t.Errorf("%s: scripts/package-test.sh does not run the block that begins with %q", page, first)
+			}
+		}
+	}
+}
+
+// documentation is all pages, by their path from the repository's root.
+func documentation(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/*/*.md"} {
+		names, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			text, err := os.ReadFile(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rel, _ := filepath.Rel(filepath.Join("..", ".."), n)
+			all[filepath.ToSlash(rel)] = string(text)
+		}
+	}
+	return all
+}
+
+// The commands of README and of the simulator's page can be pasted one after the other, as they stand,
+// and do what the pages say.
+func TestBlocksOfTheDocumentation(t *testing.T) {
+	all := documentation(t)
+	var script strings.Builder
+	begins := regexp.MustCompile(`(?m)^azp-bootstrap run &`)
+	for _, page := range []string{"docs/simulator.md", "README.md"} {
+		for _, b := range blocks.FindAllStringSubmatch(all[page], -1) {
+			if b[2] != " run=docs" {
+				continue
+			}
+			script.WriteString("echo; echo '=== " + page + "'\n" + b[3])
+			if begins.MatchString(b[3]) { // Ctrl-C ends it, and what follows is another VM's
+				script.WriteString("kill -INT %2; wait %2; azp-bootstrap rejoin\n")
+			}
 		}
 	}
 	dir := t.TempDir()
 	for d := dir; d != "/tmp" && d != "/"; d = filepath.Dir(d) { // the agent runs as another user
 		_ = os.Chmod(d, 0o755) //nolint:gosec // for nobody
 	}
-	script = strings.ReplaceAll(strings.ReplaceAll(script, "/tmp/play", dir), "$PWD/build", bin)
+	journal := filepath.Join(dir, "journalctl")                                 // this machine's says nothing of the playground
+	if err := os.WriteFile(journal, []byte("#!/bin/sh\n"), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(strings.ReplaceAll(script.String(), "/tmp/play", dir), "$PWD/build", bin+":"+dir)
 	end := "\nfor r in " + dir + "/*/state/agent.pid; do read -r pid _ <$r && kill -INT -- -$pid; done; kill %1; wait\n"
-	c := exec.Command("bash", "-c", "set -m\n"+script+end) //nolint:gosec // the documentation's own
-	out, err := c.CombinedOutput()
-	if n := strings.Count(string(out), "online   web-00000"); n != 2 {
-		t.Errorf("%d agents are online: %v\n%s", n, err, out)
+	c := exec.Command("bash", "-c", "set -m; cd "+dir+"\n"+text+end) //nolint:gosec // the documentation's own
+	bytes, err := c.CombinedOutput()
+	out := string(bytes)
+	for _, want := range []string{
+		`(?s)online   web-000001.*online   web-000002`,          // the playground
+		`joins environment "production"`, `✓ scopes`, `● ready`, // its second block
+		`"result":"succeeded"`, `(?m)^Deregistered\.`, `(?m)^10 agents.*10 would be removed`, `devops +200 POST`,
+		`"acknowledgedBy":\["web_2"\]`, `… removed`, // its third
+		`web-000002, ID`, `azp-bootstrap-.*\.tar\.gz`, // README's
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("it does not show %s", want)
+		}
+	}
+	if strings.Contains(out, "command not found") || strings.Contains(out, "Error (") {
+		t.Error("a command failed")
+	}
+	if t.Failed() {
+		t.Logf("%v\n%s", err, out)
 	}
 }
