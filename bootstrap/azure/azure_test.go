@@ -367,3 +367,18 @@ func TestIdentityAnswers(t *testing.T) {
 		})
 	}
 }
+
+// Messages name the address that was asked, which the configuration may have changed.
+func TestMessagesNameTheAddressThatWasAsked(t *testing.T) {
+	for endpoint, want := range map[string]string{"http://127.0.0.1:1": "127.0.0.1:1", "http://127.0.0.2": "127.0.0.2"} {
+		refused := func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+		imds := NewIMDS(endpoint, refused)
+		_, instance := imds.Instance(t.Context())
+		_, token := AccessToken(t.Context(), imds, Identity{}, "https://vault.azure.net")
+		for what, err := range map[string]error{"instance": instance, "token": token, "event": imds.Acknowledge(t.Context(), "1")} {
+			if said := err.Error(); !strings.Contains(said, want) || strings.Contains(said, "to "+imdsHost) {
+				t.Errorf("%s, %s: %s", endpoint, what, said)
+			}
+		}
+	}
+}

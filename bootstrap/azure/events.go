@@ -72,7 +72,7 @@ func (i *IMDS) Acknowledge(ctx context.Context, id string) error {
 	req.Header.Set("Content-Type", "application/json")
 	res, err := i.client.Do(req)
 	if err != nil {
-		return fault.Connection(fault.IMDS, "the scheduled event "+id, imdsHost, err)
+		return fault.Connection(fault.IMDS, "the scheduled event "+id, i.host, err)
 	}
 	defer res.Body.Close() //nolint:errcheck // nothing to read
 	if res.StatusCode != http.StatusOK {

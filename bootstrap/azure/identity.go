@@ -56,7 +56,8 @@ func CleanEnvironment() (removed []string) {
 // credential gives tokens of the managed identity, with this house's errors.
 type credential struct {
 	azcore.TokenCredential
-	id Identity
+	id   Identity
+	host string // of IMDS, for messages
 }
 
 // options for every SDK client: no retries inside, because the one retry loop knows the deadline.
@@ -82,7 +83,7 @@ func newCredential(imds *IMDS, id Identity) (*credential, error) {
 	if err != nil {
 		return nil, fault.New(fault.Identity, "%s", id).Because(err)
 	}
-	return &credential{TokenCredential: c, id: id}, nil
+	return &credential{TokenCredential: c, id: id, host: imds.host}, nil
 }
 
 // GetToken asks IMDS for a token of the identity. Claims make the SDK's cache be passed over, which
@@ -118,7 +119,7 @@ func AccessToken(ctx context.Context, imds *IMDS, id Identity, resource string) 
 	pat, err := secret.NewPAT(t.Token)
 	if err != nil {
 		return secret.PAT{}, fault.New(fault.Identity, "what IMDS gave as the token of %s is none: %s", id, err).
-			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)
+			Hint("Something else than Azure's metadata service may answer at %s.", imds.host)
 	}
 	return pat, nil
 }
@@ -160,14 +161,14 @@ func (c *credential) explain(err error, answer *http.Response) error {
 			Hint("IMDS is busy or being updated; if it lasts, look at the VM's health in the portal.")
 	case status >= 300:
 		return fault.New(fault.Identity, "no token for %s (IMDS answered %d: %s)", c.id, status, text).
-			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)
+			Hint("Something else than Azure's metadata service may answer at %s.", c.host)
 	case status == http.StatusOK && !errors.Is(err, fault.ErrTooLarge):
 		e := fault.New(fault.Identity, "no token for %s: IMDS answered something that is not a token", c.id).
-			Hint("Something else than Azure's metadata service may answer at %s.", imdsHost)
+			Hint("Something else than Azure's metadata service may answer at %s.", c.host)
 		if strings.HasPrefix(answer.Header.Get("Content-Type"), "application/json") {
 			return e.Passing() // cut short
 		}
 		return e
 	}
-	return fault.Connection(fault.Identity, "no token for "+c.id.String(), imdsHost, err)
+	return fault.Connection(fault.Identity, "no token for "+c.id.String(), c.host, err)
 }

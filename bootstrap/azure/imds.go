@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,7 @@ const imdsHost = "169.254.169.254"
 type IMDS struct {
 	client  *http.Client
 	patient *http.Client // for scheduled events, whose first answer takes up to two minutes
+	host    string       // that is asked, for messages
 	away    atomic.Int64 // since when it is not reached, in nanoseconds of Unix time; 0: it is
 }
 
@@ -47,7 +49,21 @@ func NewIMDS(endpoint string, dial Dial) *IMDS {
 		}
 	}
 	return &IMDS{client: client(within(15*time.Second), 20*time.Second, maxBody),
-		patient: client(within(150*time.Second), 155*time.Second, maxBody)}
+		patient: client(within(150*time.Second), 155*time.Second, maxBody), host: strings.TrimSuffix(addr, ":80")}
+}
+
+// arcFolders are where Azure Arc's agent keeps its data (learn.microsoft.com/azure/azure-arc/servers,
+// "Agent overview").
+var arcFolders = []string{"/var/opt/azcmagent", `C:\ProgramData\AzureConnectedMachineAgent`}
+
+// notAzure is what to do if IMDS does not answer as it should.
+func (i *IMDS) notAzure() string {
+	for _, f := range arcFolders {
+		if _, err := os.Stat(f); err == nil {
+			return "This machine is connected by Azure Arc, whose metadata service is another one: azp-bootstrap is for VMs in Azure."
+		}
+	}
+	return "Is this an Azure VM? If it is, check that nothing (firewall, proxy, container network) blocks " + i.host + "."
 }
 
 // vmID is a GUID in practice; it goes into files by the line.
@@ -104,7 +120,7 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 	if len(c.VMID) > longestVMID || !vmID.MatchString(c.VMID) {
 		return Instance{}, fault.New(fault.IMDS, "IMDS answered without a vmId (it gave %q)", snippet([]byte(c.VMID))).
 			Passing().
-			Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", imdsHost)
+			Hint("Something else than Azure's metadata service answers at %s; is this an Azure VM?", i.host)
 	}
 	v := Instance{
 		VMID: strings.ToLower(c.VMID), Name: c.Name, ComputerName: c.OSProfile.ComputerName,
@@ -130,8 +146,6 @@ func (v Instance) Index() string {
 }
 
 func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into any) error {
-	const notAzure = "Is this an Azure VM? If it is, check that nothing (firewall, proxy, container network) " +
-		"blocks " + imdsHost + "."
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+imdsHost+path, nil)
 	if err != nil {
 		return err
@@ -139,20 +153,20 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 	req.Header.Set("Metadata", "true")
 	res, err := client.Do(req)
 	if err != nil {
-		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", i.host, err).
 			Passing().
 			Retry(i.again()).
-			Hint(notAzure)
+			Hint("%s", i.notAzure())
 	}
 	defer res.Body.Close() //nolint:errcheck // nothing was written
 	i.away.Store(0)
 	data, err := io.ReadAll(res.Body)
 	if err != nil {
-		return fault.Connection(fault.IMDS, "the Instance Metadata Service", imdsHost, err).Hint(notAzure)
+		return fault.Connection(fault.IMDS, "the Instance Metadata Service", i.host, err).Hint("%s", i.notAzure())
 	}
 	if res.StatusCode != http.StatusOK {
 		e := fault.New(fault.IMDS, "the Instance Metadata Service answered %s: %s", res.Status, snippet(data)).
-			Hint(notAzure)
+			Hint("%s", i.notAzure())
 		// 404 and 410 are answers of a service that is starting or being updated (up to 70 s).
 		if res.StatusCode == http.StatusNotFound || fault.PassingStatus(res.StatusCode) {
 			return e.Passing().Retry(fault.RetryAfter(res.Header))
@@ -160,9 +174,9 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 		return e
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		e := fault.New(fault.IMDS, "%s answered something that is not instance metadata: %s", imdsHost, snippet(data)).
+		e := fault.New(fault.IMDS, "%s answered something that is not instance metadata: %s", i.host, snippet(data)).
 			Because(err).
-			Hint(notAzure)
+			Hint("%s", i.notAzure())
 		if strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
 			return e.Passing() // cut short
 		}

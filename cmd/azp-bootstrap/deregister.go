@@ -15,8 +15,8 @@ func (a *app) deregisterCommand() *cobra.Command {
 		Use:   "deregister",
 		Short: "Drain the agent, remove it from Azure DevOps and remove its service",
 		Long: `deregister takes this VM out of Azure DevOps: its agent gets no new job, a running one is waited for (up
-to drain.timeout), then the agent is removed from its target and its service from this VM. It fetches
-the PAT for that, and gives it to nothing on this VM.
+to drain.timeout), then the agent is removed from its target and its service from this VM. It uses
+the PAT itself, and passes it to no other program on this VM.
 
 Only this VM's own agent is removed. If Azure DevOps does not show it (its target was deleted, or the PAT's
 owner may not see it), nothing is done; --local then forgets it on this VM alone.

@@ -81,8 +81,8 @@ func (a *app) installCommand() *cobra.Command {
 		Use:   "install",
 		Short: "Install the daemon as a service of this OS, enabled",
 		Long: `install makes the daemon a service of this OS (systemd, launchd, Windows services) that starts at boot.
-At image time that is all; --now starts it on this machine as well. If it is asked again, it brings the
-service up to date. Where a package (.deb, .rpm) brought the service, it only enables that.`,
+At image time that is all; --now starts it on this machine as well. If it runs again, it updates the
+service. Where a package (.deb, .rpm) brought the service, it only enables that.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := needRoot("install"); err != nil {

@@ -75,17 +75,17 @@ func (a *app) root() *cobra.Command {
 		Use:   "azp-bootstrap",
 		Short: "Join this VM to Azure Pipelines on its first boot",
 		Long: `azp-bootstrap joins a VM to Azure Pipelines on its first boot: it takes a token of the VM's managed
-identity, fetches a personal access token (PAT) from Key Vault, checks it, registers the VM as an
+identity, fetches a personal access token (PAT) from Key Vault (or needs none), checks it, registers the VM as an
 environment resource, a deployment group target or an agent of a pool, and confirms that it is online.
 
-At image time:  azp-bootstrap prepare, install, seal
+At image time:  azp-bootstrap prepare, seal (and install, if no package brought the service)
 At boot:        azp-bootstrap run (by its service)
 To look:        azp-bootstrap status, doctor, config show
 To act:         azp-bootstrap deregister, rejoin, sweep
 
 Exit codes: 0 done, 1 internal, 2 usage, 10 config, 11 imds, 12 identity, 13 vault, 14 pat,
 15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state; 130 interrupted.
-Each has its page in docs/troubleshooting.md.`,
+Each is explained in docs/troubleshooting.md.`,
 		Example: `  azp-bootstrap config check
   azp-bootstrap prepare --package vsts-agent-linux-x64-4.248.0.tar.gz --sha256 SUM
   azp-bootstrap install

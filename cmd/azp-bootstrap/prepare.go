@@ -29,7 +29,7 @@ func (a *app) prepareCommand() *cobra.Command {
 nothing: it downloads the package that the lock file pins for this platform (or takes the file at
 hand), verifies its SHA-256, keeps it beside the agent's folder (AGENT_DIR.package, root's own), unpacks
 it, creates the service user and installs the native libraries that the agent needs, by the
-distribution's package manager. Asked again with the same package, it only verifies.
+distribution's package manager. If the same package is in place already, it only verifies.
 
 A lock file has one line for each platform: PLATFORM VERSION SHA256. --pin VERSION writes this platform's:
 compare its sum with the agent's release page before others build by it. The agent's folder and user, and

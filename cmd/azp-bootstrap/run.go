@@ -67,8 +67,8 @@ func (a *app) runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Bring this VM to ready, then watch over it (the daemon)",
-		Long: `run is the daemon: it brings this VM to ready and then watches over it. It may be cut off at any
-instant and asked again: it goes on where it was, and on a VM that is ready it only verifies.`,
+		Long: `run is the daemon: it brings this VM to ready and then watches over it. If it is
+interrupted, it continues where it was when it runs again; on a VM that is ready it only verifies.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := a.options()

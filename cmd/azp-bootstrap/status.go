@@ -29,8 +29,8 @@ func (a *app) statusCommand() *cobra.Command {
 and the last error with what to do.
 Exit code: 0; the class's of the error if the boot failed; 18 if the VM is ready but its agent does not run.
 --watch shows it again and again, until interrupted.
---wait blocks until ready or failed, and shows the phase at work, what it waits for and when it gives up. While a daemon runs it waits for an attempt of that daemon, and for
-the agent: what an earlier attempt left is no answer.`,
+--wait blocks until ready or failed, and shows the phase at work, what it waits for and when it gives up.
+While a daemon runs, it waits for an attempt of that daemon: the result of an earlier one does not count.`,
 		Example: `  azp-bootstrap status
   azp-bootstrap status --watch
   azp-bootstrap status --json | jq -r .phase

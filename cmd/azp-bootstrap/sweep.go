@@ -29,14 +29,14 @@ func (a *app) sweepCommand() *cobra.Command {
 		Use:   "sweep",
 		Short: "Remove agents of deleted VMs; says what it would do until --yes",
 		Long: `sweep looks at every agent of the configured target and removes those of deleted VMs: agents that
-azp-bootstrap registered (they carry the instance ID of their VM), that are offline, and that have been
-so for longer than --older-than: a day, or an hour if --existing gives a list of the VMs that exist. With
-a list, only agents whose VM is not in it are removed, however long others are offline, and of those only
-such as tell where in Azure their VM is, which agents of an earlier version do not.
+azp-bootstrap registered (they carry the instance ID of their VM), and that have been offline for
+longer than --older-than: a day, or an hour if --existing gives a list of the VMs that exist. With a list,
+an agent is removed only if its VM is not in the list and it tells where in Azure its VM is. Agents of an
+earlier version do not tell that.
 
 Never removed: an agent that is online, that azp-bootstrap did not register, that was registered less
 than an hour ago (its VM may be joining), or that went offline less than an hour ago, unless --older-than
-says so. Each agent is looked at once more before it is removed.
+says so. Each agent is checked once more before it is removed.
 
 A list that cannot be this target's is refused, and nothing is removed: one that lacks VMs whose agents
 are online, or that names no VM of any agent here. If several scale sets share the target, list the VMs
