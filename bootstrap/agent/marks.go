@@ -11,8 +11,12 @@ import (
 type Marks struct {
 	InstanceID                              string
 	ScaleSet, ResourceGroup, SubscriptionID string // where in Azure the VM is, so that a sweep can be limited
+	Facts                                   Facts
 	Registered                              string // when, as RFC 3339: an agent that is taken over keeps its createdOn
 }
+
+// Facts are what a pipeline may want to know of the VM that runs its job; empty = IMDS does not say.
+type Facts struct{ VM, Size, Zone, Image, Spot string }
 
 const markPrefix = "AZP_BOOTSTRAP_"
 
@@ -22,6 +26,11 @@ func (m Marks) lines() map[string]string {
 		markPrefix + "SCALE_SET":       m.ScaleSet,
 		markPrefix + "RESOURCE_GROUP":  m.ResourceGroup,
 		markPrefix + "SUBSCRIPTION_ID": m.SubscriptionID,
+		markPrefix + "VM":              m.Facts.VM,
+		markPrefix + "SIZE":            m.Facts.Size,
+		markPrefix + "ZONE":            m.Facts.Zone,
+		markPrefix + "IMAGE":           m.Facts.Image,
+		markPrefix + "SPOT":            m.Facts.Spot,
 		markPrefix + "REGISTERED":      m.Registered,
 	}
 }

@@ -85,6 +85,8 @@ type Instance struct {
 	ResourceID, ResourceGroup     string
 	SubscriptionID, Location      string
 	Zone, ScaleSet, Cloud, OSType string
+	Size, Image                   string // of the VM; the gallery image's ID, or publisher:offer:sku:version
+	Spot                          bool
 	Tags                          map[string]string
 	UserData                      string // base64, as IMDS gives it
 }
@@ -108,6 +110,11 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 				Name  string `json:"name"`
 				Value string `json:"value"`
 			} `json:"tagsList"`
+			VMSize         string `json:"vmSize"`
+			Priority       string `json:"priority"`
+			StorageProfile struct {
+				ImageReference struct{ ID, Publisher, Offer, SKU, Version string } `json:"imageReference"`
+			} `json:"storageProfile"`
 			OSProfile struct {
 				ComputerName string `json:"computerName"`
 			} `json:"osProfile"`
@@ -127,6 +134,10 @@ func (i *IMDS) Instance(ctx context.Context) (Instance, error) {
 		ResourceID: c.ResourceID, ResourceGroup: c.ResourceGroupName, SubscriptionID: c.SubscriptionID,
 		Location: c.Location, Zone: c.Zone, ScaleSet: c.VMScaleSetName, Cloud: c.AzEnvironment,
 		OSType: c.OSType, UserData: c.UserData, Tags: map[string]string{},
+		Size: c.VMSize, Image: c.StorageProfile.ImageReference.ID, Spot: c.Priority == "Spot" || c.Priority == "Low",
+	}
+	if i := c.StorageProfile.ImageReference; i.ID == "" && i.Publisher != "" {
+		v.Image = strings.Join([]string{i.Publisher, i.Offer, i.SKU, i.Version}, ":")
 	}
 	if v.ComputerName == "" {
 		v.ComputerName = c.Name // flexible scale sets and specialized images may have no osProfile

@@ -136,7 +136,11 @@ func instance(vm VM) object {
 			"vmId":           vm.ID,
 			"vmScaleSetName": vm.ScaleSet,
 			"vmSize":         "Standard_D2s_v5",
-			"zone":           vm.Zone,
+			"priority":       vm.Priority,
+			"storageProfile": object{"imageReference": object{
+				"id": vm.Image, "offer": "", "publisher": "", "sku": "", "version": "",
+			}},
+			"zone": vm.Zone,
 			"osProfile": object{
 				"adminUsername":                 "azureuser",
 				"computerName":                  vm.ComputerName,

@@ -50,7 +50,9 @@ type VM struct {
 	Zone           string            `yaml:"zone"`
 	ResourceGroup  string            `yaml:"resourceGroup"`
 	SubscriptionID string            `yaml:"subscriptionId"`
-	Cloud          string            `yaml:"cloud"` // as compute.azEnvironment
+	Priority       string            `yaml:"priority"` // Spot, or empty
+	Image          string            `yaml:"image"`    // ID of a gallery image's version
+	Cloud          string            `yaml:"cloud"`    // as compute.azEnvironment
 	Tags           map[string]string `yaml:"tags"`
 	UserData       string            `yaml:"userData"` // plain; served in base64
 	Identities     []Identity        `yaml:"identities"`

@@ -11,6 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/line"
 )
 
 // A VM is this machine.
@@ -45,8 +46,20 @@ func (v VM) Marks(registered string) agent.Marks {
 	i := v.Instance
 	return agent.Marks{
 		InstanceID: i.VMID, ScaleSet: i.ScaleSet, ResourceGroup: i.ResourceGroup, SubscriptionID: i.SubscriptionID,
+		Facts: agent.Facts{
+			VM: sayable(i.Name), Size: sayable(i.Size), Zone: sayable(i.Zone), Image: sayable(i.Image),
+			Spot: map[bool]string{true: "true"}[i.Spot],
+		},
 		Registered: registered,
 	}
+}
+
+// sayable is a fact that fits in a line; one that does not is no reason to fail.
+func sayable(text string) string {
+	if line.Wrong(text, line.Longest) != "" {
+		return ""
+	}
+	return text
 }
 
 // Sources are the configuration as far as this VM's disk and environment give it, and IMDS, which

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/vm"
 )
@@ -80,5 +82,30 @@ func TestIdentify(t *testing.T) {
 				t.Error("what was read before has changed")
 			}
 		})
+	}
+}
+
+// Jobs learn of their VM what IMDS says, and nothing that does not fit in a line.
+func TestFacts(t *testing.T) {
+	for name, c := range map[string]struct {
+		says string
+		want agent.Facts
+	}{
+		"a gallery's image, spot": {`"vmSize":"Standard_D2s_v5","zone":"1","priority":"Spot","storageProfile":{"imageReference":{"id":"/subscriptions/1/x","publisher":""}}`, agent.Facts{VM: "web_1", Size: "Standard_D2s_v5", Zone: "1", Image: "/subscriptions/1/x", Spot: "true"}},
+		"a marketplace's image":   {`"priority":"Regular","storageProfile":{"imageReference":{"publisher":"Debian","offer":"debian-12","sku":"12-gen2","version":"latest"}}`, agent.Facts{VM: "web_1", Image: "Debian:debian-12:12-gen2:latest"}},
+		"nothing":                 {`"priority":""`, agent.Facts{VM: "web_1"}},
+		"a line break":            {`"vmSize":"x\nLD_PRELOAD=y"`, agent.Facts{VM: "web_1"}},
+	} {
+		imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `{"compute":{"vmId":"5c7a1b1e-0001-4d3a-9a00-000000000001","name":"web_1",%s}}`, c.says)
+		}))
+		i, err := azure.NewIMDS(imds.URL, nil).Instance(t.Context())
+		imds.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (vm.VM{Instance: i}).Marks("x").Facts; got != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
