@@ -70,6 +70,9 @@ func (h Home) furnish(r Registration) error {
 	if err := h.put(".env", strings.Join(lines, "\n")+"\n", 0o644); err != nil {
 		return err
 	}
+	if err := h.capable(r.Capabilities, h.put); err != nil {
+		return err
+	}
 	bypass := ""
 	if r.Proxy != nil {
 		// Configuring a deployment group asks IMDS, which must not go through a proxy.
@@ -263,6 +266,7 @@ var registration = []string{
 	".service",
 	".proxycredentials",
 	".env",
+	capabilitiesFile,
 }
 
 // Wipe removes the local registration: the folder is no longer configured, and the next Lay makes

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -56,4 +57,43 @@ func (h Home) mark(m Marks) error {
 		return nil
 	}
 	return h.putOwn(".env", after, 0o644)
+}
+
+// capabilitiesFile is where the agent looks for capabilities, NAME=value by the line, which are no variables of
+// jobs (UserCapabilitiesProvider.cs). A line without = is none: by the first one we know our own file.
+const (
+	capabilitiesFile = ".capabilities"
+	capabilitiesHead = "# of agent.capabilities"
+)
+
+// tell writes anew what the agent is to show of this VM, before it starts.
+func (h Home) tell(s Service) error {
+	if err := h.mark(s.Marks); err != nil {
+		return err
+	}
+	return h.capable(s.Capabilities, h.putOwn)
+}
+
+// capable writes the capabilities. Without any, a file that somebody else wrote stays, but for lines that would
+// tell of another VM: they count more than those of .env (CapabilitiesManager.cs), and a job may have written them.
+func (h Home) capable(all []string, put func(name, content string, mode fs.FileMode) error) error {
+	before, err := h.read(capabilitiesFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		before = nil // no file of the agent's
+	}
+	after := string(before)
+	switch {
+	case len(all) > 0:
+		after = capabilitiesHead + "\n" + strings.Join(all, "\n") + "\n"
+	case strings.HasPrefix(after, capabilitiesHead):
+		after = ""
+	case strings.Contains(strings.ToUpper(after), markPrefix):
+		lines := strings.FieldsFunc(after, func(r rune) bool { return r == '\n' || r == '\r' })
+		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(strings.ToUpper(l), markPrefix) })
+		after = strings.Join(append(lines, ""), "\n")
+	}
+	if string(before) == after && err == nil {
+		return nil
+	}
+	return put(capabilitiesFile, after, 0o644)
 }

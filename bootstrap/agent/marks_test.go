@@ -107,3 +107,47 @@ func TestMarksAreWrittenAnew(t *testing.T) {
 		t.Errorf("in place of a folder: %q", got)
 	}
 }
+
+// The agent's .capabilities holds what is configured, and what somebody else wrote there but for marks of a
+// VM, which a job would forge: they count more than those of .env.
+func TestCapabilities(t *testing.T) {
+	h := Home{Dir: t.TempDir(), User: "nobody"}
+	file := filepath.Join(h.Dir, ".capabilities")
+	own := capabilitiesHead + "\ndotnet=8\nrack=a=b\n"
+	for _, c := range []struct {
+		name, before string
+		configured   []string
+		want         string
+	}{
+		{"none", "", nil, ""},
+		{"first", "", []string{"dotnet=8", "rack=a=b"}, own},
+		{"again", own, []string{"dotnet=8", "rack=a=b"}, own},
+		{"a job changed ours", own + "AZP_BOOTSTRAP_INSTANCE_ID=forged\n", []string{"dotnet=8", "rack=a=b"}, own},
+		{"configured no more", own, nil, ""},
+		{"somebody else's", "gpu=1\n", nil, "gpu=1\n"},
+		{"somebody else's, then configured", "gpu=1\n", []string{"dotnet=8", "rack=a=b"}, own},
+		{"a job forges", "gpu=1\r\nazp_bootstrap_instance_id=forged\n", nil, "gpu=1\n"},
+		{"a job forges, alone", "AZP_BOOTSTRAP_REGISTERED=x", nil, ""},
+	} {
+		if err := os.WriteFile(file, []byte(c.before), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.tell(Service{Capabilities: c.configured}); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(file); string(got) != c.want {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	_ = os.Remove(file)
+	if err := errors.Join(os.WriteFile(other, []byte("X=y\n"), 0o644), os.Symlink(other, file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.tell(Service{Capabilities: []string{"dotnet=8"}}); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadFile(other); string(left) != "X=y\n" {
+		t.Errorf("through a link: %q", left)
+	}
+}

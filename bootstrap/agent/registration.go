@@ -26,7 +26,8 @@ type Registration struct {
 	Trusted    []byte   // certificates in PEM form, besides the system's; none = those alone
 	SystemCAs  string   // file of the system's certificates; "" = there is none
 	Marks
-	Environment []string // NAME=value, for jobs
+	Environment  []string // NAME=value, for jobs
+	Capabilities []string // NAME=value
 
 	ScopeHint string // what to do if the server refuses the registration
 	Timeout   time.Duration

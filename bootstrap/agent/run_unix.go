@@ -36,7 +36,7 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 				"at once. If the package brought none, run azp-bootstrap prepare again.")
 	}
 	if !r.Process {
-		if err := r.mark(s.Marks); err != nil {
+		if err := r.tell(s); err != nil {
 			return "", err
 		}
 		return r.installService(ctx, s)
@@ -44,7 +44,7 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 	if recorded(r.record()) != 0 {
 		return "", nil
 	}
-	if err := r.mark(s.Marks); err != nil {
+	if err := r.tell(s); err != nil {
 		return "", err
 	}
 	env, err := r.baseEnvironment()

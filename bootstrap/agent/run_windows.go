@@ -54,7 +54,7 @@ func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
 	if stateOf(svc) == "active" {
 		return name, nil
 	}
-	if err := r.mark(s.Marks); err != nil {
+	if err := r.tell(s); err != nil {
 		return name, err
 	}
 	if err := svc.Start(); err != nil {

@@ -19,6 +19,8 @@ type Service struct {
 	Unit      string // the name that the journal knows; "" = none yet: it is made of the other three
 	Marks     Marks
 
+	Capabilities []string // NAME=value
+
 	Environment []string // NAME=value, for jobs; where the agent is a process its PATH counts
 }
 

@@ -92,7 +92,7 @@ func (f *findings) oneOf(key, got string, want ...string) {
 func (c *Config) checkTexts(f *findings) {
 	for _, key := range Keys() {
 		for _, text := range textOf(c.Values[key].Any) {
-			if strings.Contains(text, "{{") && (key == "agent.name" || strings.HasSuffix(key, ".tags")) {
+			if strings.Contains(text, "{{") && (key == "agent.name" || key == "agent.capabilities" || strings.HasSuffix(key, ".tags")) {
 				continue // a template: what it becomes is checked
 			}
 			if wrong := line.Wrong(text, line.Longest); wrong != "" {
@@ -161,11 +161,32 @@ func (c *Config) checkAgent(f *findings) {
 				"Write NAME=value. Proxies are network.proxy's to say, and AZP_BOOTSTRAP_ is azp-bootstrap's own.")
 		}
 	}
+	for _, v := range c.Agent.Capabilities {
+		if p := checkTemplate(f.where("agent.capabilities"), "agent.capabilities", v); p != nil {
+			f.all = append(f.all, p...)
+		} else if wrong := checkCapability(v); wrong != "" {
+			f.bad("agent.capabilities", wrong, "Write NAME=value; only the value may be a template.")
+		}
+	}
 	f.oneOf("agent.service", c.Agent.Service, "auto", "process")
 	f.oneOf("agent.replace", c.Agent.Replace, "offline", "always", "never")
 	if c.Agent.ConfigureTimeout <= 0 {
 		f.bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
 	}
+}
+
+// checkCapability says what is wrong with NAME=value; "" = nothing. The agent takes what is before the first = for
+// the name (UserCapabilitiesProvider.cs); its own names begin with Agent.
+func checkCapability(text string) string {
+	name, _, parted := strings.Cut(text, "=")
+	lower := strings.ToLower(name)
+	switch {
+	case !parted || name == "" || strings.TrimSpace(name) != name || strings.Contains(name, "{{"):
+		return fmt.Sprintf("%q is no capability", line.Shown(text))
+	case strings.HasPrefix(lower, "azp_bootstrap_"), strings.HasPrefix(lower, "agent."):
+		return fmt.Sprintf("the name %q is not free", line.Shown(name))
+	}
+	return ""
 }
 
 func (c *Config) checkIdentity(bad func(key, text, fix string)) {

@@ -62,6 +62,7 @@ type Agent struct {
 	Reregister       bool          `key:"reregister"`
 	ConfigureTimeout time.Duration `key:"configureTimeout"`
 	Environment      []string      `key:"environment"`
+	Capabilities     []string      `key:"capabilities"`
 }
 
 // Credential says where the PAT is and which managed identity may read it; with Entra there is no
@@ -134,6 +135,7 @@ var defaults = map[string]any{
 	"agent.dir":                   defaultDir,
 	"agent.work":                  "_work",
 	"agent.environment":           []string{},
+	"agent.capabilities":          []string{},
 	"agent.user":                  defaultUser,
 	"agent.service":               "auto",
 	"agent.replace":               "offline",

@@ -261,6 +261,27 @@ func (c *Config) Names(f Facts) (name string, tags []string, err error) {
 	return name, tags, nil
 }
 
+// Capabilities fills in agent.capabilities for this VM. One whose value is empty is left out, as a tag is.
+func (c *Config) Capabilities(f Facts) (all []string, err error) {
+	const key = "agent.capabilities"
+	for _, text := range c.Agent.Capabilities {
+		name, template, _ := strings.Cut(text, "=")
+		value, err := Expand(template, f)
+		if err == nil {
+			if wrong := line.Wrong(value, line.Longest); wrong != "" {
+				err = fmt.Errorf("the value of %s %s", name, wrong)
+			}
+		}
+		if err != nil {
+			return nil, Problems{{c.Values[key].Where, key, err.Error(), "Change the template, or what it asks for on the VM."}}.Err()
+		}
+		if value != "" {
+			all = append(all, name+"="+value)
+		}
+	}
+	return all, nil
+}
+
 func checkTag(tag string) string {
 	switch {
 	case strings.Contains(tag, ","):

@@ -122,9 +122,9 @@ func registration(m member.Member, replace bool) (agent.Registration, error) {
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: m.VM.AgentTags, URL: c.Server.Base,
 		AgentName: m.VM.AgentName, Work: c.Agent.Work, Replace: replace,
 		Proxy: proxy, Bypass: m.Network.Bypass(), Trusted: trusted, SystemCAs: azure.Bundle(),
-		Environment: c.Agent.Environment,
-		Marks:       m.VM.Marks(time.Now().UTC().Format(time.RFC3339Nano)),
-		ScopeHint:   access.Target(c).ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
+		Environment: c.Agent.Environment, Capabilities: m.VM.AgentCapabilities,
+		Marks:     m.VM.Marks(time.Now().UTC().Format(time.RFC3339Nano)),
+		ScopeHint: access.Target(c).ScopeHint(c.Credential.Entra, c.Server.Hosted), Timeout: c.Agent.ConfigureTimeout,
 	}
 	if !c.Server.Hosted && t.Kind() != config.KindPool {
 		r.URL, r.Collection = c.Server.Root, c.Server.Collection

@@ -161,12 +161,13 @@ func (m Member) Works() bool { return m.Agent.Working(m.State().Agent.Service) }
 func (m Member) ServiceAt(p devops.Place) agent.Service {
 	known := m.State().Agent
 	s := agent.Service{
-		ServerURL:   m.VM.Config.Server.Base,
-		Group:       p.PoolName,
-		Agent:       m.VM.AgentName,
-		Unit:        known.Service,
-		Marks:       m.VM.Marks(known.Registered),
-		Environment: m.VM.Config.Agent.Environment,
+		ServerURL:    m.VM.Config.Server.Base,
+		Group:        p.PoolName,
+		Agent:        m.VM.AgentName,
+		Unit:         known.Service,
+		Marks:        m.VM.Marks(known.Registered),
+		Environment:  m.VM.Config.Agent.Environment,
+		Capabilities: m.VM.AgentCapabilities,
 	}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = p.Name

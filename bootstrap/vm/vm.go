@@ -20,6 +20,8 @@ type VM struct {
 	Config    *config.Config // complete when IMDS has answered; before, without what user data and tags add
 	AgentName string         // on this VM
 	AgentTags []string       // filled in for this VM
+
+	AgentCapabilities []string // NAME=value, filled in for this VM
 }
 
 // Known reports whether IMDS has told which VM this is.
@@ -119,10 +121,14 @@ func (s *Sources) completed(i azure.Instance) (v VM, err error) {
 	if err := v.Config.CheckCloud(i.Cloud); err != nil {
 		return v, err
 	}
-	v.AgentName, v.AgentTags, err = v.Config.Names(config.Facts{
+	facts := config.Facts{
 		ComputerName: i.ComputerName, VMID: i.VMID, VMName: i.Name, ScaleSet: i.ScaleSet, Location: i.Location,
 		Zone: i.Zone, ResourceGroup: i.ResourceGroup, SubscriptionID: i.SubscriptionID,
 		InstanceIndex: i.Index(), Tags: i.Tags,
-	})
+	}
+	if v.AgentCapabilities, err = v.Config.Capabilities(facts); err != nil {
+		return v, err
+	}
+	v.AgentName, v.AgentTags, err = v.Config.Names(facts)
 	return v, err
 }

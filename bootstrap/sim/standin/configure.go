@@ -294,7 +294,7 @@ func remove(o options) error {
 
 // capabilities are the environment, as the real agent shows it, and a few of its own.
 func capabilities(name string) map[string]string {
-	caps := map[string]string{"Agent.Name": name, "Agent.Version": Version, "Agent.OS": "Linux"}
+	caps := map[string]string{}
 	ignore := "," + os.Getenv("VSO_AGENT_IGNORE") + ","
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
@@ -303,6 +303,13 @@ func capabilities(name string) map[string]string {
 			caps[k] = v
 		}
 	}
+	user, _ := os.ReadFile(".capabilities") // UserCapabilitiesProvider.cs: over the environment's
+	for line := range strings.Lines(string(user)) {
+		if k, v, is := strings.Cut(strings.TrimRight(line, "\r\n"), "="); is && k != "" {
+			caps[k] = v
+		}
+	}
+	caps["Agent.Name"], caps["Agent.Version"], caps["Agent.OS"] = name, Version, "Linux" // over all
 	return caps
 }
 
