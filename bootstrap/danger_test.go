@@ -93,7 +93,9 @@ func (p *play) pats(hidden ...string) {
 	if len(hidden) == 0 {
 		s.PATs = nil
 	}
-	p.azure.Apply(s)
+	if err := p.azure.Apply(s); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // takenOver: the VM was off, and the last one, which has its name, booted meanwhile. It is online

@@ -128,7 +128,9 @@ func (f *fleet) strike(t *testing.T, faults []sim.Fault) {
 		t.Fatal(err)
 	}
 	s.VMs, s.Faults = f.azure.VMs(), faults
-	f.azure.Apply(s)
+	if err := f.azure.Apply(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCrowd boots many VMs at once on one machine, each a process of its own, with faults at

@@ -289,7 +289,9 @@ func (m *machine) certificate(host, flaw string) {
 	if flaw != "" {
 		s.Certificates = map[string]string{host: flaw}
 	}
-	m.azure.Apply(s)
+	if err := m.azure.Apply(s); err != nil {
+		m.t.Error(err)
+	}
 }
 
 // actual is what the two runs of a cell say, in a word: "=" it joins as if nothing were; "~class"

@@ -85,6 +85,10 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 				a.Log.WithError(err).Debug("the state cannot be read")
 			}
 			s := a.journal.State()
+			if before == journal.Ready && (s.Phase == journal.Draining || s.Phase == journal.Removed) {
+				a.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "removedBy": s.RemovedBy}).
+					Warn("another command takes this VM out of Azure DevOps: it is watched over no more")
+			}
 			if s.Phase == journal.Draining && a.abandoned() {
 				return false, nil
 			}

@@ -191,7 +191,11 @@ func (o *outputReader) keep(line string) {
 
 // verdict is nil if config.sh did its work.
 func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.Context) error {
-	said := strings.Join(o.tail, " | ")
+	words := o.tail
+	if i := slices.Index(words, o.line); i > 0 && o.make != nil {
+		words = words[i:] // what came before was going well
+	}
+	said := strings.Join(words, " | ")
 	if len(said) > 600 {
 		said = "… " + strings.ToValidUTF8(said[len(said)-600:], "")
 	}

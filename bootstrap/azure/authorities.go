@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -23,9 +25,13 @@ func (n Network) Authorities() ([]byte, error) {
 	}
 	data, err := readAuthorities(n.CAFile)
 	if err != nil {
-		return nil, fault.New(fault.Config, "network.caFile (or SSL_CERT_FILE)").
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, fault.New(fault.Config, "the certificates in %s (network.caFile, or SSL_CERT_FILE)", n.CAFile).
 			Because(err).
-			Hint("Name a PEM file that root can read.")
+			Hint("Copy your authority's PEM file there (in the image: docs/image-guide.md), or name another one.")
 	}
 	all, other := certificates(data)
 	if !slices.ContainsFunc(all, readable) {

@@ -136,6 +136,12 @@ func (n Network) FromEnvironment() (Network, error) {
 		return n, fault.New(fault.Config, "the proxy of %s %s", where, wrong).Hint("%s", fix)
 	}
 	if n.Proxy = ""; u != nil {
+		// The configuration names the proxy, and the environment, where a password belongs, what it asks for.
+		if _, given := EnvironmentProxy(); u.User == nil {
+			if same, wrong, _ := ParseProxy(given); wrong == "" && same != nil && hostPort(same) == hostPort(u) {
+				u.User = same.User
+			}
+		}
 		n.Proxy = u.String()
 	}
 	if wrong, fix := CheckNoProxy(n.NoProxy); wrong != "" {

@@ -1,10 +1,15 @@
 package azure
 
 import (
+	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 )
@@ -142,6 +147,73 @@ func FuzzParseProxy(f *testing.F) {
 		if wrong != "" || again.String() != u.String() || strings.ContainsAny(u.Host, "@/ \\\n\x00") ||
 			u.Hostname() == "" {
 			t.Errorf("%q became %q, then %v %s", given, u, again, wrong)
+		}
+	})
+}
+
+// The configuration names the proxy; user and password may come from the environment, where a password belongs,
+// if that names the same one.
+func TestCredentialsOfTheConfiguredProxyComeFromTheEnvironment(t *testing.T) {
+	for name, c := range map[string]struct{ configured, environment, want string }{
+		"the same":          {"http://proxy.corp:3128", "http://u:p@proxy.corp:3128", "http://u:p@proxy.corp:3128"},
+		"without a scheme":  {"proxy.corp:80", "u:p@proxy.corp", "http://u:p@proxy.corp:80"},
+		"another port":      {"http://proxy.corp:3128", "http://u:p@proxy.corp:8080", "http://proxy.corp:3128"},
+		"another host":      {"http://proxy.corp:3128", "http://u:p@evil.corp:3128", "http://proxy.corp:3128"},
+		"malformed":         {"http://proxy.corp:3128", "http://u:p@proxy.corp:x", "http://proxy.corp:3128"},
+		"nothing there":     {"http://proxy.corp:3128", "", "http://proxy.corp:3128"},
+		"configured itself": {"http://a:b@proxy.corp:3128", "http://u:p@proxy.corp:3128", "http://a:b@proxy.corp:3128"},
+		"environment alone": {"", "http://u:p@proxy.corp:3128", "http://u:p@proxy.corp:3128"},
+	} {
+		t.Setenv("HTTPS_PROXY", c.environment)
+		t.Setenv("https_proxy", "")
+		n, err := Network{Proxy: c.configured}.FromEnvironment()
+		if err != nil || n.Proxy != c.want {
+			t.Errorf("%s: %q, %v", name, n.Proxy, err)
+		}
+	}
+}
+
+// A name that only the proxy could resolve, but is asked without it, is explained by the list that says so.
+func TestNamesThatAreAskedWithoutTheProxy(t *testing.T) {
+	unknown := func(_ context.Context, _, addr string) (net.Conn, error) {
+		host, _, _ := net.SplitHostPort(addr)
+		return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
+	}
+	for name, c := range map[string]struct {
+		proxy, list string
+		aside       bool
+	}{
+		"in the list": {"http://proxy.corp:3128", ".corp", true}, "no proxy": {"", ".corp", false}, "not in the list": {"http://proxy.corp:3128", "other", false},
+	} {
+		client, err := Network{Proxy: c.proxy, NoProxy: c.list, Dial: unknown}.Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Get("https://devops.corp/") //nolint:bodyclose // there is none
+		f := fault.Connection(fault.Network, "the collection", "devops.corp", err)
+		if said := strings.Contains(f.Advice, "network.noProxy"); said != c.aside || !f.Wait {
+			t.Errorf("%s: %s / %s (passing %v)", name, f, f.Advice, f.Wait)
+		}
+	}
+}
+
+// A proxy that takes connections and never answers is what is told, not the host behind it.
+func TestASilentProxyIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, there) }()
+			return here, nil
+		}
+		client, err := Network{Proxy: "http://proxy.corp:3128", Dial: silent}.Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err = client.Get("https://devops.corp/") //nolint:bodyclose // there is none
+		f := fault.Connection(fault.Network, "the collection", "devops.corp", err)
+		if took := time.Since(begin); !strings.Contains(f.Error(), "the proxy does not answer") || !f.Wait || took > time.Minute {
+			t.Errorf("after %s: %s (passing %v)", took, f, f.Wait)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -127,9 +128,20 @@ func (n Network) transport() (*http.Transport, error) {
 	}
 	direct, _, _ := readNoProxy(n.NoProxy)
 	proxy := (&httpproxy.Config{HTTPProxy: address, HTTPSProxy: address, NoProxy: joined(direct)}).ProxyFunc()
+	dial := n.Dial.within(10 * time.Second)
 	t := &http.Transport{
-		Proxy:                  func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
-		DialContext:            n.Dial.within(10 * time.Second),
+		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dial(ctx, network, addr)
+			switch {
+			case through == nil:
+			case err == nil && addr == hostPort(through):
+				return &awaited{Conn: c, proxy: through.Host}, nil
+			case addr != hostPort(through) && err != nil:
+				err = &fault.AsideError{Err: err, Proxy: through.Host, List: n.NoProxy}
+			}
+			return c, err
+		},
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  45 * time.Second, // Azure DevOps delays a heavy user by up to 30 s
@@ -144,6 +156,40 @@ func (n Network) transport() (*http.Transport, error) {
 		},
 	}
 	return t, nil
+}
+
+// hostPort is a proxy's address as it is dialled.
+func hostPort(proxy *url.URL) string {
+	port := proxy.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[proxy.Scheme]
+	}
+	return net.JoinHostPort(proxy.Hostname(), port)
+}
+
+// An awaited connection leads to a proxy. One that takes it and never says a word would else be told as a silence of
+// the host behind: http.Transport has no limit for the answer to CONNECT.
+type awaited struct {
+	net.Conn
+	proxy    string
+	answered bool
+}
+
+// proxyAnswers is how long a proxy may take for its first word, its own connection included.
+const proxyAnswers = 45 * time.Second
+
+func (c *awaited) Read(p []byte) (int, error) {
+	if c.answered {
+		return c.Conn.Read(p)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(proxyAnswers))
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, &fault.ProxyError{Proxy: c.proxy}
+	}
+	c.answered = true
+	_ = c.SetReadDeadline(time.Time{})
+	return n, err
 }
 
 func client(t http.RoundTripper, whole time.Duration, largest int64) *http.Client {

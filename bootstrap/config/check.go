@@ -243,7 +243,7 @@ func (c *Config) checkVault(bad func(key, text, fix string)) {
 	const fix = "Write for example https://contoso.vault.azure.net."
 	switch {
 	case kv.URL == "":
-		bad("credential.keyVault.url", "is missing", fix)
+		bad("credential.keyVault.url", "is missing", fix+" Without a PAT, on Azure DevOps Services: credential.entra: true.")
 	case err != nil || u.Hostname() == "":
 		bad("credential.keyVault.url", "not a URL", fix)
 	case u.Scheme != "https":

@@ -205,16 +205,12 @@ func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
 				continue
 			}
 			if hasToken(val) {
-				ps = append(
-					ps,
-					Problem{
-						l.at(v),
-						full,
-						"a token or password is written here",
-						"Store the PAT in Key Vault and name it in credential.keyVault; give a proxy's password " +
-							"only in the service's environment. Revoke the token if it was real.",
-					},
-				)
+				fix := "Store the PAT in Key Vault and name it in credential.keyVault. Revoke the token if it was real."
+				if full == "network.proxy" {
+					fix = "Name the proxy without user and password, and give them in the service's environment: systemctl edit " +
+						"azp-bootstrap, [Service], Environment=HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT."
+				}
+				ps = append(ps, Problem{l.at(v), full, "a token or password is written here", fix})
 				continue
 			}
 			l.Values[full] = Value{val, l.at(v)}

@@ -333,8 +333,9 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 						"around it; the VM takes it by itself.")
 			}
 			return fault.New(fault.PAT, "the %s rejects the PAT", c.name).
-				Hint("It is expired, revoked, mistyped or of another organization: create one for the %s and store "+
-					"it as a new version of the secret; the VM takes it by itself.", c.name)
+				Hint("It is expired, revoked, mistyped or of another %s: create one for the %s and store "+
+					"it as a new version of the secret; the VM takes it by itself.",
+					map[bool]string{true: "organization", false: "server or collection"}[c.hosted()], c.name)
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,7 +91,11 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 			all.Go(func() { x.azure(ctx, m) })
 		}
 		all.Go(func() { x.say("agent package", func() (string, error) { return packageInPlace(m) }) })
-		all.Go(func() { x.say("service", func() (string, error) { return serviceIsWell(m) }) })
+		all.Go(func() {
+			if x.say("service", func() (string, error) { return serviceIsWell(m) }) {
+				x.unwatched()
+			}
+		})
 		all.Go(func() { x.say("disk", func() (string, error) { return diskHasRoom(m.VM.Config.Agent.Dir) }) })
 		all.Wait()
 		m.Access.Drop()
@@ -112,7 +117,7 @@ func (x *examination) report() []Check {
 	for _, name := range checks {
 		c, done := x.found[name]
 		if !done {
-			c = Check{Name: name, Outcome: Skipped, Detail: "not checked: something before it failed"}
+			c = Check{Name: name, Outcome: Skipped, Detail: "not checked: what it needs has failed"}
 		}
 		c.Detail, c.Hint = x.means.Redactor.Redact(c.Detail), x.means.Redactor.Redact(c.Hint)
 		report = append(report, c)
@@ -231,6 +236,7 @@ func (x *examination) credential(ctx context.Context, m member.Member) bool {
 		x.record("identity", "", err)
 		return false
 	} else if err != nil && f.Subject != azure.OfSecret {
+		x.record("identity", m.Access.Identity().String(), nil) // its token comes before the vault
 		x.record("vault", "", err)
 		return false
 	}
@@ -294,9 +300,20 @@ func serviceRuns(m member.Member) (string, error) {
 				"the Application Health extension.")
 	}
 	if daemon.Daemon == health.Stopped {
-		detail += "; the daemon does not: nobody watches over this VM (systemctl start azp-bootstrap)"
+		detail += unwatched
 	}
 	return detail, nil
+}
+
+const unwatched = "; the daemon does not: nobody watches over this VM"
+
+// unwatched makes a warning of it.
+func (x *examination) unwatched() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if c := x.found["service"]; strings.Contains(c.Detail, unwatched) {
+		x.found["service"] = Check{Name: c.Name, Outcome: Warned, Detail: c.Detail, Hint: "systemctl start azp-bootstrap"}
+	}
 }
 
 func clockIsRight(behind time.Duration) (string, error) {

@@ -19,15 +19,27 @@ import (
 type ProxyError struct {
 	Proxy  string // host:port
 	Target string // host:port
-	Status int
+	Status int    // 0 = it says nothing
 }
 
 func (e *ProxyError) Error() string {
+	if e.Status == 0 {
+		return fmt.Sprintf("proxy %s takes connections and says nothing", e.Proxy)
+	}
 	return fmt.Sprintf("proxy %s answered %d %s to CONNECT %s", e.Proxy, e.Status, http.StatusText(e.Status), e.Target)
 }
 
 // ErrTooLarge is returned in place of the rest of an answer that is larger than any honest one.
 var ErrTooLarge = errors.New("the answer is larger than 8 MiB")
+
+// An AsideError is what failed on the way to a host that is asked without the proxy, by what list.
+type AsideError struct {
+	Err         error
+	Proxy, List string
+}
+
+func (e *AsideError) Error() string { return e.Err.Error() }
+func (e *AsideError) Unwrap() error { return e.Err }
 
 // Connection explains an error of the transport: DNS, TCP, proxy and TLS are told apart, because
 // each has another cause and another owner. what is the thing asked ("the vault contoso"), host its
@@ -40,6 +52,7 @@ func Connection(c Class, what, host string, err error) *Error {
 	var (
 		dns       *net.DNSError
 		proxy     *ProxyError
+		aside     *AsideError
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
 		invalid   x509.CertificateInvalidError
@@ -50,28 +63,35 @@ func Connection(c Class, what, host string, err error) *Error {
 	new := func(format string, args ...any) *Error {
 		return New(c, "%s: %s", what, fmt.Sprintf(format, args...)).Because(err)
 	}
+	silent := func() *Error {
+		return new("the proxy does not answer").Passing().
+			Hint("Check network.proxy (or HTTPS_PROXY), and that the proxy runs and is reached from this VM.")
+	}
 	switch {
+	case errors.As(err, &proxy) && proxy.Status == 0:
+		return silent()
 	case errors.As(err, &proxy):
 		e := new("the proxy does not let us through")
 		switch {
 		case proxy.Status == http.StatusProxyAuthRequired:
 			return e.Hint(
 				"The proxy %s wants a user name and password: give them in "+
-					"HTTPS_PROXY=http://user:password@host:port in the service's environment (systemctl edit azp-bootstrap), or let this VM pass without.",
+					"HTTPS_PROXY=http://USER:PASSWORD@%[1]s in the service's environment (systemctl edit azp-bootstrap), or let this VM "+
+					"pass without. If they are there, the proxy refuses them.",
 				proxy.Proxy,
 			)
 		case proxy.Status >= 500 || proxy.Status == http.StatusTooManyRequests:
 			return e.Passing().
-				Hint("The proxy %s cannot reach %s: check its name resolution and its way "+
-					"out.", proxy.Proxy, proxy.Target)
+				Hint("Is the name %s right? If it is, the proxy %s cannot resolve or reach it.", proxy.Target, proxy.Proxy)
 		default:
 			return e.Hint("Allow %s on the proxy %s, or list the name in network.noProxy.", proxy.Target, proxy.Proxy)
 		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return new(
-			"the proxy does not answer",
-		).Passing().
-			Hint("Check network.proxy (or HTTPS_PROXY), and that the proxy runs and is reached from this VM.")
+		return silent()
+	case errors.As(err, &dns) && errors.As(err, &aside):
+		return new("the name %s does not resolve", dns.Name).Passing().
+			Hint("It is asked directly, because network.noProxy or NO_PROXY says so (%s): if only the proxy %s can resolve it, take it out "+
+				"of there. Else check the spelling and the VM's DNS servers.", aside.List, aside.Proxy)
 	case errors.As(err, &dns):
 		return new(
 			"the name %s does not resolve",

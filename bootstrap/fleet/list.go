@@ -21,8 +21,8 @@ type List struct {
 var instanceID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // MakeList is how a list is made, for hints.
-const makeList = "Make it so: az vmss list-instances -g GROUP -n NAME --query [].vmId -o tsv " +
-	"(single VMs: az vm list --query [].vmId -o tsv)."
+const makeList = "Make it so: az vmss list-instances -g GROUP -n NAME --query '[].vmId' -o tsv " +
+	"(single VMs: az vm list --query '[].vmId' -o tsv)."
 
 // ReadList reads a list of instance IDs, one per line, made at a time. One that is empty or holds
 // something else is refused: it is what a failed command leaves, and would make every VM count as
@@ -78,7 +78,11 @@ func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bo
 			proven[placeOf(a)] = true
 			continue
 		}
-		if joining(a, l.asOf(now)) {
+		younger := joining(a, l.asOf(now)) // than the list, perhaps
+		if a.Online {
+			younger = l.asOf(now).Sub(a.Created) < clocksApart
+		}
+		if younger {
 			continue
 		}
 		if older++; a.Online {

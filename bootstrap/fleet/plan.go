@@ -19,6 +19,10 @@ import (
 // config.sh and the first session it is offline, and a list may be older than its VM.
 const Joining = time.Hour
 
+// clocksApart is what two clocks, each of which may differ from the server's by five minutes, can be apart: the VM of
+// an agent that is online is older than its agent, and stands in each list that was made after that.
+const clocksApart = 10 * time.Minute
+
 // For how long an agent must have been offline if the policy does not say: a VM reboots in minutes,
 // and one that is switched off for the night comes back.
 const (

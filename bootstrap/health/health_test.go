@@ -113,7 +113,7 @@ func TestRenderSaysWhoAsked(t *testing.T) {
 		"  leaves    an operator asked for it\n": func(s *journal.State) {
 			s.Phase, s.RemovedBy = journal.Draining, journal.ByOperator
 		},
-		"  left      Azure evicts this VM\n": func(s *journal.State) {
+		"  left      Azure evicts this VM; if the VM is there again, it joins again\n": func(s *journal.State) {
 			s.Phase, s.RemovedBy, s.DrainUntil = journal.Removed, journal.ByPreempt, &until
 		},
 	} {

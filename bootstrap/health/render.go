@@ -20,7 +20,7 @@ func Render(out io.Writer, s journal.State, color bool, alive Alive) {
 	p.machine(s)
 	p.phases(s)
 	if s.LastError != nil {
-		p.lastError(s)
+		p.lastError(s, alive)
 	}
 	if down != nil {
 		fmt.Fprintf(out, "  error (%s)\n    %s\n    %s %s\n", down.Class.Code, down, p.paint("1", "Next:"), down.Advice)
@@ -63,7 +63,11 @@ func (p page) head(s journal.State, down bool) string {
 // membership is the VM's place in Azure DevOps.
 func (p page) membership(s journal.State, alive Alive) {
 	if who := asker[s.RemovedBy]; who != "" && s.Phase == journal.Removed {
-		p.row("left", "%s", who)
+		again := "; if the VM is there again, it joins again"
+		if s.RemovedBy == journal.ByOperator {
+			again = "; azp-bootstrap rejoin joins it again"
+		}
+		p.row("left", "%s%s", who, again)
 	} else if who != "" {
 		p.row("leaves", "%s%s%s", who, since(s), waitsUntil(s))
 	}
@@ -168,7 +172,7 @@ func (p page) phases(s journal.State) {
 	}
 }
 
-func (p page) lastError(s journal.State) {
+func (p page) lastError(s journal.State, alive Alive) {
 	e := s.LastError
 	label := "last error"
 	switch {
@@ -184,7 +188,7 @@ func (p page) lastError(s journal.State) {
 	if e.Hint != "" {
 		fmt.Fprintf(p.out, "    %s %s\n", p.paint("1", "Next:"), e.Hint)
 	}
-	if s.Phase == journal.Ready || !e.NextTry.After(time.Now()) {
+	if s.Phase == journal.Ready || alive.Daemon == Stopped || !e.NextTry.After(time.Now()) {
 		return
 	}
 	until := ""

@@ -22,7 +22,9 @@ func (s *Sim) Control() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		s.Apply(n)
+		if err := s.Apply(n); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
 	})
 	m.HandleFunc("GET /events", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()

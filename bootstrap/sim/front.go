@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,6 +24,19 @@ type Addresses struct {
 	TLS     []string          `json:"tls,omitempty"` // host:port that answer for all names
 	CA      string            `json:"ca"`            // file
 	PID     int               `json:"pid"`
+}
+
+// write writes sim.json whole.
+func (a Addresses) write(dir string) error {
+	data, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, "sim.json.new")
+	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil { //nolint:gosec // addresses
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(dir, "sim.json"))
 }
 
 // Listen says where to listen; ":0" ports are chosen.
@@ -62,21 +76,6 @@ func (s *Sim) Serve(ctx context.Context, l Listen) error {
 		}()
 		return bound, nil
 	}
-	for i, vm := range s.scenario.VMs {
-		addr := l.IMDS
-		if i > 0 { // every VM has an IMDS of its own
-			host, _, err := net.SplitHostPort(l.IMDS)
-			if err != nil {
-				return err
-			}
-			addr = net.JoinHostPort(host, "0")
-		}
-		bound, err := start(addr, s.imds(vm.Name), nil)
-		if err != nil {
-			return err
-		}
-		a.IMDS[vm.Name] = "http://" + bound
-	}
 	inner := &tunnel{conns: make(chan net.Conn), done: ctx.Done()}
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(s.front),
@@ -106,17 +105,39 @@ func (s *Sim) Serve(ctx context.Context, l Listen) error {
 		return err
 	}
 	a.Control = "http://" + bound
-	data, err := json.MarshalIndent(a, "", "  ")
-	if err != nil {
+	// Every VM has an IMDS of its own, the first one at l.IMDS; and each that another scenario brings.
+	grown := func() error {
+		for _, vm := range s.VMs() {
+			if a.IMDS[vm.Name] != "" {
+				continue
+			}
+			addr := l.IMDS
+			if len(a.IMDS) > 0 {
+				host, _, err := net.SplitHostPort(l.IMDS)
+				if err != nil {
+					return err
+				}
+				addr = net.JoinHostPort(host, "0")
+			}
+			bound, err := start(addr, s.imds(vm.Name), nil)
+			if err != nil {
+				return err
+			}
+			a.IMDS[vm.Name] = "http://" + bound
+		}
+		return a.write(l.Dir)
+	}
+	if err := grown(); err != nil {
 		return err
 	}
-	tmp := filepath.Join(l.Dir, "sim.json.new")
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil { //nolint:gosec // addresses
-		return err
+	s.mu.Lock()
+	var one sync.Mutex
+	s.grown = func() error {
+		one.Lock()
+		defer one.Unlock()
+		return grown()
 	}
-	if err := os.Rename(tmp, filepath.Join(l.Dir, "sim.json")); err != nil {
-		return err
-	}
+	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
 		return nil

@@ -222,6 +222,10 @@ func (s *Sim) Populate(name string, n int, offline time.Duration) (found bool) {
 			for i := range n {
 				caps := maps.Clone(tools)
 				caps["AZP_BOOTSTRAP_INSTANCE_ID"] = guid()
+				if vms := s.scenario.VMs; len(vms) > 0 { // neighbours of the VMs that exist
+					caps["AZP_BOOTSTRAP_SCALE_SET"], caps["AZP_BOOTSTRAP_RESOURCE_GROUP"] = vms[0].ScaleSet, vms[0].ResourceGroup
+					caps["AZP_BOOTSTRAP_SUBSCRIPTION_ID"] = vms[0].SubscriptionID
+				}
 				caps["AZP_BOOTSTRAP_REGISTERED"] = since.Add(-time.Hour).UTC().Format(time.RFC3339)
 				p.agents = append(p.agents, &agent{
 					id: v.next(), name: fmt.Sprintf("old-%06d", i), version: "4.248.0", clientID: guid(),

@@ -192,8 +192,18 @@ func (s *Scenario) check() error {
 				return fmt.Errorf("PAT %d: %q: %w", i+1, pattern, err)
 			}
 		}
+		for _, s := range p.Scopes {
+			if !slices.Contains([]string{"full", "agentPools", "deploymentGroup", "environment"}, strings.TrimSuffix(s, ".read")) {
+				return fmt.Errorf("PAT %d: unknown scope %q (full, agentPools, deploymentGroup, environment; each with .read behind)", i+1, s)
+			}
+		}
 		if !slices.Contains([]string{"", "notFound", "empty"}, p.Hidden) {
 			return fmt.Errorf("PAT %d: hidden is notFound or empty, not %q", i+1, p.Hidden)
+		}
+	}
+	for i, v := range s.Vaults {
+		if v.Host == "" || strings.ContainsAny(v.Host, ":/") {
+			return fmt.Errorf("vault %d: host is a name, such as contoso.vault.azure.net, not %q", i+1, v.Host)
 		}
 	}
 	for q := range s.Quirks {

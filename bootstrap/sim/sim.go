@@ -20,7 +20,8 @@ type Sim struct {
 	log         []Request
 	file        *os.File
 	ca          *authority
-	packages    string // folder of agent packages
+	packages    string       // folder of agent packages
+	grown       func() error // serves the VMs that a scenario has added; nil = nobody has to
 
 	events      []ScheduledEvent
 	incarnation int
@@ -79,14 +80,19 @@ func New(s *Scenario, dir string) (*Sim, error) {
 
 // Apply takes VMs, vaults, PATs, faults and certificates from another scenario; what stands on the
 // Azure DevOps servers stays.
-func (s *Sim) Apply(n *Scenario) {
+func (s *Sim) Apply(n *Scenario) error {
 	if err := n.check(); err != nil {
-		panic(err) // Load checks what users write
+		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	n.Servers = s.scenario.Servers
 	s.scenario = n
+	grown := s.grown
+	s.mu.Unlock()
+	if grown == nil {
+		return nil
+	}
+	return grown()
 }
 
 // CA is the PEM of the authority that signs every certificate here.

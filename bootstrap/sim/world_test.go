@@ -45,7 +45,9 @@ func (w world) apply(text string) {
 	if s.PATs == nil {
 		s.PATs = w.sim.scenario.PATs
 	}
-	w.sim.Apply(&s)
+	if err := w.sim.Apply(&s); err != nil {
+		w.Fatal(err)
+	}
 }
 
 type result struct {

@@ -100,7 +100,7 @@ tags as they become on this VM.`,
 					return err
 				}
 			} else if ca != "" {
-				unseen = "Not looked at: network.caFile, " + ca + ", which is the machine's that has this file.\n"
+				unseen = "Not looked at: " + ca + " (network.caFile), a file of the VM: run config check there.\n"
 			}
 			where := "the collection " + cfg.Server.Name + " of " + cfg.Server.Root
 			if cfg.Server.Hosted {

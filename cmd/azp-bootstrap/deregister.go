@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 func (a *app) deregisterCommand() *cobra.Command {
@@ -33,6 +34,9 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap rejoin joins i
 				done, err = bootstrap.Deregister(ctx, o, how)
 				return err
 			}); err != nil {
+				if s, e := a.readState(); e == nil && s.Phase == journal.Ready {
+					fmt.Fprintln(cmd.ErrOrStderr(), "Nothing has changed: this VM stays as it was. Run deregister again when the cause is fixed.")
+				}
 				return err
 			}
 			if !done {

@@ -50,7 +50,7 @@ func run(args []string) int {
 		return shown.exit
 	}
 	if !errors.As(err, &f) { // cobra's own: flags, arguments, unknown commands
-		f = fault.New(fault.Usage, "%s", err).Hint("%s", "See "+root.CommandPath()+" --help.")
+		f = fault.New(fault.Usage, "%s", strings.TrimSpace(strings.ReplaceAll(err.Error(), "\t", "  "))).Hint("%s", "See "+root.CommandPath()+" --help.")
 	}
 	paint := func(code, s string) string {
 		if !colour(os.Stderr) {

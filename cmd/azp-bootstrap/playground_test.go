@@ -84,7 +84,7 @@ func TestBlocksOfTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(strings.ReplaceAll(script.String(), "/tmp/play", dir), "$PWD/build", bin+":"+dir)
-	end := "\nfor r in " + dir + "/*/state/agent.pid; do read -r pid _ <$r && kill -INT -- -$pid; done; kill %1; wait\n"
+	end := "\nfor r in " + dir + "/*/state/agent.pid " + dir + "/server/*/state/agent.pid; do read -r pid _ <$r && kill -INT -- -$pid; done; kill $(jobs -p); wait\n"
 	c := exec.Command("bash", "-c", "set -m; cd "+dir+"\n"+text+end) //nolint:gosec // the documentation's own
 	bytes, err := c.CombinedOutput()
 	out := string(bytes)
@@ -93,7 +93,8 @@ func TestBlocksOfTheDocumentation(t *testing.T) {
 		`joins environment "production"`, `✓ scopes`, `● ready`, // its second block
 		`"result":"succeeded"`, `(?m)^Deregistered\.`, `(?m)^10 agents.*10 would be removed`, `devops +200 POST`,
 		`"acknowledgedBy":\["web_2"\]`, `… removed`, // its third
-		`web-000002, ID`, `azp-bootstrap-.*\.tar\.gz`, // README's
+		`online   build-000001 .* in pool Build at https://devops.fabrikam.corp/Main`, // a server of your own
+		`build-000001, ID`, `azp-bootstrap-.*\.tar\.gz`, // README's
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("it does not show %s", want)

@@ -41,6 +41,9 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 				return fault.New(fault.Usage, "--timeout %s is not more than zero", timeout).
 					Hint("Write for example --timeout 10m.")
 			}
+			if cmd.Flags().Changed("timeout") && !wait {
+				return fault.New(fault.Usage, "--timeout goes with --wait").Hint("Write --wait --timeout %s.", timeout)
+			}
 			if watch && (wait || asJSON) {
 				return fault.New(fault.Usage, "--watch goes with neither --wait nor --json").
 					Hint("Use --wait --json for scripts, --watch to look on.")
@@ -57,6 +60,9 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 				return err
 			}
 			alive := health.Look(a.stateDir, s)
+			if !asJSON {
+				a.wanted(&s)
+			}
 			if err := show(cmd.OutOrStdout(), s, alive, asJSON); err != nil {
 				return err
 			}
@@ -77,6 +83,16 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 	c.Flags().BoolVar(&watch, "watch", false, "look on until interrupted; elsewhere than on a terminal a line for each change")
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "with --wait: how long")
 	return c
+}
+
+// wanted shows what a VM that has not found its target yet is configured to join, as far as files tell.
+func (a *app) wanted(s *journal.State) {
+	if s.Target.Kind != "" || s.Attempt == 0 {
+		return
+	}
+	if c, err := a.load(a.config); err == nil && c.Target.Kind() != "" {
+		s.Target = journal.Target{Kind: c.Target.Kind(), Project: c.Target.Project(), Name: c.Target.Name(), URL: c.Server.Base}
+	}
 }
 
 func show(out io.Writer, s journal.State, alive health.Alive, asJSON bool) error {

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -46,7 +48,7 @@ time that the list was made: of a file, when it was last written.
 It says what it would do; with --yes it does it. It runs anywhere, with a configuration file or with
 --set, and with the configured credential or a PAT from standard input.`,
 		Example: `  azp-bootstrap sweep
-  az vmss list-instances -g shop -n web --query [].vmId -o tsv |
+  az vmss list-instances -g shop -n web --query '[].vmId' -o tsv |
     azp-bootstrap sweep --existing - --scale-set web --yes
   azp-bootstrap sweep --pat-stdin --set url=https://dev.azure.com/contoso --set target.pool.name=Default <pat`,
 		Args: cobra.NoArgs,
@@ -81,7 +83,7 @@ It says what it would do; with --yes it does it. It runs anywhere, with a config
 			s.Progress = sweepProgress(cmd.ErrOrStderr())
 			report, err := fleet.Sweep(cmd.Context(), s)
 			if report != nil {
-				if e := showSweep(cmd.OutOrStdout(), report, s.Yes, asJSON); e != nil {
+				if e := showSweep(cmd.OutOrStdout(), report, s.Yes, asJSON, s.Policy.Scope != fleet.Scope{}); e != nil {
 					return e
 				}
 			}
@@ -179,7 +181,8 @@ func readPAT(cmd *cobra.Command) (secret.PAT, error) {
 	return pat, nil
 }
 
-func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
+// showSweep shows the verdicts; limited says that a scope was given.
+func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON, limited bool) error {
 	if asJSON {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
@@ -188,6 +191,7 @@ func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 	}
 	counts := map[string]int{}
 	foreign, online, outside := 0, 0, 0
+	hints := map[string]int{}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, v := range report {
 		switch counts[v.Fate]++; {
@@ -207,11 +211,18 @@ func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 		fmt.Fprintf(w, "%s\tVM %s\toffline since %s\t%s: %s\n",
 			line.Shown(v.Agent), line.Shown(v.InstanceID), since, v.Fate, line.Shown(v.Why))
 		if v.Hint != "" {
-			fmt.Fprintf(w, "\tNext: %s\n", line.Shown(v.Hint))
+			hints[line.Shown(v.Hint)]++
 		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, h := range slices.Sorted(maps.Keys(hints)) { // once for all that it is for
+		whose := ""
+		if hints[h] > 1 {
+			whose = fmt.Sprintf(" (for %d of them)", hints[h])
+		}
+		fmt.Fprintf(out, "Next%s: %s\n", whose, h)
 	}
 	agents := "1 agent"
 	if len(report) != 1 {
@@ -240,6 +251,9 @@ func showSweep(out io.Writer, report []fleet.Verdict, yes, asJSON bool) error {
 		_, err = fmt.Fprintf(out, "%d would be removed. Nothing was: --yes does it.\n", counts[fleet.Doomed])
 	default:
 		_, err = fmt.Fprintln(out, "none to remove.")
+	}
+	if err == nil && limited && len(report) > 0 && !slices.ContainsFunc(report, func(v fleet.Verdict) bool { return v.InScope }) {
+		_, err = fmt.Fprintln(out, "No agent here is of that scale set, resource group or subscription: are the names right?")
 	}
 	return err
 }

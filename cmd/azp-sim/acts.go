@@ -162,9 +162,12 @@ func populate(dir *string) *cobra.Command {
 	var offline time.Duration
 	c := &cobra.Command{
 		Use: "populate POOL", Short: "Put agents of deleted VMs into a pool", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			form := url.Values{"pool": {args[0]}, "agents": {strconv.Itoa(n)}, "offline": {offline.String()}}
-			_, err := control(*dir, http.MethodPost, "/populate", form)
+			if _, err := control(*dir, http.MethodPost, "/populate", form); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d agents of VMs that are gone are in %s now.\n", n, args[0])
 			return err
 		},
 	}

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -174,7 +176,7 @@ of its VMs: IMDS and proxy, the simulator's authority, and an agent in a folder 
 			}
 			imds, known := a.IMDS[args[0]]
 			if !known {
-				return fmt.Errorf("the scenario has no VM %s", args[0])
+				return fmt.Errorf("the scenario has no VM %s; it has: %s", args[0], strings.Join(slices.Sorted(maps.Keys(a.IMDS)), ", "))
 			}
 			home, err := filepath.Abs(filepath.Join(*dir, args[0]))
 			if err != nil {
@@ -186,7 +188,7 @@ of its VMs: IMDS and proxy, the simulator's authority, and an agent in a folder 
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), `agent: {dir: %q, user: %q, service: process}
 imds: {endpoint: %q}
-network: {proxy: %q, caFile: %q}
+network: {proxy: %q, noProxy: "", caFile: %q}
 health: {listen: ""}
 `, filepath.Join(home, "agent"), user, imds, a.Proxy, filepath.Join(filepath.Dir(home), "ca.pem"))
 			return err
@@ -303,12 +305,15 @@ func apply(dir *string) *cobra.Command {
 		Use:   "apply SCENARIO",
 		Short: "Take VMs, vaults, PATs and faults from another scenario; agents stay",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := filepath.Abs(args[0])
 			if err != nil {
 				return err
 			}
-			_, err = control(*dir, http.MethodPost, "/apply", url.Values{"file": {file}})
+			if _, err = control(*dir, http.MethodPost, "/apply", url.Values{"file": {file}}); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "Taken. Its servers are not: for other servers, serve it anew.")
 			return err
 		},
 	}
