@@ -91,6 +91,21 @@ func (p *program) stop(ctx context.Context, a *attempt, alone bool) error {
 	return nil
 }
 
+// command is what a command of an operator's works on the VM with.
+func command(ctx context.Context, o Options) (*attempt, error) {
+	report := newReporter(o, health.NewLive())
+	p, err := open(ctx, o, report, nil, nil)
+	var a *attempt
+	if err == nil {
+		a, err = p.prepare()
+	}
+	if err != nil {
+		report.Console.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
 // A Leaving says how an operator wants this VM to leave.
 type Leaving struct {
 	Now   bool // a running job is not waited for
@@ -100,26 +115,21 @@ type Leaving struct {
 // Deregister is the command: drain, remove from Azure DevOps, remove the agent's service. done is
 // false if nothing was registered.
 func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err error) {
-	report := newReporter(o, health.NewLive())
-	defer report.Console.Close()
-	p, err := open(ctx, o, report, nil, nil)
+	a, err := command(ctx, o)
 	if err != nil {
 		return false, err
 	}
-	a, err := p.prepare()
-	if err != nil {
-		return false, err
-	}
+	defer a.report.Console.Close()
 	release, err := a.turn(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer release()
 	n := leave.Notice{Why: "deregister", By: journal.ByOperator, Wait: !how.Now, Local: how.Local}
-	defer p.hears.Stop()
-	p.listen(ctx, a.sources) // Azure may take the VM away meanwhile
+	defer a.hears.Stop()
+	a.listen(ctx, a.sources) // Azure may take the VM away meanwhile
 	for {
-		over, _, err := p.hears.During(ctx, nil, nil, func(ctx context.Context) (err error) {
+		over, _, err := a.hears.During(ctx, nil, nil, func(ctx context.Context) (err error) {
 			done, err = a.leave(ctx, n)
 			return err
 		})

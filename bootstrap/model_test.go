@@ -26,13 +26,13 @@ import (
 var interleavings = flag.Int(
 	"interleavings",
 	25,
-	"sequences of crashes, restarts, clones, renames, takeovers and terminations",
+	"sequences of crashes, restarts, clones, renames, takeovers, pauses and terminations",
 )
 
 // TestEveryInterleaving plays sequences of boots, restarts, clones, terminations, jobs, agents that
-// somebody removes or disables, names that change and VMs of one name, each of them cut off at a
-// random effect or not at all, and looks after each step whether what must hold does: no agent of
-// another VM is touched but one that is offline and has this VM's name, no job is cut, nobody's
+// somebody removes, disables or enables, pauses, names that change and VMs of one name, each of them
+// cut off at a random effect or not at all, and looks after each step whether what must hold does: no
+// agent of another VM is touched but one that is offline and has this VM's name, no job is cut, nobody's
 // wish is undone, no event of others is acknowledged.
 func TestEveryInterleaving(t *testing.T) {
 	for n := range few(*interleavings) {
@@ -53,8 +53,9 @@ type play struct {
 	end      func()
 	r        *rand.Rand
 	all      []*mortal
-	name     string       // of the environment, by now
-	disabled map[int]bool // IDs of agents that a person has disabled
+	name     string           // of the environment, by now
+	disabled map[int]bool     // IDs of agents that a person has disabled
+	replaced map[*mortal]bool // VMs that got another's disk
 	story    []string
 }
 
@@ -62,7 +63,8 @@ const vms = 4 // the last has the name of the first
 
 func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &play{t: t, ctx: ctx, end: func() { over(cancel) }, r: r, name: "production", disabled: map[int]bool{}}
+	p := &play{t: t, ctx: ctx, end: func() { over(cancel) }, r: r, name: "production"}
+	p.disabled, p.replaced = map[int]bool{}, map[*mortal]bool{}
 	p.fleet = newFleet(ctx, t, dir, vms, func(s *sim.Scenario) { s.VMs[vms-1].ComputerName = s.VMs[0].ComputerName })
 	byName := map[string]*mortal{}
 	never := r.IntN(2) == 0
@@ -162,13 +164,13 @@ func (p *play) step(m *mortal) {
 	if p.r.IntN(3) > 0 {
 		cutAt = 1 + p.r.IntN(50)
 	}
-	before := p.agents()
-	what := ""
-	own := true // the product did it: it may touch its own agent only
+	before, was := p.agents(), m.pause()
+	what, ends := "", m.leavesForAnOperator() // a pause may be over then
+	own := true                               // the product did it: it may touch its own agent only
 	var cut bool
 	var err error
 	m.mayCut = false
-	switch p.r.IntN(14) {
+	switch p.r.IntN(17) {
 	case 0, 1, 2:
 		what = "boots"
 		m.off()
@@ -187,20 +189,21 @@ func (p *play) step(m *mortal) {
 		if from == m || from.gone {
 			return
 		}
-		what, own = "gets a copy of the disk of "+from.name, false
+		what, own, ends = "gets a copy of the disk of "+from.name, false, true
 		m.off()
 		m.clone(from)
+		p.replaced[m] = true
 	case 7:
 		what, own = "somebody removes its agent", false
 		p.azure.Remove(m.agentName())
 	case 8:
-		what, m.mayCut = "is terminated", true
+		what, m.mayCut, ends = "is terminated", true, true
 		if cut, err = m.lives(p.ctx, cutAt, leaving(bootstrap.Leaving{Now: true})); err == nil && !cut {
 			m.off()
 			m.gone = true
 		}
 	case 9:
-		what = "is deregistered"
+		what, ends = "is deregistered", true
 		cut, err = m.lives(p.ctx, cutAt, leaving(bootstrap.Leaving{}))
 	case 10:
 		what, own = "gets a job", false
@@ -210,7 +213,7 @@ func (p *play) step(m *mortal) {
 		for _, a := range before {
 			if a.InstanceID == m.instance() && !a.Disabled {
 				p.azure.Enable(a.Name, false)
-				p.disabled[a.ID] = true
+				p.disabled[a.ID] = was == nil // while the VM is paused, nobody can tell
 			}
 		}
 	case 12:
@@ -239,9 +242,79 @@ func (p *play) step(m *mortal) {
 		if started := !p.azure.Cancel(e.ID); started && other != m {
 			p.t.Errorf("%s acknowledged the end of %s", m.name, other.name)
 		}
+	case 14:
+		what = "is paused"
+		how := bootstrap.Pausing{By: "alice", Wait: p.r.IntN(2) == 0, Timeout: time.Hour}
+		cut, err = m.lives(p.ctx, cutAt, func(ctx context.Context, o bootstrap.Options) error {
+			_, err := bootstrap.Pause(ctx, o, how)
+			return p.unlessNothingToPause(m, before, err)
+		})
+		if err == nil && !cut && m.mayPause(before) && m.pause() == nil {
+			p.t.Errorf("%s is not paused", m.name)
+		}
+	case 15:
+		what, ends = "is resumed", true
+		cut, err = m.lives(p.ctx, cutAt, func(ctx context.Context, o bootstrap.Options) error {
+			_, err := bootstrap.Resume(ctx, o)
+			return p.unlessNothingToPause(m, before, err)
+		})
+	case 16:
+		what, own = "somebody enables its agent", false
+		for _, a := range before {
+			if a.InstanceID == m.instance() {
+				p.azure.Enable(a.Name, true)
+				delete(p.disabled, a.ID)
+			}
+		}
 	}
+	p.lasts(m, was, ends, own && !cut && err == nil)
 	p.story = append(p.story, fmt.Sprintf("%s %s (cut at effect %d: %t): %v", m.name, what, cutAt, cut, err))
 	p.judge(m, before, own, err)
+}
+
+// pause is this VM's by its journal, which may be another's whose disk it got.
+func (m *mortal) pause() *journal.Pause {
+	s, _, err := journal.Read(m.state)
+	if err != nil || s.InstanceID != m.instance() {
+		return nil
+	}
+	return s.Paused
+}
+
+// leavesForAnOperator reports whether a departure that an operator asked for is gone on with.
+func (m *mortal) leavesForAnOperator() bool {
+	s, _, err := journal.Read(m.state)
+	return err == nil && s.Phase == journal.Draining && s.RemovedBy == journal.ByOperator
+}
+
+// mayPause reports whether this VM is ready, and its agent there.
+func (m *mortal) mayPause(agents map[int]sim.AgentSeen) bool {
+	s, _, err := journal.Read(m.state)
+	return err == nil && s.InstanceID == m.instance() && s.Phase == journal.Ready && agents[s.Agent.ID].InstanceID == m.instance()
+}
+
+// unlessNothingToPause forgives that a VM cannot be paused, or resumed, which does not stand ready.
+func (p *play) unlessNothingToPause(m *mortal, before map[int]sim.AgentSeen, err error) error {
+	if err != nil && !m.mayPause(before) {
+		if c := fault.From(err).Class; c == fault.State || c == fault.Target {
+			return nil
+		}
+	}
+	return err
+}
+
+// lasts looks whether the pause of a VM is as it was, unless an operator has ended it, and whether its
+// agent takes no job if the VM has just found out where it stands.
+func (p *play) lasts(m *mortal, was *journal.Pause, ends, stands bool) {
+	is := m.pause()
+	if was != nil && is == nil && !ends {
+		p.t.Errorf("%s: its pause is forgotten", m.name)
+	}
+	for _, a := range p.agents() {
+		if stands && is != nil && a.InstanceID == m.instance() && !a.Disabled && a.Status == "online" {
+			p.t.Errorf("%s is paused, and its agent %v takes jobs", m.name, a)
+		}
+	}
 }
 
 // judge looks whether what must hold does.
@@ -313,6 +386,16 @@ func (p *play) atLast() {
 		}
 		if n := p.online(m.instance()); n != 1 && !p.t.Failed() {
 			p.t.Errorf("at last %s has %d agents online", m.name, n)
+		}
+		p.lasts(m, nil, false, true)
+		if _, err := bootstrap.Resume(p.ctx, m.options(5*time.Minute)); err != nil {
+			p.t.Errorf("at last %s does not resume: %s", m.name, err)
+		}
+		for id, a := range p.agents() {
+			lost := p.replaced[m] // with what its journal knew of who had disabled its agent
+			if a.InstanceID == m.instance() && a.Disabled && !p.disabled[id] && !lost {
+				p.t.Errorf("at last %s has an agent that takes no job, and nobody wanted that: %v", m.name, a)
+			}
 		}
 	}
 	for _, m := range p.all {

@@ -47,6 +47,7 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 	go a.askForSecrets(ctx, secrets)
 	a.lookForKills()
 	lost, missing := !a.report.LostSince().IsZero(), false
+	paused := a.journal.State().Paused != nil
 	interval := lookService
 	if a.member.VM.AsProcess() {
 		interval = lookProcess
@@ -100,6 +101,10 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 			}
 			if before != journal.Ready { // another command has worked on this VM
 				return false, nil
+			}
+			if is := s.Paused != nil; is != paused {
+				paused = is
+				a.report.Paused(s)
 			}
 			a.lookForKills()
 			early := time.Now().Before(notBefore)

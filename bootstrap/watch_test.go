@@ -101,18 +101,23 @@ func watching(m member.Member, r phase.Runner) *attempt {
 }
 
 func TestAFailedAttemptLetsTheAgentWorkOn(t *testing.T) {
-	for name, trouble := range map[string]func(time.Duration) int{"Azure DevOps answers": nil, "it does not": func(time.Duration) int { return 503 }} {
+	away := func(time.Duration) int { return 503 }
+	for name, c := range map[string]struct {
+		trouble func(time.Duration) int
+		paused  *journal.Pause
+	}{"Azure DevOps answers": {nil, nil}, "it does not": {away, nil}, "the VM is paused": {nil, &journal.Pause{By: "alice"}}} {
 		t.Run(name, func(t *testing.T) {
-			p := &membertest.Pool{Begin: time.Now(), Deleted: -1, Disabled: -1, Trouble: trouble}
+			p := &membertest.Pool{Begin: time.Now(), Deleted: -1, Disabled: -1, Trouble: c.trouble}
 			m, r := membertest.Joined(t, p, config.Drain{Enabled: true, Timeout: 15 * time.Minute})
 			m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
 			a := watching(m, r)
+			membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Paused = c.paused })
 			stood := m.State()
 			membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Agent.Drained = true })
 			leave.LetWork(t.Context(), m)
 			_ = a.failed(fault.New(fault.Network, "the other target cannot be left alone").Hint("Wait."), stood, false)
-			if answers := trouble == nil; p.Enabled != answers || m.State().Agent.Drained == answers ||
-				m.State().Phase != journal.Ready {
+			if works := c.trouble == nil && c.paused == nil; p.Enabled != works || m.State().Agent.Drained == works ||
+				(m.State().Paused != nil) != (c.paused != nil) || m.State().Phase != journal.Ready {
 				t.Errorf("enabled %v, drained %v, phase %s", p.Enabled, m.State().Agent.Drained, m.State().Phase)
 			}
 		})

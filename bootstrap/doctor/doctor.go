@@ -213,7 +213,9 @@ func (x *examination) azure(ctx context.Context, m member.Member) {
 			return "", err
 		}
 		detail := fmt.Sprintf("%s; the name %s", p, m.VM.AgentName)
-		if there != nil && !there.Enabled {
+		if there != nil && !there.Enabled && m.State().Paused != nil {
+			detail += ", whose agent takes no job: this VM is paused until azp-bootstrap resume"
+		} else if there != nil && !there.Enabled {
 			detail += ", whose agent is disabled in Azure DevOps: it takes no job until somebody enables it there"
 		}
 		return detail, join.MayTake(m, p, there)

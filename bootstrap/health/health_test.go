@@ -69,6 +69,23 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// A VM that is paused says so first, and since when, by whom and why.
+func TestRenderOfAPause(t *testing.T) {
+	s := sample()
+	s.Paused = &journal.Pause{Since: s.StartedAt, By: "alice", Reason: "patches"}
+	var out strings.Builder
+	Render(&out, s, false, Alive{})
+	want := "● ready, paused\n  paused    since 2026-11-24T03:00:00Z by alice: patches; azp-bootstrap resume ends it\n  target "
+	if !strings.HasPrefix(out.String(), want) {
+		t.Errorf("got\n%s", out.String())
+	}
+	out.Reset()
+	Render(&out, s, true, Alive{})
+	if strings.Count(out.String(), "\x1b[1;33m") != 2 {
+		t.Errorf("it is not yellow: %q", out.String())
+	}
+}
+
 // A name or a word of others moves no cursor and paints nothing.
 func TestRenderShowsNoEscapes(t *testing.T) {
 	const evil = "\x1b[2J\x1b[1;32m\r● ready\x07\u009b2J"
@@ -76,6 +93,7 @@ func TestRenderShowsNoEscapes(t *testing.T) {
 	s.Agent.Version, s.Agent.Name, s.Target.Name, s.Target.Project = evil, evil, evil, evil
 	s.Package = &journal.Package{File: evil}
 	s.LastError = &journal.Failure{Code: evil, Message: "one\n" + evil, Hint: evil}
+	s.Paused = &journal.Pause{By: evil, Reason: evil}
 	var out strings.Builder
 	Render(&out, s, false, Alive{})
 	for _, r := range out.String() {

@@ -36,6 +36,7 @@ var (
 		"agent_enabled",
 		"0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.",
 	)
+	descPaused  = describe("paused", "1 while an operator lets the agent take no job (azp-bootstrap pause).")
 	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
@@ -101,6 +102,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUp, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down))
 	gauge(descOnline, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down && !m.live.lost))
 	gauge(descEnabled, one(!s.Agent.Disabled))
+	gauge(descPaused, one(s.Paused != nil))
 	gauge(descDrain, one(s.Phase == journal.Draining))
 	gauge(descAttempt, float64(s.Attempt))
 	if s.Secret != nil && s.Secret.Expires != nil {

@@ -50,6 +50,8 @@ func (p page) head(s journal.State, down bool) string {
 		return p.paint("1;31", "✗ agent down")
 	case s.Attempt == 0:
 		return "○ not started"
+	case s.Phase == journal.Ready && s.Paused != nil:
+		return p.paint("1;33", "● ready, paused")
 	case s.Phase == journal.Ready:
 		return p.paint("1;32", "● ready")
 	case s.Phase == journal.Failed:
@@ -70,6 +72,9 @@ func (p page) membership(s journal.State, alive Alive) {
 		p.row("left", "%s%s", who, again)
 	} else if who != "" {
 		p.row("leaves", "%s%s%s", who, since(s), waitsUntil(s))
+	}
+	if s.Paused != nil {
+		p.row("paused", "%s", p.paint("1;33", Pause(*s.Paused)+"; azp-bootstrap resume ends it"))
 	}
 	if s.Target.Kind != "" {
 		where := s.Target.Name
@@ -103,6 +108,15 @@ func (p page) membership(s journal.State, alive Alive) {
 	if alive.Unserved != "" {
 		p.row("health", "%s", p.paint("1;33", "not served, so the VM is not Healthy to Azure: "+line.Lines(alive.Unserved)))
 	}
+}
+
+// Pause says in one line since when a VM is paused, by whom and why.
+func Pause(p journal.Pause) string {
+	text := "since " + p.Since.Format(time.RFC3339) + " by " + line.Shown(p.By)
+	if p.Reason != "" {
+		text += ": " + line.Shown(p.Reason)
+	}
+	return text
 }
 
 // asker says who asked the VM to leave, by the journal's word.

@@ -229,9 +229,29 @@ func (r *Reporter) Ready(s journal.State, verified bool) {
 	}).
 		Info(how)
 	r.Console.Line("%-10s agent %s (ID %d) is online in %s", journal.Ready, s.Agent.Name, s.Agent.ID, s.Target.Name)
+	if s.Paused != nil {
+		r.Paused(s)
+		return
+	}
+	r.ready(s)
+}
+
+// Paused says that an operator has paused the VM, or ended its pause.
+func (r *Reporter) Paused(s journal.State) {
+	if p := s.Paused; p != nil {
+		r.Log.WithField("agent", s.Agent.Name).
+			Warn("this VM is paused, its agent takes no job until azp-bootstrap resume: " + Pause(*p))
+		r.Console.Line("%-10s paused %s", s.Phase, Pause(*p))
+	} else {
+		r.Log.WithField("agent", s.Agent.Name).Info("this VM is paused no more")
+	}
 	r.ready(s)
 }
 
 func (r *Reporter) ready(s journal.State) {
-	r.status("ready: agent %s (ID %d) in %s", s.Agent.Name, s.Agent.ID, s.Target.Name)
+	paused := ""
+	if s.Paused != nil {
+		paused = ", paused " + Pause(*s.Paused)
+	}
+	r.status("ready: agent %s (ID %d) in %s%s", s.Agent.Name, s.Agent.ID, s.Target.Name, paused)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // A Server serves health, status and metrics on an address of the configuration.
@@ -88,10 +89,11 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	}[v]
 	state := s.Live.State()
 	body := struct {
-		State Verdict `json:"ApplicationHealthState"`
-		Phase string  `json:"phase"`
-		Error string  `json:"error,omitempty"`
-	}{State: v, Phase: state.Phase}
+		State  Verdict        `json:"ApplicationHealthState"`
+		Phase  string         `json:"phase"`
+		Error  string         `json:"error,omitempty"`
+		Paused *journal.Pause `json:"paused,omitempty"`
+	}{State: v, Phase: state.Phase, Paused: state.Paused}
 	if state.LastError != nil && v != Healthy {
 		body.Error = state.LastError.Code
 	}

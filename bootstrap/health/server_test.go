@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -90,8 +91,18 @@ func TestHandler(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
 		}
 	}
-	l.Set(sample())
+	paused := sample()
+	paused.Paused = &journal.Pause{Since: paused.StartedAt, By: "alice", Reason: "patches"}
+	l.Set(paused)
+	l.Assert()
 	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/healthz", nil))
+	want := `{"ApplicationHealthState":"Healthy","phase":"ready","paused":{"since":"2026-11-24T03:00:00Z","by":"alice","reason":"patches"}}`
+	if w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != want {
+		t.Errorf("/healthz of a VM that is paused: %d %s", w.Code, w.Body)
+	}
+	l.Set(sample())
+	w = httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
 	var got journal.State
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.Agent != sample().Agent {

@@ -62,6 +62,9 @@ func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try) error {
 	}
 	var started time.Time
 	if err := r.Run(ctx, journal.Service, func(ctx context.Context) (phase.Fields, error) {
+		if err := hold(ctx, m, t.At.Place); err != nil {
+			return nil, err
+		}
 		since, f, err := startService(ctx, m, t.At.Place, fresh)
 		if fresh = false; !since.IsZero() {
 			started = since

@@ -13,6 +13,23 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
+// hold keeps the agent of a VM that is paused from taking a job before it starts: the server has
+// enabled one that was just registered. If the server does not show yet whose it is, online looks again.
+func hold(ctx context.Context, m member.Member, at devops.Place) error {
+	if m.State().Paused == nil {
+		return nil
+	}
+	c, err := m.Access.DevOps(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := c.ByID(ctx, at, m.State().Agent.ID)
+	if err != nil || m.Whose(a) != member.ThisVM {
+		return err
+	}
+	return m.NoteEnabled(ctx, c, at, a)
+}
+
 // startService makes the agent run. fresh says that config.sh has just registered it. since is when
 // it was started; zero: it ran already.
 func startService(

@@ -42,6 +42,62 @@ func TestMayTake(t *testing.T) {
 	}
 }
 
+// The agent of a VM that is paused takes no job, whoever has enabled it; that a person had disabled it before
+// is not forgotten.
+func TestAPausedVMsAgentStaysDisabled(t *testing.T) {
+	for name, c := range map[string]struct {
+		drained, enabled     bool // the journal's word, the server's
+		shown, drainedByThen bool
+	}{
+		"by the pause":      {true, false, false, true},
+		"by a person":       {false, false, true, false},
+		"enabled meanwhile": {true, true, false, true},
+		"just registered":   {false, true, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &membertest.Pool{Begin: time.Now(), Enabled: c.enabled, Deleted: -1, Disabled: -1}
+			m, _ := membertest.Joined(t, p, config.Drain{})
+			membertest.Wrote(t, m.Journal, func(s *journal.State) {
+				s.Agent.Drained, s.Agent.Disabled, s.Paused = c.drained, c.shown, &journal.Pause{By: "alice"}
+			})
+			there, err := standing(t.Context(), m, &Try{})
+			a := m.State().Agent
+			if err != nil || !there || p.Enabled || a.Disabled != c.shown || a.Drained != c.drainedByThen {
+				t.Errorf("%v, %v; enabled %v, the journal: %+v", there, err, p.Enabled, a)
+			}
+		})
+	}
+}
+
+// Before it starts, the agent of a VM that is paused is disabled if the server shows whose it is; another VM's
+// is left alone.
+func TestHold(t *testing.T) {
+	for name, c := range map[string]struct {
+		standsOn string
+		paused   bool
+		enabled  bool
+		asks     bool
+	}{
+		"paused":                 {"", true, false, true},
+		"not paused":             {"", false, true, false},
+		"another VM's":           {membertest.OtherInstance, true, true, true},
+		"it does not show whose": {"-", true, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := membertest.NewPool()
+			p.StandsOn = c.standsOn
+			m, _ := membertest.Joined(t, p, config.Drain{})
+			if c.paused {
+				membertest.Wrote(t, m.Journal, func(s *journal.State) { s.Paused = &journal.Pause{By: "alice"} })
+			}
+			err := hold(t.Context(), m, member.PlaceOf(m.State().Target))
+			if err != nil || p.Enabled != c.enabled || p.Requests > 0 != c.asks {
+				t.Errorf("%v; enabled %v after %d requests", err, p.Enabled, p.Requests)
+			}
+		})
+	}
+}
+
 func TestWhoDisabledTheAgentDecides(t *testing.T) {
 	for name, c := range map[string]struct {
 		drained, enabled bool // the journal's word, the server's

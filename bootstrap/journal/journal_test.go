@@ -95,7 +95,7 @@ func TestStatesAreCopies(t *testing.T) {
 	full := sample()
 	at := time.Now()
 	full.Secret, full.Registering = &Secret{Version: "1", Expires: &at}, &Registering{Name: "x"}
-	full.Package, full.DrainUntil = &Package{File: "f"}, &at
+	full.Package, full.DrainUntil, full.Paused = &Package{File: "f"}, &at, &Pause{By: "alice"}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +105,7 @@ func TestStatesAreCopies(t *testing.T) {
 	}
 	for _, s := range []State{heard[len(heard)-1], j.State()} {
 		s.Phases[0].Seconds, s.LastError.Code, s.Registering.Name, s.Package.File = 99, "spoiled", "spoiled", "spoiled"
+		s.Paused.By = "spoiled"
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	if after, _ := json.Marshal(j.State()); string(after) != string(before) {
@@ -115,7 +116,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}

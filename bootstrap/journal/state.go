@@ -69,6 +69,8 @@ type State struct {
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
 	// RemovedBy says who asked the VM to leave, from draining on.
 	RemovedBy string `json:"removedBy,omitempty"`
+	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
+	Paused *Pause `json:"paused,omitempty"`
 }
 
 // Target is what the VM joins: by name as it was configured, and by the IDs under which it is
@@ -141,6 +143,14 @@ type Failure struct {
 	// without end.
 	NextTry time.Time `json:"nextTry,omitzero"`
 	GivesUp time.Time `json:"givesUp,omitzero"`
+}
+
+// A Pause keeps the agent of a VM, which stays in its target, from taking jobs. It is the VM's, not the
+// agent's: one that is registered meanwhile takes none either.
+type Pause struct {
+	Since  time.Time `json:"since"`
+	By     string    `json:"by"` // the account that asked for it
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Registering is the intention to register a name; Existing is the ID of the agent that stood under
@@ -227,6 +237,7 @@ func (s State) copied() State {
 	s.Phases = slices.Clone(s.Phases)
 	s.ReadyAt, s.DrainUntil = copyOf(s.ReadyAt), copyOf(s.DrainUntil)
 	s.LastError, s.Registering, s.Package = copyOf(s.LastError), copyOf(s.Registering), copyOf(s.Package)
+	s.Paused = copyOf(s.Paused)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}

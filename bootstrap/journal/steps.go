@@ -82,8 +82,12 @@ func (s *State) Joined() {
 	s.Phase, s.ReadyAt, s.RemovedBy = Ready, &at, ""
 }
 
-// Left records that the VM has left its target.
+// Left records that the VM has left its target. Its pause, an operator's word, ends by an operator's:
+// a VM that Azure took away and that is there again is paused still.
 func (s *State) Left() {
+	if s.RemovedBy == ByOperator {
+		s.Paused = nil
+	}
 	s.Phase, s.ReadyAt, s.Registering, s.DrainUntil, s.LastError = Removed, nil, nil, nil, nil
 }
 

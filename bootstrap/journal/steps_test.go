@@ -30,10 +30,11 @@ func TestAgain(t *testing.T) {
 // Another VM's disk: nothing of its registration counts, only the package that lies there.
 func TestNewInstance(t *testing.T) {
 	was := sample()
-	was.Package, was.Registering = &Package{File: "p"}, &Registering{Name: "x"}
+	was.Package, was.Registering, was.Paused = &Package{File: "p"}, &Registering{Name: "x"}, &Pause{By: "alice"}
 	s := was.copied()
 	s.NewInstance("another")
 	if s.InstanceID != "another" || s.Agent != (Agent{}) || s.Target != (Target{}) || s.Registering != nil || s.LastError != nil ||
+		s.Paused != nil ||
 		s.Package == nil ||
 		s.Phase != Discover ||
 		s.Attempt != 1 ||
@@ -45,6 +46,24 @@ func TestNewInstance(t *testing.T) {
 	fresh.NewInstance("first")
 	if fresh.Attempt != 1 || !fresh.StartedAt.Equal(was.StartedAt) {
 		t.Errorf("%+v", fresh)
+	}
+}
+
+// A pause ends with an operator's departure, not with one that Azure asked for.
+func TestWhatADepartureMakesOfAPause(t *testing.T) {
+	for by, ends := range map[string]bool{ByOperator: true, ByTerminate: false, ByPreempt: false, ByShutdown: false} {
+		s := sample()
+		s.Paused = &Pause{By: "alice"}
+		s.Leave(by, time.Now())
+		if s.Paused == nil {
+			t.Errorf("%s: it ended before the VM had left", by)
+		}
+		if s.Left(); (s.Paused == nil) != ends {
+			t.Errorf("%s: %+v", by, s.Paused)
+		}
+		if s.Rejoin(); (s.Paused == nil) != ends {
+			t.Errorf("%s, joined again: %+v", by, s.Paused)
+		}
 	}
 }
 

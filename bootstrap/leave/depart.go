@@ -77,7 +77,10 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 	}
 	switch s := m.State(); {
 	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
-		return true, m.Journal.Update(func(s *journal.State) { s.RemovedBy = n.By })
+		return true, m.Journal.Update(func(s *journal.State) {
+			s.RemovedBy = n.By
+			s.Left()
+		})
 	case s.Phase == journal.Removed:
 		return true, nil
 	case s.Agent.ID == 0 && !registeredHere(m): // it was on its way, and goes no further
@@ -191,9 +194,10 @@ func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.
 	return true
 }
 
-// LetWork enables the agent that a drain has disabled, which came to nothing.
+// LetWork enables the agent that a drain has disabled, which came to nothing. That of a VM that is
+// paused was disabled before.
 func LetWork(ctx context.Context, m member.Member) {
-	if !m.State().Agent.Drained {
+	if s := m.State(); !s.Agent.Drained || s.Paused != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)

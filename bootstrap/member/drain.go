@@ -95,18 +95,27 @@ func (m Member) Withdraw(ctx context.Context, d *Drain) error {
 	return nil
 }
 
+// disable lets this VM's agent take no new job.
+func (m Member) disable(ctx context.Context, c *devops.Client, p devops.Place, there *devops.Agent) error {
+	if !there.Enabled {
+		return nil
+	}
+	// On disk before: who is cut off here enables it when it joins.
+	if err := m.Journal.Update(func(s *journal.State) { s.Agent.Drained = true }); err != nil {
+		return err
+	}
+	if err := c.Enable(ctx, p, there, false); err != nil {
+		return err
+	}
+	there.Enabled = false
+	m.Log.WithField("agent", there.Name).Info("the agent takes no new jobs")
+	return nil
+}
+
 // Quiet lets this VM's agent take no new job, and waits for the running one until d.Until.
 func (m Member) Quiet(ctx context.Context, c *devops.Client, p devops.Place, there *devops.Agent, d *Drain) error {
-	if there.Enabled {
-		// On disk before: who is cut off here enables it when it joins.
-		if err := m.Journal.Update(func(s *journal.State) { s.Agent.Drained = true }); err != nil {
-			return err
-		}
-		if err := c.Enable(ctx, p, there, false); err != nil {
-			return err
-		}
-		there.Enabled = false
-		m.Log.WithField("agent", there.Name).Info("the agent takes no new jobs")
+	if err := m.disable(ctx, c, p, there); err != nil {
+		return err
 	}
 	d.disabled = true
 	if !d.waits() {

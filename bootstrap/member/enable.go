@@ -11,8 +11,11 @@ import (
 )
 
 // NoteEnabled enables an agent that a drain had disabled. One that somebody disabled stays so, and
-// is shown.
+// is shown. That of a VM that is paused takes no job, whoever has enabled it.
 func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) error {
+	if m.State().Paused != nil {
+		return m.hold(ctx, c, p, a)
+	}
 	note := func(disabled, drained bool) error {
 		return m.Journal.Update(func(s *journal.State) { s.Agent.Disabled, s.Agent.Drained = disabled, drained })
 	}

@@ -81,7 +81,7 @@ environment resource, a deployment group target or an agent of a pool, and confi
 At image time:  azp-bootstrap prepare, seal (and install, if no package brought the service)
 At boot:        azp-bootstrap run (by its service)
 To look:        azp-bootstrap status, doctor, config show
-To act:         azp-bootstrap deregister, rejoin, sweep
+To act:         azp-bootstrap pause, resume, deregister, rejoin, sweep
 
 Exit codes: 0 done, 1 internal, 2 usage, 10 config, 11 imds, 12 identity, 13 vault, 14 pat,
 15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state; 130 interrupted.
@@ -119,6 +119,8 @@ Each is explained in docs/troubleshooting.md.`,
 		a.statusCommand(),
 		a.doctorCommand(),
 		a.bundleCommand(),
+		a.pauseCommand(),
+		a.resumeCommand(),
 		a.deregisterCommand(),
 		a.sweepCommand(),
 		a.configCommand(),

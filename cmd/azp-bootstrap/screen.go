@@ -101,6 +101,11 @@ func (s *screen) draw(state journal.State) {
 	if why := waitsFor(state, now); why != "" {
 		text += "  " + why
 	}
+	s.over(text)
+}
+
+// over draws the live line; s is locked.
+func (s *screen) over(text string) {
 	if r := []rune(text); len(r) > s.width-4 {
 		text = string(r[:s.width-5]) + "…"
 	}
@@ -108,9 +113,20 @@ func (s *screen) draw(state journal.State) {
 	s.drawn = true
 }
 
+// says draws what is not the journal's to tell.
+func (s *screen) says(what, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turn++
+	s.over(fmt.Sprintf("%-11s %6.0f s  %s", what, time.Since(s.begun).Seconds(), why))
+}
+
 // changed is the plain line of a state, without times that run.
 func (s *screen) changed(state journal.State) string {
 	text := line.Shown(state.Phase)
+	if state.Paused != nil {
+		text += ", paused"
+	}
 	if e := current(state); e != nil {
 		text += ": waits: " + line.Shown(e.Message)
 		if !e.GivesUp.IsZero() {
@@ -155,6 +171,20 @@ func waitsFor(state journal.State, now time.Time) string {
 // watched does work while a person watches it: on a terminal the screen shows the VM's state, and of
 // the log only what the screen does not say. Whoever asks for a level or a format gets the log.
 func (a *app) watched(cmd *cobra.Command, log *logrus.Logger, work func(context.Context) error) error {
+	return a.drawn(cmd, log, func(s *screen, over bool) {
+		state, err := a.readState()
+		atWork := !state.Stands() && state.Phase != journal.Failed || state.Phase == journal.Draining
+		if err == nil && (atWork || over) { // the last phase has its line, too
+			s.draw(state)
+		}
+	}, work)
+}
+
+// drawn is watched for any picture: draw draws it ten times a second, and once more when the work is
+// over and has not failed.
+func (a *app) drawn(
+	cmd *cobra.Command, log *logrus.Logger, draw func(s *screen, over bool), work func(context.Context) error,
+) error {
 	ctx := cmd.Context()
 	asked := cmd.Flags().Changed("log-level") || cmd.Flags().Changed("log-format") || a.logLevel != "info" || a.logFormat != "auto"
 	s := newScreen(os.Stderr, time.Now().Add(-time.Second))
@@ -176,16 +206,14 @@ func (a *app) watched(cmd *cobra.Command, log *logrus.Logger, work func(context.
 				return
 			case <-tick.C:
 			}
-			if state, err := a.readState(); err == nil && !state.Stands() && state.Phase != journal.Failed || state.Phase == journal.Draining {
-				s.draw(state)
-			}
+			draw(s, false)
 		}
 	}()
 	err := work(ctx)
 	cancel()
 	<-drawn
-	if state, e := a.readState(); e == nil && err == nil {
-		s.draw(state) // the last phase has its line, too
+	if err == nil {
+		draw(s, true)
 	}
 	s.clear()
 	return err
