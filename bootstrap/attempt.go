@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -66,8 +67,8 @@ func (a *attempt) bringUp(ctx context.Context) error {
 	stood := a.journal.State()
 	t := &join.Try{}
 	err = a.up(ctx, stood, t)
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errAsked) { // who asks says what becomes of the VM
+		return err
 	}
 	a.lost = t.Drain.Lost
 	a.runOn(ctx, stood)
@@ -109,6 +110,9 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	stoodBefore := stood.Stands()
 	if err := a.journal.Update(func(s *journal.State) {
 		s.Package = prepared(a.sources.Config.Agent.Dir, a.sources.Config.Agent.User)
+		if !a.gate.underWay() { // of a daemon that was killed
+			s.Gate = nil
+		}
 		if !stoodBefore {
 			s.Attempt++
 		}
@@ -124,8 +128,16 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		return err
 	}
 	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
-	a.wake(ctx, &a.member, func(s agent.Sleeper) bool { return s.Instance == a.member.VM.Instance.VMID })
+	if err := a.gateAtBoot(limited); err != nil {
+		return err
+	}
+	if !a.held(&a.member) {
+		a.wake(ctx, &a.member, func(s agent.Sleeper) bool { return s.Instance == a.member.VM.Instance.VMID })
+	}
 	if ended, err := a.stands(ctx, limited, t); ended || err != nil {
+		return err
+	}
+	if err := a.openGate(ctx); err != nil {
 		return err
 	}
 	if stoodBefore {
@@ -143,7 +155,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		limited, cancel = context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)
 		defer cancel()
 	}
-	if err := join.Up(limited, a.runner(), a.member, t); err != nil {
+	if err := join.Up(limited, a.runner(), a.member, t, a.throughGate); err != nil {
 		return err
 	}
 	if err := a.journal.Update((*journal.State).Joined); err != nil {

@@ -51,6 +51,7 @@ type program struct {
 	report  *health.Reporter
 	reload  chan os.Signal
 	hears   *leave.Ear
+	gate    *passage // of this boot, once it was begun; nil when it was passed
 }
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
@@ -69,14 +70,17 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	defer p.endGate()
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
-	p.wake(ctx, nil, agent.Sleeper.Firmware) // before IMDS answers, or without it
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
 	var able *attempt // the last one whose configuration was accepted
-	for {
+	for first := true; ; first = false {
 		report.PhaseBegun(journal.Waiting)
 		a, err := p.prepare()
+		if first && !p.held(a.known()) {
+			p.wake(ctx, nil, agent.Sleeper.Firmware) // before IMDS answers, or without it
+		}
 		if !o.Once { // a daemon shows its health even if its configuration is refused
 			here.Serves(p.serveHealth(ctx, served, a))
 		}
@@ -109,6 +113,9 @@ func Run(ctx context.Context, o Options) error {
 			pause := slow.NextBackOff()
 			p.due(time.Now().Add(pause))
 			n = pauseOr(ctx, pause, reload, p.hears.Heard)
+		}
+		if n != nil || ctx.Err() != nil {
+			p.endGate()
 		}
 		if n != nil {
 			able.leaves(ctx, *n)

@@ -14,7 +14,7 @@ import (
 var floors = [][]string{
 	{"fault", "secret", "line", "tree", "whole", "retry"},
 	{"azure", "devops", "config", "agent"},
-	{"journal", "health", "access", "vm"},
+	{"journal", "health", "access", "vm", "gate"},
 	{"phase", "member", "member/membertest"},
 	{"join", "leave"},
 	{"fleet", "image", "doctor", "."},

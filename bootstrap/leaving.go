@@ -120,6 +120,11 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 		return false, err
 	}
 	defer a.report.Console.Close()
+	asked, err := a.journal.Ask()
+	if err != nil {
+		return false, err
+	}
+	defer asked()
 	release, err := a.turn(ctx)
 	if err != nil {
 		return false, err

@@ -35,7 +35,7 @@ func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sl
 
 // wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
 func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
-	if p.Agent != nil || len(agent.Sleepers()) == 0 {
+	if p.held(m) || p.Agent != nil || len(agent.Sleepers()) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -51,7 +51,7 @@ func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
 func (a *attempt) runOn(ctx context.Context, stood journal.State) {
 	m := a.member
 	ours := !a.lost && m.VM.Known() && m.VM.AsProcess() && untouched(stood, m.State())
-	if ctx.Err() != nil || !ours || m.Runs() || m.Agent.LaidFor() != m.VM.Instance.VMID {
+	if ctx.Err() != nil || !ours || a.held(&m) || m.Runs() || m.Agent.LaidFor() != m.VM.Instance.VMID {
 		return
 	}
 	if id, err := m.Agent.Registered(); err != nil || id != m.State().Agent.ID {

@@ -18,13 +18,14 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-// A process runs a program of the agent's folder as the service user, in a process group of its own
-// that is recorded on disk before the program begins: a daemon that was killed meanwhile finds and
+// A process runs a program, most often one of the agent's folder as the service user, in a process
+// group of its own that is recorded on disk before the program begins: a daemon that was killed meanwhile finds and
 // ends what it left behind.
 type process struct {
 	Dir    string
 	User   string
-	Apart  int // in place of User: a user number that no account has
+	Apart  int  // in place of User: a user number that no account has
+	Self   bool // in place of User: as who runs this
 	Env    []string
 	Argv   []string
 	Record string // file
@@ -46,8 +47,10 @@ func (p process) start(ctx context.Context, output *os.File, session bool) (cmd 
 			Uid: uint32(p.Apart),
 			Gid: uint32(p.Apart),
 		} //nolint:gosec // a user number
-	} else if cmd.SysProcAttr.Credential, err = credentialOf(p.User); err != nil {
-		return nil, err
+	} else if !p.Self {
+		if cmd.SysProcAttr.Credential, err = credentialOf(p.User); err != nil {
+			return nil, err
+		}
 	}
 	open, err := cmd.StdinPipe()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -45,6 +46,7 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 		f.bad("target", "is missing", "Set exactly one of target.environment, target.deploymentGroup and target.pool.")
 	}
 	c.checkAgent(f)
+	c.checkStart(f)
 	f.oneOf("cloud", c.Cloud, "auto", "public", "usgovernment", "china")
 	if c.Deadline <= 0 {
 		f.bad("deadline", "is not more than zero", "Write for example 30m.")
@@ -187,6 +189,21 @@ func checkCapability(text string) string {
 		return fmt.Sprintf("the name %q is not free", line.Shown(name))
 	}
 	return ""
+}
+
+func (c *Config) checkStart(f *findings) {
+	for _, what := range c.Start.After {
+		f.oneOf("start.after", what, CloudInit)
+	}
+	if c.Start.Run != "" && !filepath.IsAbs(c.Start.Run) {
+		f.bad("start.run", "not an absolute path", `Write for example /etc/azp-bootstrap/start.d, or "" for no scripts.`)
+	}
+	if c.Start.Timeout <= 0 {
+		f.bad("start.timeout", "is not more than zero", "Write for example 10m.")
+	}
+	if gated := len(c.Start.After) > 0 || c.Start.Run != ""; gated && runtime.GOOS == "windows" {
+		f.bad("start", "is not for Windows", "Delete it, and let the scripts end before azp-bootstrap is installed.")
+	}
 }
 
 func (c *Config) checkIdentity(bad func(key, text, fix string)) {

@@ -10,6 +10,7 @@ type Config struct {
 	Collection string        `key:"collection"`
 	Target     Target        `key:"target"`
 	Agent      Agent         `key:"agent"`
+	Start      Start         `key:"start"`
 	Credential Credential    `key:"credential"`
 	Cloud      string        `key:"cloud"`
 	Network    Network       `key:"network"`
@@ -64,6 +65,16 @@ type Agent struct {
 	Environment      []string      `key:"environment"`
 	Capabilities     []string      `key:"capabilities"`
 }
+
+// Start is the gate before the first job of a boot: what must have ended before the agent starts.
+type Start struct {
+	After   []string      `key:"after"`
+	Run     string        `key:"run"` // a folder of scripts; "" = none
+	Timeout time.Duration `key:"timeout"`
+}
+
+// CloudInit is a word of start.after: cloud-init has ended.
+const CloudInit = "cloudInit"
 
 // Credential says where the PAT is and which managed identity may read it; with Entra there is no
 // PAT.
@@ -140,6 +151,9 @@ var defaults = map[string]any{
 	"agent.service":               "auto",
 	"agent.replace":               "offline",
 	"agent.configureTimeout":      5 * time.Minute,
+	"start.after":                 []string{},
+	"start.run":                   defaultStart,
+	"start.timeout":               10 * time.Minute,
 	"cloud":                       "auto",
 	"imds.endpoint":               "http://169.254.169.254",
 	"deadline":                    30 * time.Minute,

@@ -209,6 +209,9 @@ func TestRefused(t *testing.T) {
 		"alias":            {good + "agent: &a {name: x}\ndrain: *a\n", "aliases"},
 		"all at once":      {strings.Replace(good, "contoso.vault.azure.net", "contoso.example", 1) + "agnet: {name: x}\n", "contoso.example is not a Key Vault"},
 		"no project":       {strings.Replace(good, "project: My Shop, ", "", 1), "target.environment.project: is missing"},
+		"start after":      {good + "start: {after: [cloudinit]}\n", "start.after: unknown value \"cloudinit\""},
+		"start run":        {good + "start: {run: start.d}\n", "start.run: not an absolute path"},
+		"start timeout":    {good + "start: {timeout: 0s}\n", "start.timeout: is not more than zero"},
 	} {
 		_, err := load(t, map[string]string{"config.yaml": c.text}, nil, nil)
 		var f *fault.Error

@@ -12,6 +12,7 @@ import (
 // ImageTime is what image time needs of the configuration, the rest of which may come later.
 type ImageTime struct {
 	Dir, User string // of the agent
+	Start     string // folder of start scripts
 	Network   Network
 }
 
@@ -30,7 +31,9 @@ func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err 
 		l = &Loader{}
 	}
 	values := map[string]string{}
-	for _, key := range []string{"agent.dir", "agent.user", "network.proxy", "network.noProxy", "network.caFile"} {
+	for _, key := range []string{
+		"agent.dir", "agent.user", "start.run", "network.proxy", "network.noProxy", "network.caFile",
+	} {
 		values[key], _ = defaults[key].(string)
 		for _, layer := range append(append([]Layer{}, l.local...), l.top...) {
 			if v, ok := layer.Values[key]; ok {
@@ -39,6 +42,7 @@ func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err 
 		}
 	}
 	t.Dir, t.User = filepath.Clean(values["agent.dir"]), values["agent.user"]
+	t.Start = values["start.run"]
 	t.Network = Network{
 		Proxy:   values["network.proxy"],
 		NoProxy: values["network.noProxy"],

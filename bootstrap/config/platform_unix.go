@@ -12,8 +12,9 @@ import (
 
 // What differs between systems: where the agent is and whom it runs as.
 const (
-	defaultDir  = "/opt/azp-agent"
-	defaultUser = "azp"
+	defaultDir   = "/opt/azp-agent"
+	defaultUser  = "azp"
+	defaultStart = "/etc/azp-bootstrap/start.d"
 )
 
 // writableByOthers says who besides root and the caller may write a file; "" if nobody.

@@ -8,8 +8,9 @@ import (
 // What differs between systems: where the agent is and whom it runs as. Without an account,
 // config.cmd takes its own default: NETWORK SERVICE for a pool, LocalSystem otherwise.
 const (
-	defaultDir  = `C:\azp-agent`
-	defaultUser = ""
+	defaultDir   = `C:\azp-agent`
+	defaultUser  = ""
+	defaultStart = "" // there is no gate here
 )
 
 // Windows keeps rights in access control lists, which Go's mode bits do not show; ProgramData's own

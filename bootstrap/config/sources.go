@@ -29,10 +29,12 @@ func fromEnvironment(environ []string) (Layer, Problems) {
 	return l, ps
 }
 
-// notKeys are variables with our prefix that are not configuration: the global flags, and the marks
-// that every agent of ours carries (a job that runs this command inherits them).
+// notKeys are variables with our prefix that are not configuration: the global flags, the marks
+// that every agent of ours carries (a job that runs this command inherits them), and what start
+// scripts are told.
 var notKeys = map[string]bool{"CONFIG": true, "STATE_DIR": true, "LOG_LEVEL": true, "LOG_FORMAT": true,
-	"INSTANCE_ID": true, "SCALE_SET": true, "RESOURCE_GROUP": true, "SUBSCRIPTION_ID": true, "REGISTERED": true}
+	"INSTANCE_ID": true, "SCALE_SET": true, "RESOURCE_GROUP": true, "SUBSCRIPTION_ID": true, "REGISTERED": true,
+	"VM": true, "LOCATION": true, "TARGET_KIND": true, "TARGET_PROJECT": true, "TARGET_NAME": true}
 
 func canonical(key string) (string, bool) {
 	for k := range schema {

@@ -4,6 +4,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,10 +18,12 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/gate"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/join"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/tree"
 	"azp-bootstrap/bootstrap/vm"
@@ -56,6 +60,7 @@ var checks = []string{
 	"service",
 	"clock",
 	"disk",
+	"start",
 }
 
 // checkTimeout bounds each of the doctor's parallel errands.
@@ -97,6 +102,7 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 			}
 		})
 		all.Go(func() { x.say("disk", func() (string, error) { return diskHasRoom(m.VM.Config.Agent.Dir) }) })
+		x.startGate(m)
 		all.Wait()
 		m.Access.Drop()
 	}
@@ -316,6 +322,28 @@ func (x *examination) unwatched() {
 	if c := x.found["service"]; strings.Contains(c.Detail, unwatched) {
 		x.found["service"] = Check{Name: c.Name, Outcome: Warned, Detail: c.Detail, Hint: "systemctl start azp-bootstrap"}
 	}
+}
+
+// startGate looks at what the agent's start waits for.
+func (x *examination) startGate(m member.Member) {
+	c := m.VM.Config.Start
+	names, ignored, err := gate.Scripts(c.Run)
+	waits := slices.Clone(c.After)
+	for _, name := range names {
+		waits = append(waits, filepath.Join(c.Run, name))
+	}
+	detail := "the agent starts at once"
+	if len(waits) > 0 {
+		detail = "the agent starts after " + strings.Join(waits, ", ")
+	}
+	if err != nil || len(ignored) == 0 {
+		x.record("start", detail, err)
+		return
+	}
+	for _, i := range ignored {
+		detail += "; not run: " + line.Shown(i.Name) + ", " + i.Why
+	}
+	x.warn("start", detail, "Rename it or make it executable if it is to be run, else move it out of "+c.Run+".")
 }
 
 func clockIsRight(behind time.Duration) (string, error) {

@@ -30,11 +30,14 @@ var (
 	Service  = Class{"service", 18}
 	Network  = Class{"network", 19}
 	State    = Class{"state", 20}
+	Start    = Class{"start", 21}
 )
 
 // Classes lists every class, for documentation and tests.
 func Classes() []Class {
-	return []Class{Internal, Usage, Config, IMDS, Identity, Vault, PAT, Scope, Target, Agent, Service, Network, State}
+	return []Class{
+		Internal, Usage, Config, IMDS, Identity, Vault, PAT, Scope, Target, Agent, Service, Network, State, Start,
+	}
 }
 
 // ByCode finds the class with this code; Internal if there is none.

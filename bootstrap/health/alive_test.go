@@ -59,6 +59,28 @@ func TestRenderSaysWhatRuns(t *testing.T) {
 	}
 }
 
+// A VM that was ready waits in another boot for what its agent's start waits for: that is no agent
+// that is down.
+func TestAVMWaitsAtItsGate(t *testing.T) {
+	s := sample()
+	s.Gate = &journal.Gate{WaitsFor: "the start script 10-a", Since: s.StartedAt}
+	a := Alive{Daemon: Running, DaemonSince: &s.StartedAt, Agent: Stopped}
+	var out strings.Builder
+	Render(&out, s, false, a)
+	want := "  waits     for the start script 10-a, since 2026-11-24T03:00:00Z: the agent does not start before\n"
+	if text := out.String(); !strings.HasPrefix(text, "… starts\n") || !strings.Contains(text, want) || a.Down(s) != nil {
+		t.Errorf("%s%v", text, a.Down(s))
+	}
+	f := a.TimedOut(s, time.Second)
+	if f.Class != fault.Start || !strings.Contains(f.Error(), "still waits for the start script 10-a") || f.Advice == "" {
+		t.Error(f, f.Advice)
+	}
+	a.Agent = Running
+	if a.Joined(s) {
+		t.Error("it has joined")
+	}
+}
+
 // A wait succeeds only on a VM that is ready, with an agent that runs as far as can be seen or by
 // the word of a daemon; else it says what it waited for, and who was at work.
 func TestWait(t *testing.T) {

@@ -50,6 +50,8 @@ func (p page) head(s journal.State, down bool) string {
 		return p.paint("1;31", "✗ agent down")
 	case s.Attempt == 0:
 		return "○ not started"
+	case s.Phase == journal.Ready && s.Gate != nil:
+		return p.paint("1;33", "… starts")
 	case s.Phase == journal.Ready && s.Paused != nil:
 		return p.paint("1;33", "● ready, paused")
 	case s.Phase == journal.Ready:
@@ -98,6 +100,9 @@ func (p page) membership(s journal.State, alive Alive) {
 	}
 	if s.Agent.Service != "" {
 		p.row("service", "%s", s.Agent.Service)
+	}
+	if s.Gate != nil {
+		p.row("waits", "for %s, since %s: the agent does not start before", s.Gate.WaitsFor, s.Gate.Since.Format(time.RFC3339))
 	}
 	if s.Phase == journal.Ready && alive.Agent == Unknown {
 		p.row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
@@ -225,6 +230,11 @@ func plain(s journal.State) journal.State {
 		p := *s.Package
 		p.File = line.Shown(p.File)
 		s.Package = &p
+	}
+	if s.Gate != nil {
+		g := *s.Gate
+		g.WaitsFor = line.Shown(g.WaitsFor)
+		s.Gate = &g
 	}
 	if s.LastError != nil {
 		f := *s.LastError

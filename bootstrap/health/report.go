@@ -105,6 +105,20 @@ func text(fields logrus.Fields) string {
 	return s
 }
 
+// Gate says what the agent's start waits for from now on.
+func (r *Reporter) Gate(what string) {
+	r.Log.WithField("gate", what).Info("the agent's start waits for " + what)
+	r.Console.Line("%-10s the agent's start waits for %s", "gate", what)
+	r.status("the agent's start waits for %s", what)
+}
+
+// GatePassed says that the agent may start.
+func (r *Reporter) GatePassed(took time.Duration) {
+	r.Log.WithField("seconds", fmt.Sprintf("%.3f", took.Seconds())).
+		Info("all that the agent's start waits for has ended well")
+	r.Console.Line("%-10s ok %7.3f s", "gate", took.Seconds())
+}
+
 // Waits says that a passing fault is waited out.
 func (r *Reporter) Waits(phase string, f *fault.Error, retries int, wait time.Duration) {
 	level := logrus.WarnLevel

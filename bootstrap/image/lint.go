@@ -100,7 +100,11 @@ func (i *image) trusted() []string {
 	for _, dir := range unitFolders {
 		names = append(names, i.at(dir+"/"+daemonUnit))
 	}
-	for _, dir := range []string{filepath.Join(conf, "conf.d"), home, filepath.Join(home, "bin"), home + ".package"} {
+	folders := []string{filepath.Join(conf, "conf.d"), home, filepath.Join(home, "bin"), home + ".package"}
+	if i.start != "" {
+		names, folders = append(names, i.start), append(folders, i.start)
+	}
+	for _, dir := range folders {
 		entries, _ := i.tree.ReadDir(dir)
 		for _, e := range entries {
 			names = append(names, filepath.Join(dir, e.Name()))

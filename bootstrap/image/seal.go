@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/gate"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
@@ -49,6 +50,7 @@ type image struct {
 	home    agent.Home
 	state   string
 	config  string
+	start   string // folder of start scripts; "" = none
 	set     []string
 	name    string // of the host that the image was built on; "" if it says nothing
 	notes   []Finding
@@ -92,6 +94,9 @@ func seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
 		}
 	}
 	i.home = agent.Home{Dir: i.at(t.Dir), User: t.User, Tree: i.tree}
+	if t.Start != "" {
+		i.start = i.at(t.Start)
+	}
 	i.name = i.hostName()
 	if !s.Check {
 		if err := i.refuse(); err != nil {
@@ -140,7 +145,8 @@ func (i *image) refuse() error {
 
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = []string{
-	"state.json", "state.json.damaged", health.RecordName, "lock", "agent.pid", "configure.pid", "agent.log",
+	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
+	"agent.log", "start.pid", gate.RecordName,
 }
 
 func (i *image) clean(ctx context.Context) error {

@@ -81,7 +81,7 @@ func TestTheListsHoldWhatTheyMust(t *testing.T) {
 		list []string
 		must []string
 	}{
-		{"stateFiles", stateFiles, []string{"state.json", "state.json.damaged", "lock", "agent.pid", "configure.pid", "agent.log"}},
+		{"stateFiles", stateFiles, []string{"state.json", "state.json.damaged", "lock", "lock.ask", "agent.pid", "configure.pid", "agent.log", "start.pid", "gate.passed"}},
 		{"deep", deep, []string{"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/cloud/instance", "/var/lib/cloud/instances/*", "/var/lib/waagent/*.xml"}},
 		{"textFiles", textFiles, []string{"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf", "/root/.*history", "/home/*/.*history",
 			"/root/.netrc", "/home/*/.netrc", "/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*"}},
@@ -206,6 +206,8 @@ func TestSealFindsWhatOthersMayWrite(t *testing.T) {
 		conf,
 		conf + "/conf.d",
 		conf + "/conf.d/50-target.yaml",
+		conf + "/start.d",
+		conf + "/start.d/10-disks.1",
 		home,
 		home + ".package",
 		home + "/config.sh",
@@ -220,7 +222,7 @@ func TestSealFindsWhatOthersMayWrite(t *testing.T) {
 		i := newImage(t)
 		for _, n := range trusted {
 			if filepath.Ext(n) != "" || strings.HasSuffix(n, "Listener") || strings.HasSuffix(n, "bin/azp-bootstrap") {
-				if n != home+".package" && !strings.HasSuffix(n, "conf.d") {
+				if n != home+".package" && filepath.Ext(n) != ".d" {
 					i.put(n, "url: https://dev.azure.com/contoso\n")
 				}
 			}

@@ -39,9 +39,9 @@ type Try struct {
 	met     bool // config.sh met an agent in the pool behind the target, which did not list it
 }
 
-// Up takes the VM from credential to online. The error is the fault of the phase that could not be
-// done.
-func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try) error {
+// Up takes the VM from credential to online. The agent is not started before gate has returned well.
+// The error is the fault of the phase that could not be done.
+func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try, gate func(context.Context) error) error {
 	if err := r.Run(ctx, journal.Credential, func(ctx context.Context) (phase.Fields, error) {
 		return credential(ctx, m)
 	}); err != nil {
@@ -62,6 +62,9 @@ func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try) error {
 	}
 	var started time.Time
 	if err := r.Run(ctx, journal.Service, func(ctx context.Context) (phase.Fields, error) {
+		if err := gate(ctx); err != nil {
+			return nil, err
+		}
 		if err := hold(ctx, m, t.At.Place); err != nil {
 			return nil, err
 		}

@@ -141,6 +141,31 @@ func (j *Journal) lock() (*flock.Flock, error) {
 	return l, nil
 }
 
+// AskName is the file by whose lock an operator asks for the VM.
+const AskName = "lock.ask"
+
+// Ask asks whoever works on this VM to leave off what may be begun again, until release. It ends with
+// the process, as a turn does.
+func (j *Journal) Ask() (release func(), err error) {
+	l := flock.New(filepath.Join(j.dir, AskName), flock.SetPermissions(0o600))
+	if err := l.RLock(); err != nil {
+		return nil, fault.New(fault.State, "the lock").Because(err).Hint("Check the rights of %s; run as root.", j.dir)
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// Asked reports whether somebody asks.
+func (j *Journal) Asked() bool {
+	name := filepath.Join(j.dir, AskName)
+	if _, err := os.Stat(name); err != nil {
+		return false
+	}
+	l := flock.New(name, flock.SetPermissions(0o600))
+	got, err := l.TryLock()
+	_ = l.Close()
+	return err == nil && !got
+}
+
 // Update is the one way to write: it changes the state as it is on disk by now, writes it and
 // publishes a copy. A change that changes nothing writes nothing. Outside a turn it takes one for
 // the moment: while another run works on the VM the state is that run's to write, and the error is

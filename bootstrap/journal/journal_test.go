@@ -67,6 +67,39 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// Who works on a VM is asked to leave off, for as long as somebody asks; that hinders no turn.
+func TestAsking(t *testing.T) {
+	dir := t.TempDir()
+	worker, one, two := open(t, dir, nobody), open(t, dir, nobody), open(t, dir, nobody)
+	if worker.Asked() {
+		t.Error("nobody has asked")
+	}
+	turn, err := worker.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer turn()
+	for range 2 {
+		first, err := one.Ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := two.Ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !worker.Asked() {
+			t.Error("two ask in vain")
+		}
+		if first(); !worker.Asked() {
+			t.Error("one asks in vain")
+		}
+		if second(); worker.Asked() {
+			t.Error("nobody asks any more")
+		}
+	}
+}
+
 // A daemon whose memory is older than the file must not bring the old state back (a deregister in
 // between).
 func TestUpdateBeginsFromTheFile(t *testing.T) {
@@ -96,6 +129,7 @@ func TestStatesAreCopies(t *testing.T) {
 	at := time.Now()
 	full.Secret, full.Registering = &Secret{Version: "1", Expires: &at}, &Registering{Name: "x"}
 	full.Package, full.DrainUntil, full.Paused = &Package{File: "f"}, &at, &Pause{By: "alice"}
+	full.Gate = &Gate{WaitsFor: "cloud-init"}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +140,7 @@ func TestStatesAreCopies(t *testing.T) {
 	for _, s := range []State{heard[len(heard)-1], j.State()} {
 		s.Phases[0].Seconds, s.LastError.Code, s.Registering.Name, s.Package.File = 99, "spoiled", "spoiled", "spoiled"
 		s.Paused.By = "spoiled"
+		s.Gate.WaitsFor = "spoiled"
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	if after, _ := json.Marshal(j.State()); string(after) != string(before) {
@@ -116,7 +151,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}

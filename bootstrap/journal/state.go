@@ -67,6 +67,8 @@ type State struct {
 	Package *Package `json:"package,omitempty"`
 	// DrainUntil is until when a running job is waited for, in the phase draining.
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
+	// Gate is what the first job of this boot waits for, while it does.
+	Gate *Gate `json:"gate,omitempty"`
 	// RemovedBy says who asked the VM to leave, from draining on.
 	RemovedBy string `json:"removedBy,omitempty"`
 	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
@@ -162,6 +164,12 @@ type Registering struct {
 	Target   Target `json:"target"`            // where
 }
 
+// Gate says what the agent's start waits for ("cloud-init", "the start script 10-disks"), and since when.
+type Gate struct {
+	WaitsFor string    `json:"waitsFor"`
+	Since    time.Time `json:"since"`
+}
+
 // File is where the state of a VM is kept.
 func File(dir string) string { return filepath.Join(dir, "state.json") }
 
@@ -238,6 +246,7 @@ func (s State) copied() State {
 	s.ReadyAt, s.DrainUntil = copyOf(s.ReadyAt), copyOf(s.DrainUntil)
 	s.LastError, s.Registering, s.Package = copyOf(s.LastError), copyOf(s.Registering), copyOf(s.Package)
 	s.Paused = copyOf(s.Paused)
+	s.Gate = copyOf(s.Gate)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}

@@ -127,6 +127,9 @@ func (s *screen) changed(state journal.State) string {
 	if state.Paused != nil {
 		text += ", paused"
 	}
+	if g := state.Gate; g != nil {
+		text += ": waits for " + line.Shown(g.WaitsFor)
+	}
 	if e := current(state); e != nil {
 		text += ": waits: " + line.Shown(e.Message)
 		if !e.GivesUp.IsZero() {
@@ -154,6 +157,9 @@ func waitsFor(state journal.State, now time.Time) string {
 	}
 	if e != nil && e.GivesUp.After(now) {
 		says = append(says, "gives up at "+e.GivesUp.Local().Format("15:04:05"))
+	}
+	if g := state.Gate; g != nil {
+		says = append(says, "waits for "+line.Shown(g.WaitsFor))
 	}
 	if until := state.DrainUntil; until != nil && state.Phase == journal.Draining && until.After(now) {
 		says = append(says, "waits for its job until "+until.Local().Format("15:04:05"))

@@ -15,12 +15,34 @@ ok() { echo "  ok: $1"; }
 
 azp-bootstrap prepare --package "/root/$1" --sha256 "$2" || fail prepare
 rm "/root/$1"
+mkdir -p /etc/azp-bootstrap/start.d
+cat >/etc/azp-bootstrap/start.d/10-gate <<'SH'
+#!/bin/sh
+env >/var/lib/gate.env
+cat /proc/self/cgroup >/var/lib/gate.cgroup
+systemctl list-units --state=active --plain --no-legend 'vsts.agent.*' | grep -q . && exit 1
+touch /usr/gate-was-here || exit 1 # which the daemon's own sandbox forbids
+sleep 1000 &
+echo $! >/var/lib/gate.child
+sleep 3
+echo passed >>/var/lib/gate.count
+cut -d' ' -f1 /proc/uptime >/var/lib/gate.ended
+SH
+chmod 755 /etc/azp-bootstrap/start.d/10-gate
 azp-bootstrap install --now || fail "install --now"
 azp-bootstrap install || fail "install, asked again"
 azp-bootstrap status --wait --timeout 60s || fail "status --wait"
 [ "$(systemctl is-active azp-bootstrap)" = active ] || fail "the daemon is not active"
 [ "$(systemctl is-enabled azp-bootstrap)" = enabled ] || fail "the daemon is not enabled"
 ok "ready; $(systemctl show -P StatusText azp-bootstrap)"
+
+grep -q 'azp-bootstrap-start-10-gate.service' /var/lib/gate.cgroup || fail "the start script ran in $(cat /var/lib/gate.cgroup)"
+grep -q '^AZP_BOOTSTRAP_VM=' /var/lib/gate.env || fail "the start script was not told of its VM"
+grep -vE '^(AZP_BOOTSTRAP_(VM|INSTANCE_ID|LOCATION|SCALE_SET|RESOURCE_GROUP|SUBSCRIPTION_ID|TARGET_(KIND|PROJECT|NAME))|PATH|LANG|PWD|OLDPWD|SHLVL|_)=' \
+    /var/lib/gate.env && fail "the start script's environment has more"
+[ ! -e "/proc/$(cat /var/lib/gate.child)" ] || fail "the start script's child runs on"
+systemctl list-units --all --plain --no-legend 'azp-bootstrap-start-*' | grep -q . && fail "the start script's unit stays"
+ok "a start script ran before the agent, in a unit of its own"
 
 exec 3<>/dev/tcp/127.0.0.1/8484 || fail "health is not served"
 printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3
@@ -67,6 +89,7 @@ done
 journalctl --no-pager -u azp-bootstrap | grep -q 'the configuration is read again' || fail "the reload was not heard"
 [ "$since" = "$(systemctl show -P ActiveEnterTimestampMonotonic "$unit")" ] || fail "the reload touched the agent's service"
 ok "a reload without a change changes nothing"
+[ "$(wc -l </var/lib/gate.count)" = 1 ] || fail "the start script ran again in the same boot"
 azp-bootstrap doctor >/var/lib/azp-test/doctor || fail "doctor: $(cat /var/lib/azp-test/doctor)"
 ok "the doctor finds nothing"
 

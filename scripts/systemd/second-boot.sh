@@ -20,6 +20,9 @@ azp-bootstrap status --wait --timeout 60s || fail "status --wait"
 journalctl --no-pager -b -u azp-bootstrap | grep -q 'Successfully added' && fail "it was registered again"
 unit=$(cat /opt/azp-agent/.service)
 [ "$(systemctl is-active "$unit")" = active ] || fail "the agent did not start at boot"
+[ "$(wc -l </var/lib/gate.count)" = 2 ] || fail "the start script ran $(wc -l </var/lib/gate.count) times in two boots"
+began=$(systemctl show -P ExecMainStartTimestampMonotonic "$unit") # microseconds
+awk -v began="$began" '{ exit !(began / 1e6 >= $1) }' /var/lib/gate.ended || fail "the agent started at $began us, before the start script had ended"
 [ "$(systemctl show -P NRestarts "$unit")" -lt 5 ] || fail "the agent restarts over and over"
 echo "  ok: still joined; $(systemctl show -P StatusText azp-bootstrap)"
 touch /var/lib/azp-test/passed

@@ -1,0 +1,13 @@
+//go:build unix && !linux
+
+package agent
+
+import "context"
+
+// Programs are children of the daemon here.
+func unitsRun() bool                   { return false }
+func unitCommand(p Program) []string   { return p.Argv }
+func endUnits(context.Context, string) {}
+
+// UnitOver: there are no units here.
+func UnitOver(string) bool { return true }

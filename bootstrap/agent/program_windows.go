@@ -1,0 +1,23 @@
+package agent
+
+import (
+	"context"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// A Program is what would run before the agent starts: there is no gate here.
+type Program struct {
+	Name string
+	Argv []string
+	Env  []string
+}
+
+// RunProgram is refused here, as the configuration is that asks for it.
+func (r Runner) RunProgram(context.Context, Program, *secret.Redactor, func(string)) (int, error) {
+	return -1, fault.New(fault.Config, "start is not for Windows").Hint("Delete it.")
+}
+
+// UnitOver: there are no units here.
+func UnitOver(string) bool { return true }
