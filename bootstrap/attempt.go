@@ -127,6 +127,10 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	if err := run(limited, journal.Discover, a.discover); err != nil {
 		return err
 	}
+	a.report.Live.AskForRoom(roomOf(a.member))
+	if err := a.furnish(limited); err != nil {
+		return err
+	}
 	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
 	if err := a.gateAtBoot(limited); err != nil {
 		return err

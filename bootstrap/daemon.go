@@ -79,7 +79,7 @@ func Run(ctx context.Context, o Options) error {
 		report.PhaseBegun(journal.Waiting)
 		a, err := p.prepare()
 		if first && !p.held(a.known()) {
-			p.wake(ctx, nil, agent.Sleeper.Firmware) // before IMDS answers, or without it
+			p.wake(ctx, a.known(), agent.Sleeper.Firmware) // before IMDS answers, or without it
 		}
 		if !o.Once { // a daemon shows its health even if its configuration is refused
 			here.Serves(p.serveHealth(ctx, served, a))
@@ -159,7 +159,7 @@ func open(
 		shown := journal.New()
 		shown.Fail(journal.Why(f, o.Redactor.Redact))
 		report.Live.Set(shown)
-		p := &program{Options: o}
+		p := &program{Options: o, journal: journal.Nowhere()}
 		a, _ := p.prepare()
 		_ = p.serveHealth(ctx, served, a) // it has said why not
 		pauseOr(ctx, slow.NextBackOff(), reload, nil)
@@ -234,9 +234,10 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 	p.phases(nil).Record(f, func(s *journal.State, why *journal.Failure) {
 		switch {
 		case ready:
-			drained := s.Agent.Drained
+			now := s.Agent
 			*s = stood
-			s.Agent.Drained, s.LastError = drained, why
+			s.Agent.Drained, s.Agent.Full, s.LastError = now.Drained, now.Full, why
+			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
 		case s.Phase == journal.Draining, s.Phase == journal.Removed:
 			s.LastError = why
 		default:

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -48,8 +49,11 @@ type machine struct {
 	held        *os.File
 	real        *real // with Microsoft's agent's stand-in in place of one in memory
 	dial        azure.Dial
-	said        bytes.Buffer
-	runs        bool // the agent
+	said        notes
+	mu          sync.Mutex        // for what the agent does: it is asked beside the loop
+	runs        bool              // the agent
+	room        func() agent.Room // nil = there is plenty
+	clean       func(context.Context) error
 }
 
 // A disk is what of the agent outlives a power cut.
@@ -123,8 +127,41 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	return o
 }
 
+// notes are what a VM's log says; some listen beside to its end and longer.
+type notes struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (n *notes) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.Write(b)
+}
+
+func (n *notes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.text.String()
+}
+
+func (n *notes) Reset() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text.Reset()
+}
+
+// works lets a job run until then.
+func (m *machine) works(until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.busyUntil = until
+}
+
 // start and stop are the agent's process: it shows online while it runs and is registered.
 func (m *machine) start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.runs = true
 	if m.disk.id != 0 {
 		m.online = m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, true)
@@ -132,6 +169,8 @@ func (m *machine) start() {
 }
 
 func (m *machine) stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.runs = false
 	if m.disk.id != 0 {
 		m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, false)
@@ -146,17 +185,41 @@ func (m *machine) Guarded() error           { return nil }
 func (m *machine) Runnable() error          { return nil }
 func (m *machine) WorkFolder(string) error  { return nil }
 
-func (m *machine) Working(string) bool             { return m.runs && time.Now().Before(m.busyUntil) }
+func (m *machine) Room(string) (agent.Room, error) {
+	if m.room == nil {
+		return agent.Room{Free: 100 << 30}, nil
+	}
+	return m.room(), nil
+}
+
+func (m *machine) Clean(ctx context.Context, _, _ string, _ *secret.Redactor, _ func(script, line string)) error {
+	if m.clean == nil {
+		return nil
+	}
+	return m.clean(ctx)
+}
+
+func (m *machine) Working(string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.runs && time.Now().Before(m.busyUntil)
+}
+
 func (m *machine) Warm(context.Context) int64      { return 0 }
 func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
 func (m *machine) Stop(context.Context) error      { m.stop(); return nil }
-func (m *machine) Running(string) (bool, string)   { return m.runs, "in memory" }
+
+func (m *machine) Running(string) (bool, string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.runs, "in memory"
+}
 
 func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard func(agent.Word, string)) error {
-	if !since.IsZero() && m.runs { // it was just started
+	if runs, _ := m.Running(""); !since.IsZero() && runs { // it was just started
 		select {
 		case <-time.After(m.starts):
-			if m.start(); m.online {
+			if m.start(); m.connected() {
 				heard(agent.Connected, "Listening for Jobs")
 			}
 		case <-ctx.Done():
@@ -166,12 +229,20 @@ func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard f
 	return nil
 }
 
+func (m *machine) connected() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.online
+}
+
 func (m *machine) Start(context.Context, agent.Service, string) (string, error) {
 	m.disk.service = true
 	if m.starts == 0 {
 		m.start()
 		return "", nil
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.runs, m.online = true, false
 	return "", nil // and it is online when it is listened to
 }

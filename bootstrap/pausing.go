@@ -154,6 +154,9 @@ func (a *attempt) resume(ctx context.Context) (done string, err error) {
 			a.journal.Update(func(s *journal.State) { s.Paused = nil })
 	}
 	works, err := a.member.Resume(ctx, at.Client, at.Place, at.Agent)
+	if !works && s.Agent.Full {
+		return "Resumed: the agent " + name + " takes jobs when there is room on its work disk.", err
+	}
 	if !works {
 		return "Resumed: the agent " + name + " stays disabled, as somebody disabled it in Azure DevOps.", err
 	}

@@ -8,13 +8,15 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/member"
 )
 
 // wake lets agents start whose VM this is, once in each boot: their services wait for the word that
 // it is. It needs no PAT, and counts whatever has become of configuration and state. A work folder
-// on a disk that came back empty is made anew before, if the configuration is known (m).
+// on a disk that came back empty is made anew before, if the configuration is known (m); an agent
+// whose disk is not there yet sleeps on.
 func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sleeper) bool) {
 	if p.Agent != nil { // a simulated one, which no service keeps
 		return
@@ -25,13 +27,20 @@ func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sl
 		}
 		var err error
 		if m != nil {
-			err = m.Agent.WorkFolder(m.VM.Config.Agent.Work)
+			if err = m.Agent.WorkFolder(m.Setup.Work); awaitsDisk(err) {
+				p.Log.WithError(err).WithField("service", s.Unit).Warn("the agent is not started yet")
+				continue
+			}
 		}
 		if err = errors.Join(err, s.Wake(ctx)); err != nil {
 			p.Log.WithError(err).WithField("service", s.Unit).Warn("the agent could not be started as it stands")
 		}
 	}
 }
+
+// awaitsDisk reports whether a work folder could not be made because its disk is not mounted: then no
+// job can run, and what would be written hides below the disk when it comes.
+func awaitsDisk(err error) bool { return err != nil && fault.From(err).Class == fault.Disk }
 
 // wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
 func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
@@ -55,6 +64,9 @@ func (a *attempt) runOn(ctx context.Context, stood journal.State) {
 		return
 	}
 	if id, err := m.Agent.Registered(); err != nil || id != m.State().Agent.ID {
+		return
+	}
+	if err := m.Agent.WorkFolder(m.Setup.Work); awaitsDisk(err) { // it was waited for
 		return
 	}
 	if _, err := m.Agent.Start(ctx, m.ServiceAt(member.PlaceOf(m.State().Target)), m.Network.CAFile); err != nil {

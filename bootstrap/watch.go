@@ -45,6 +45,15 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 	}
 	secrets := make(chan azure.Secret)
 	go a.askForSecrets(ctx, secrets)
+	kept := make(chan struct{})
+	go func() { defer close(kept); a.keepDisk(ctx) }()
+	defer func() { // whoever comes next finds nobody at work on this VM
+		cancel()
+		select {
+		case <-kept:
+		case <-time.After(hangs):
+		}
+	}()
 	a.lookForKills()
 	lost, missing := !a.report.LostSince().IsZero(), false
 	paused := a.journal.State().Paused != nil

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -203,5 +204,59 @@ func TestNothingIsHeldBetweenAttempts(t *testing.T) {
 	}
 	if err := a.bringUp(t.Context()); fault.From(err).Class != fault.IMDS || m.Access.Holds() {
 		t.Errorf("%v; the PAT is held: %v", err, m.Access.Holds())
+	}
+}
+
+// A layer is an agent whose work folder is counted when it is made.
+type layer struct {
+	talker
+	made []string
+}
+
+func (l *layer) WorkFolder(work string) error {
+	l.made = append(l.made, work)
+	return os.Mkdir(work, 0o755)
+}
+
+// A work folder that is gone is made again, when no job runs.
+func TestAWorkFolderThatIsGoneIsMadeAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		gone bool
+		job  time.Duration
+		made int
+		not  time.Duration // before
+	}{
+		"it is there": {false, 0, 0, 0}, "it is gone": {true, 0, 1, 0}, "a job runs": {true, 10 * time.Minute, 1, 10 * time.Minute},
+		"a job runs for long": {true, 10 * time.Hour, 0, 0},
+	} {
+		dir := t.TempDir()
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, r := membertest.Joined(t, membertest.NewPool(), config.Drain{})
+				m.Setup.Work = filepath.Join(dir, "work")
+				l := &layer{talker: talker{Worker: membertest.Worker{Runner: membertest.Runner(t, m), Until: time.Now().Add(c.job)}}}
+				m.Agent = l
+				if !c.gone {
+					if err := os.Mkdir(m.Setup.Work, 0o755); err != nil {
+						t.Fatal(err)
+					}
+				}
+				begun := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), c.not+5*time.Minute)
+				defer cancel()
+				if c.not > 0 {
+					early, stop := context.WithTimeout(t.Context(), c.not-time.Second)
+					defer stop()
+					watching(m, r).watch(early, time.Time{}, nil)
+					if len(l.made) > 0 {
+						t.Error("it was made under a job")
+					}
+				}
+				watching(m, r).watch(ctx, time.Time{}, nil)
+				if len(l.made) != c.made || c.made > 0 && l.made[0] != m.Setup.Work {
+					t.Errorf("made %q, in %s", l.made, time.Since(begun))
+				}
+			})
+		})
 	}
 }

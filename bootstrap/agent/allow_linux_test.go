@@ -49,6 +49,7 @@ func TestInstanceOf(t *testing.T) {
 		"vsts.agent.o.P.a.service",
 		"azp",
 		"5c7a1b1e-0001",
+		"/mnt/work",
 	)
 	if err != nil {
 		t.Fatal(err)

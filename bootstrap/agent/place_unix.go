@@ -47,8 +47,12 @@ func (h Home) Guarded() error {
 
 // WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the
 // service user. Below a folder that is not root's, root makes and gives nothing: its owner could
-// lead that elsewhere by a link. There the folder must be the service user's already.
+// lead that elsewhere by a link. There the folder must be the service user's already. Nothing is made
+// where a disk is to be mounted that is not there yet.
 func (h Home) WorkFolder(work string) error {
+	if err := h.mounted(work); err != nil {
+		return err
+	}
 	if !filepath.IsAbs(work) || strings.HasPrefix(filepath.Clean(work), filepath.Clean(h.Dir)+"/") {
 		return nil // the agent makes it
 	}

@@ -5,9 +5,10 @@ package agent
 import "context"
 
 // Programs are children of the daemon here.
-func unitsRun() bool                   { return false }
-func unitCommand(p Program) []string   { return p.Argv }
-func endUnits(context.Context, string) {}
+func unitsRun() bool                           { return false }
+func unitScript(Program) string                { return "" }
+func unitCommand(p Program, _ string) []string { return p.Argv }
+func endUnits(context.Context, string)         {}
 
 // UnitOver: there are no units here.
 func UnitOver(string) bool { return true }

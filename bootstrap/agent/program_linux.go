@@ -15,23 +15,27 @@ func unitsRun() bool {
 	return err == nil
 }
 
-// unitCommand is the command that runs a program in a transient unit of its own and waits for it:
-// its exit code is the program's, its output comes by the same pipe. env clears what systemd itself
-// gives each unit, which may be more than a program is to find: systemctl set-environment. And to
-// systemd a unit that SIGTERM ended has ended well (systemd.service(5), SuccessExitStatus=), as after
-// systemctl stop: the shell makes an exit code of it.
-func unitCommand(p Program) []string {
-	argv := []string{
+// unitCommand is the command that runs a file of a shell's in a transient unit of its own and waits for it: its exit
+// code is the file's, its output comes by the same pipe. No word of it is anything but plain: what systemd makes of
+// quotes and semicolons changes if somebody runs daemon-reload just then (seen with 252).
+func unitCommand(p Program, file string) []string {
+	return []string{
 		"systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--unit=" + programUnits + p.Name + ".service",
 		"--description=Before the first job: " + p.Name,
 		"--property=KillMode=control-group", "--property=TimeoutStopSec=5s",
-		"--", "/usr/bin/env", "-i",
+		"--", "/bin/sh", file,
 	}
-	shell := []string{"/bin/sh", "-c", `trap : HUP INT PIPE TERM; "$@"; exit $?`, "sh"}
-	for _, word := range slices.Concat(p.Env, shell, p.Argv) {
-		argv = append(argv, strings.ReplaceAll(word, "$", "$$")) // else systemd fills in variables
+}
+
+// unitScript is that file. env clears what systemd itself gives each unit, which may be more than a program is to
+// find: systemctl set-environment. And to systemd a unit that SIGTERM ended has ended well (systemd.service(5),
+// SuccessExitStatus=), as after systemctl stop: the shell makes an exit code of it.
+func unitScript(p Program) string {
+	words := []string{"/usr/bin/env", "-i"}
+	for _, w := range slices.Concat(p.Env, p.Argv) {
+		words = append(words, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
 	}
-	return argv
+	return "trap : HUP INT PIPE TERM\n" + strings.Join(words, " ") + "\nexit $?\n"
 }
 
 // endUnits ends units and all that runs in them, within seconds.

@@ -121,16 +121,33 @@ func TestAProgramThatCannotBeRun(t *testing.T) {
 // In a unit of its own a program has the same environment, whatever systemd gives to all units, and
 // nothing in its words is filled in.
 func TestTheCommandOfAUnit(t *testing.T) {
-	got := unitCommand(Program{Name: "10-a", Argv: []string{"/etc/x/10-a"}, Env: []string{"PATH=/bin", "FACT=a $b"}})
+	p := Program{Name: "10-a", Argv: []string{"/etc/x/10-a"}, Env: []string{"PATH=/bin", "FACT=a $b; 'c' \"d\"\\n"}}
+	got := unitCommand(p, "/var/lib/x/start.sh")
 	want := []string{
 		"systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--unit=azp-bootstrap-start-10-a.service",
 		"--description=Before the first job: 10-a", "--property=KillMode=control-group", "--property=TimeoutStopSec=5s",
-		"--", "/usr/bin/env", "-i", "PATH=/bin", "FACT=a $$b",
-		"/bin/sh", "-c", `trap : HUP INT PIPE TERM; "$$@"; exit $$?`, "sh", "/etc/x/10-a",
+		"--", "/bin/sh", "/var/lib/x/start.sh",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
+	p.Argv = []string{"/usr/bin/env"}
+	var seen []string
+	if exit, err := inUnit(t, p, func(l string) { seen = append(seen, l) }); exit != 0 || err != nil || !slices.Equal(seen, p.Env) {
+		t.Errorf("%d, %v: %q", exit, err, seen)
+	}
+}
+
+// inUnit runs a program as its unit's shell does, with more in the environment than it is to find.
+func inUnit(t *testing.T, p Program, said func(string)) (int, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), ProgramFile)
+	if err := os.WriteFile(file, []byte(unitScript(p)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := Runner{Process: true, State: t.TempDir()}
+	unit := Program{Name: "x", Argv: []string{"/bin/sh", file}, Env: []string{"PATH=/bin", "MORE=x"}}
+	return r.RunProgram(t.Context(), unit, &secret.Redactor{}, said)
 }
 
 // A unit's exit code is its program's, and none is good that a signal ended.
@@ -139,14 +156,7 @@ func TestTheExitCodeOfAUnit(t *testing.T) {
 		"exit 0": 0, "exit 75": 75, "kill -TERM $$": 143, "kill -TERM 0; sleep 9": 143,
 		"kill -PIPE $$": 141, "kill -KILL $$": 137,
 	} {
-		argv := unitCommand(shell(t, script))
-		argv = argv[slices.Index(argv, "--")+1:]
-		for i := range argv {
-			argv[i] = strings.ReplaceAll(argv[i], "$$", "$") // as systemd does
-		}
-		r := Runner{Process: true, State: t.TempDir()}
-		exit, err := r.RunProgram(t.Context(), Program{Name: "x", Argv: argv}, &secret.Redactor{}, unheard)
-		if exit != want || err != nil {
+		if exit, err := inUnit(t, shell(t, script), unheard); exit != want || err != nil {
 			t.Errorf("%s: %d, %v", script, exit, err)
 		}
 	}

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A Program is what whoever owns this VM lets run before the agent starts: as who runs the daemon,
@@ -35,7 +37,13 @@ func (r Runner) RunProgram(ctx context.Context, p Program, redactor *secret.Reda
 	apart := !r.Process && unitsRun()
 	if apart {
 		endUnits(ctx, programUnits+"*.service")
-		child.Argv = unitCommand(p)
+		file := filepath.Join(r.State, ProgramFile)
+		if err := whole.Write(file, []byte(unitScript(p)), 0o600); err != nil {
+			return -1, fault.New(fault.State, "what is to run before the first job").Because(err).
+				Hint("Check free space and rights of %s.", r.State)
+		}
+		defer os.Remove(file) //nolint:errcheck // the next one is written over it
+		child.Argv = unitCommand(p, file)
 	}
 	exit, err := child.run(ctx, func(out io.Reader, _ func()) { _ = redactor.Lines(out, said) })
 	if apart && (exit < 0 || err != nil) { // who waits for the unit was ended, the unit was not

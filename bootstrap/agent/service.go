@@ -18,6 +18,7 @@ type Service struct {
 	Agent     string
 	Unit      string // the name that the journal knows; "" = none yet: it is made of the other three
 	Marks     Marks
+	Work      string // the work folder, below the agent's own or absolute
 
 	Capabilities []string // NAME=value
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ import (
 // A step that takes too much memory is killed alone: systemd's own policy would stop the unit, and
 // the job with it. The kernel looks for such a step first, since the agent gives its steps a score
 // of 500 (ProcessInvoker.cs, WriteProcessOomScoreAdj), and for the listener and its worker last.
-func (h Home) unit(plain, name, user, instance string) (string, error) {
+func (h Home) unit(plain, name, user, instance, work string) (string, error) {
 	const unitSection, service, install = "Unit", "Service", "Install"
 	lines := []*unit.UnitOption{
 		{
@@ -58,6 +59,9 @@ func (h Home) unit(plain, name, user, instance string) (string, error) {
 		{Section: service, Name: "OOMScoreAdjust", Value: "-900"},
 		{Section: install, Name: "WantedBy", Value: "multi-user.target"},
 	}
+	for _, folder := range h.onDisks(work) {
+		lines = append(lines, &unit.UnitOption{Section: unitSection, Name: "RequiresMountsFor", Value: folder})
+	}
 	if name != plain && len(plain) <= longestUnit && plainUnit.MatchString(plain) { // the same name as people type it
 		lines = append(lines, &unit.UnitOption{Section: install, Name: "Alias", Value: plain})
 	}
@@ -75,6 +79,23 @@ func (h Home) unit(plain, name, user, instance string) (string, error) {
 	}
 	text, err := io.ReadAll(unit.Serialize(lines))
 	return "# Written by azp-bootstrap; replaced when the agent is registered anew.\n" + string(text), err
+}
+
+// onDisks are the folders whose disks must be mounted before the agent starts, which is ordered after
+// them, as systemd reads them: in quotes for a blank, and with backslashes as they are
+// (systemd.unit(5)). A path with either sign in it is left out: the daemon looks itself.
+func (h Home) onDisks(work string) (folders []string) {
+	folders = []string{h.Dir}
+	if filepath.IsAbs(work) {
+		folders = append(folders, filepath.Clean(work))
+	}
+	folders = slices.DeleteFunc(folders, func(f string) bool { return strings.ContainsAny(f, `"'\\`) })
+	for i, f := range folders {
+		if strings.ContainsAny(f, " \t") {
+			folders[i] = `"` + f + `"`
+		}
+	}
+	return folders
 }
 
 // starts is the command of the unit. Go quotes as systemd unquotes (systemd.syntax(7), "Quoting").

@@ -68,7 +68,7 @@ func TestUnitHoldsItsLines(t *testing.T) {
 				name, plain, err = unitOf(c.s)
 			}
 			if err == nil {
-				text, err = c.h.unit(plain, name, "azp", "5c7a1b1e")
+				text, err = c.h.unit(plain, name, "azp", "5c7a1b1e", "_work")
 			}
 			if err != nil {
 				if f := fault.From(
@@ -90,7 +90,7 @@ func TestUnitHoldsItsLines(t *testing.T) {
 			}
 			var names []string
 			for _, o := range options {
-				if o.Name != "Alias" {
+				if o.Name != "Alias" && o.Name != "RequiresMountsFor" { // a path that systemd cannot read has none
 					names = append(names, o.Name)
 				}
 			}
@@ -136,6 +136,7 @@ func TestDirectivesOfTheAgentsUnit(t *testing.T) {
 		"vsts.agent.o.P.a.service",
 		"azp",
 		"5c7a1b1e",
+		"/mnt/work",
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +148,8 @@ func TestDirectivesOfTheAgentsUnit(t *testing.T) {
 		"StartLimitIntervalSec=0":                            "an agent is tried for as long as the VM lives",
 		`ExecStart="/opt/azp-agent/runsvc.sh"`:               "as svc.sh would have it",
 		"WorkingDirectory=/opt/azp-agent":                    "runsvc.sh looks for the listener there",
+		"RequiresMountsFor=/opt/azp-agent":                   "its disk comes first",
+		"RequiresMountsFor=/mnt/work":                        "a job must not fill the disk below",
 		"User=azp":                                           "jobs must not run as root",
 		"KillMode=mixed":                                     "runsvc.sh ends the listener's session; then what jobs left running is ended, which could read the next PAT",
 		"KillSignal=SIGTERM":                                 "what runsvc.sh hears",
@@ -204,7 +207,7 @@ func TestUnitNamesFit(t *testing.T) {
 func TestUnitsOfThisFolder(t *testing.T) {
 	h := Home{Dir: "/opt/azp agent%"}
 	dir := t.TempDir()
-	text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e")
+	text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e", "_work")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,6 +218,7 @@ func TestUnitsOfThisFolder(t *testing.T) {
 		"vsts.agent.o.P.b.service",
 		"azp",
 		"5c7a1b1e",
+		"/mnt/work",
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +284,7 @@ func TestFolderSaysNothingButTheID(t *testing.T) {
 		if id, err := h.Registered(); err != nil || id != 7 {
 			t.Errorf("%.40q: %d, %v", word, id, err)
 		}
-		text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e")
+		text, err := h.unit("vsts.agent.o.P.a.service", "vsts.agent.o.P.a.service", "azp", "5c7a1b1e", "_work")
 		if err != nil || len(word) > 3 && bytes.Contains([]byte(strings.ReplaceAll(text, h.Dir, "")), []byte(word)) {
 			t.Errorf("%.40q: %v\n%s", word, err, text)
 		}

@@ -47,6 +47,11 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 	}
 	c.checkAgent(f)
 	c.checkStart(f)
+	for _, key := range []string{"disk.min", "disk.minInodes"} {
+		if off := c.Values[key].Any; !watchesDisk && off != Size(0) && off != Percent(0) && off != nil {
+			f.bad(key, "is not for Windows", "Leave it out.")
+		}
+	}
 	f.oneOf("cloud", c.Cloud, "auto", "public", "usgovernment", "china")
 	if c.Deadline <= 0 {
 		f.bad("deadline", "is not more than zero", "Write for example 30m.")

@@ -18,6 +18,7 @@ type Config struct {
 	Deadline   time.Duration `key:"deadline"`
 	Health     Health        `key:"health"`
 	Drain      Drain         `key:"drain"`
+	Disk       Disk          `key:"disk"`
 	Sources    Sources       `key:"sources"`
 
 	// Server is URL and Collection, understood.
@@ -162,6 +163,8 @@ var defaults = map[string]any{
 	"drain.enabled":               true,
 	"drain.timeout":               15 * time.Minute,
 	"drain.onShutdown":            false,
+	"disk.min":                    Size(0),
+	"disk.minInodes":              Percent(0),
 	"agent.reregister":            true,
 	"sources.userData":            false,
 	"sources.tags":                false,

@@ -212,6 +212,10 @@ func TestRefused(t *testing.T) {
 		"start after":      {good + "start: {after: [cloudinit]}\n", "start.after: unknown value \"cloudinit\""},
 		"start run":        {good + "start: {run: start.d}\n", "start.run: not an absolute path"},
 		"start timeout":    {good + "start: {timeout: 0s}\n", "start.timeout: is not more than zero"},
+		"size, no unit":    {good + "disk: {min: 5}\n", "config.yaml:4: disk.min: wrong type: got a number, want a size"},
+		"no size":          {good + "disk: {min: much}\n", "disk.min: not a size"},
+		"percentage":       {good + "disk: {minInodes: 5}\n", "want a percentage"},
+		"all inodes":       {good + "disk: {minInodes: 100%}\n", "not a percentage below 100"},
 	} {
 		_, err := load(t, map[string]string{"config.yaml": c.text}, nil, nil)
 		var f *fault.Error

@@ -15,6 +15,8 @@ const (
 	defaultDir   = "/opt/azp-agent"
 	defaultUser  = "azp"
 	defaultStart = "/etc/azp-bootstrap/start.d"
+
+	watchesDisk = true
 )
 
 // writableByOthers says who besides root and the caller may write a file; "" if nobody.

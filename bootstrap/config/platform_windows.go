@@ -11,6 +11,8 @@ const (
 	defaultDir   = `C:\azp-agent`
 	defaultUser  = ""
 	defaultStart = "" // there is no gate here
+
+	watchesDisk = false // inodes, and scripts of root's, are not for Windows
 )
 
 // Windows keeps rights in access control lists, which Go's mode bits do not show; ProgramData's own

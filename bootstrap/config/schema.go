@@ -18,7 +18,7 @@ import (
 
 // A Value is one configured value and the place it was read from.
 type Value struct {
-	Any   any    // string, bool, time.Duration or []string
+	Any   any    // string, bool, time.Duration, Size, Percent or []string
 	Where string // "file:line", "environment AZP_BOOTSTRAP_URL", "default", …
 }
 
@@ -255,6 +255,10 @@ func wanted(t reflect.Type) string {
 		return "true or false"
 	case t.Kind() == reflect.Slice:
 		return "a list of texts"
+	case t == reflect.TypeFor[Size]():
+		return "a size"
+	case t == reflect.TypeFor[Percent]():
+		return "a percentage"
 	}
 	return "a text"
 }
@@ -267,6 +271,10 @@ func wantedFix(t reflect.Type) string {
 		return "Write true or false, without quotes."
 	case "a list of texts":
 		return "Write a list, such as [web, blue]."
+	case "a size":
+		return "Write a number with a unit, such as 5GiB or 500MB; 0 = off."
+	case "a percentage":
+		return "Write a whole number with %, such as 5%; 0 = off."
 	}
 	return "Write a text; put quotes around it if it looks like a number or a date."
 }
@@ -305,7 +313,8 @@ func fromNode(t reflect.Type, n *yaml.Node) (any, string) {
 		}
 		return b, ""
 	default:
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
+		off := n.Tag == "!!int" && n.Value == "0" && (wanted(t) == "a size" || wanted(t) == "a percentage")
+		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && !off {
 			return wrong()
 		}
 		return fromText(t, n.Value)
@@ -321,6 +330,16 @@ func fromText(t reflect.Type, s string) (any, string) {
 			return nil, "not a duration: " + strconv.Quote(s)
 		}
 		return d, ""
+	case "a size":
+		if size, ok := sizeOf(s); ok {
+			return size, ""
+		}
+		return nil, "not a size: " + strconv.Quote(s)
+	case "a percentage":
+		if percent, ok := percentOf(s); ok {
+			return percent, ""
+		}
+		return nil, "not a percentage below 100: " + strconv.Quote(s)
 	case "true or false":
 		b, err := strconv.ParseBool(s)
 		if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"azp-bootstrap/bootstrap/access"
-	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
@@ -88,6 +87,9 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 	sources, m, err := x.configured()
 	x.record("config", w.ConfigFile, err)
 	if err == nil {
+		if unapplied := m.Unapplied(); unapplied != "" {
+			x.warn("config", w.ConfigFile+": "+unapplied, member.Rejoins)
+		}
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		m = x.identify(ctx, sources, m)
@@ -101,7 +103,7 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 				x.unwatched()
 			}
 		})
-		all.Go(func() { x.say("disk", func() (string, error) { return diskHasRoom(m.VM.Config.Agent.Dir) }) })
+		all.Go(func() { x.disk(m) })
 		x.startGate(m)
 		all.Wait()
 		m.Access.Drop()
@@ -356,17 +358,43 @@ func clockIsRight(behind time.Duration) (string, error) {
 	return fmt.Sprintf("within %s of the vault's", max(behind.Abs().Round(time.Second), time.Second)), nil
 }
 
-// needed is what an agent's folder wants besides the package itself, for a first job.
-const needed = 1 << 30
+// needed is what an agent's folder wants besides the package itself, for a first job. Below scarce, and
+// scarceInodes in a hundred, the next jobs are likely to fail.
+const (
+	needed       = 1 << 30
+	scarce       = 2 << 30
+	scarceInodes = 5
+)
 
-func diskHasRoom(dir string) (string, error) {
-	free, err := agent.FreeSpace(dir)
-	if err != nil {
-		return "", fault.New(fault.Agent, "free space of %s", dir).Because(err).Hint("Run as root.")
+// disk looks at the agent's folder and at the work folder, each on the disk where it is or will be.
+func (x *examination) disk(m member.Member) {
+	limits := m.VM.Config.Disk
+	var details []string
+	warned := ""
+	for _, folder := range []string{"", m.Setup.Work} {
+		r, err := m.Agent.Room(folder)
+		if err != nil {
+			x.record("disk", "", err)
+			return
+		}
+		class, short := fault.Agent, r.Short(needed, 0)
+		if configured := r.Short(uint64(limits.Min), int(limits.MinInodes)); folder != "" && short == "" {
+			class, short = fault.Disk, configured
+		}
+		if short != "" {
+			x.record("disk", "", fault.New(class, "%s", short).
+				Hint("Free some, or give it a larger disk: at least %s. agent.work may lie on a data disk.",
+					humanize.IBytes(max(needed, uint64(limits.Min)))))
+			return
+		}
+		if warned == "" {
+			warned = r.Short(scarce, scarceInodes)
+		}
+		details = append(details, r.String())
 	}
-	if free < needed {
-		return "", fault.New(fault.Agent, "%s has %s free", dir, humanize.IBytes(free)).
-			Hint("Give it at least %s: a larger OS disk, or agent.work on a data disk.", humanize.IBytes(needed))
+	if warned != "" {
+		x.warn("disk", warned, "Free some, or give it a larger disk, before jobs fail.")
+		return
 	}
-	return fmt.Sprintf("%s free for %s", humanize.IBytes(free), dir), nil
+	x.record("disk", strings.Join(details, "; "), nil)
 }

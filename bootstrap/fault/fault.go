@@ -31,12 +31,13 @@ var (
 	Network  = Class{"network", 19}
 	State    = Class{"state", 20}
 	Start    = Class{"start", 21}
+	Disk     = Class{"disk", 22}
 )
 
 // Classes lists every class, for documentation and tests.
 func Classes() []Class {
 	return []Class{
-		Internal, Usage, Config, IMDS, Identity, Vault, PAT, Scope, Target, Agent, Service, Network, State, Start,
+		Internal, Usage, Config, IMDS, Identity, Vault, PAT, Scope, Target, Agent, Service, Network, State, Start, Disk,
 	}
 }
 

@@ -23,7 +23,7 @@ func TestClassesAreDistinct(t *testing.T) {
 		}
 		codes[c.Code], exits[c.Exit] = true, true
 	}
-	for i := 10; i <= 20; i++ {
+	for _, i := range []int{10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22} {
 		if !exits[i] {
 			t.Errorf("no class for exit code %d", i)
 		}

@@ -58,6 +58,15 @@ func TestRender(t *testing.T) {
 	if out.String() != want {
 		t.Errorf("got\n%s", out.String())
 	}
+	s := sample()
+	s.Agent.Full, s.Agent.Unapplied = true, `agent.work is "/mnt/b", and the agent was registered with "/mnt/a"`
+	out.Reset()
+	Render(&out, s, false, Alive{})
+	for _, line := range []string{"✗ no room\n", `            agent.work is "/mnt/b", and the agent was registered with "/mnt/a"`, "azp-bootstrap rejoin"} {
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("no %q in\n%s", line, out.String())
+		}
+	}
 	for phase, begin := range map[string]string{journal.Failed: "✗ failed", journal.Register: "… register"} {
 		s := sample()
 		s.Phase = phase

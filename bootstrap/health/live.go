@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/journal"
 )
 
@@ -31,6 +32,8 @@ type Live struct {
 	retries  map[retryKey]int
 	kills    kills
 	jobRuns  func(service string) bool
+	room     func() map[string]agent.Room
+	asking   sync.Mutex // for room
 }
 
 type retryKey struct{ phase, class string }
@@ -84,6 +87,34 @@ func (l *Live) AskForJobs(ask func(service string) bool) {
 	l.jobRuns = ask
 }
 
+// AskForRoom says how to see how much room the agent's folders have.
+func (l *Live) AskForRoom(ask func() map[string]agent.Room) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.room = ask
+}
+
+// rooms asks how much room there is, for a second: a file system may not answer at all.
+func (l *Live) rooms() map[string]agent.Room {
+	l.mu.Lock()
+	ask := l.room
+	l.mu.Unlock()
+	if ask == nil || !l.asking.TryLock() {
+		return nil
+	}
+	said := make(chan map[string]agent.Room, 1)
+	go func() {
+		defer l.asking.Unlock()
+		said <- ask()
+	}()
+	select {
+	case all := <-said:
+		return all
+	case <-time.After(time.Second):
+		return nil
+	}
+}
+
 // works asks whether a job runs.
 func (l *Live) works() bool {
 	l.mu.Lock()
@@ -113,7 +144,7 @@ func (l *Live) Verdict(grace time.Duration) Verdict {
 	defer l.mu.Unlock()
 	over := l.state.Phase == journal.Failed || l.state.Phase == journal.Removed
 	switch {
-	case l.asserted && !l.down && !over:
+	case l.asserted && !l.down && !over && !l.state.NoRoom():
 		return Healthy
 	case l.asserted || over || l.state.Phase == journal.Draining || time.Since(l.since) >= grace:
 		return Unhealthy

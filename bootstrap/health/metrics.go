@@ -45,6 +45,12 @@ var (
 		"oom_kills_total",
 		"Processes of the agent's service that were killed for want of memory since the daemon started.",
 	)
+	descBytes = describe(
+		"disk_free_bytes",
+		"What jobs may still write where the agent's folder, and the work folder, is.",
+		"folder",
+	)
+	descInodes  = describe("disk_free_inodes", "Inodes that are free there; absent if they are not counted.", "folder")
 	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
 )
 
@@ -77,6 +83,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		return 0
 	}
 	working := m.live.works() // asks the service manager, which may take its time: nobody else waits for that
+	rooms := m.live.rooms()
 	m.live.mu.Lock()
 	defer m.live.mu.Unlock()
 	s := m.live.state
@@ -110,6 +117,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if m.live.jobRuns != nil {
 		gauge(descJobs, one(working)) // an agent runs one job at a time
+	}
+	for folder, r := range rooms {
+		gauge(descBytes, float64(r.Free), folder)
+		if r.All > 0 {
+			gauge(descInodes, float64(r.Inodes), folder)
+		}
 	}
 	if m.live.kills.looked {
 		ch <- prometheus.MustNewConstMetric(descKills, prometheus.CounterValue, float64(m.live.kills.total))

@@ -48,6 +48,8 @@ func (p page) head(s journal.State, down bool) string {
 	switch {
 	case down:
 		return p.paint("1;31", "✗ agent down")
+	case s.NoRoom():
+		return p.paint("1;31", "✗ no room")
 	case s.Attempt == 0:
 		return "○ not started"
 	case s.Phase == journal.Ready && s.Gate != nil:
@@ -97,6 +99,10 @@ func (p page) membership(s journal.State, alive Alive) {
 		if a.Disabled {
 			p.row("", "%s", p.paint("1;33", "disabled in Azure DevOps: it takes no job until somebody enables it there"))
 		}
+	}
+	if u := s.Agent.Unapplied; u != "" {
+		p.row("", "%s", p.paint("1;33", u))
+		p.row("", "%s", "It counts when the VM joins anew: azp-bootstrap deregister, then azp-bootstrap rejoin.")
 	}
 	if s.Agent.Service != "" {
 		p.row("service", "%s", s.Agent.Service)
@@ -222,7 +228,7 @@ func (p page) lastError(s journal.State, alive Alive) {
 func plain(s journal.State) journal.State {
 	for _, text := range []*string{
 		&s.Phase, &s.InstanceID, &s.Target.Kind, &s.Target.URL, &s.Target.Project, &s.Target.Name,
-		&s.Agent.Name, &s.Agent.Version, &s.Agent.Service,
+		&s.Agent.Name, &s.Agent.Version, &s.Agent.Service, &s.Agent.Unapplied,
 	} {
 		*text = line.Shown(*text)
 	}

@@ -224,6 +224,20 @@ func (r *Reporter) Found(s journal.State) {
 	r.ready(s)
 }
 
+// NoRoom says that a VM that is ready has no room for jobs, so that its agent takes none.
+func (r *Reporter) NoRoom(s journal.State, f *fault.Error) {
+	r.Log.WithFields(logrus.Fields{"phase": journal.Ready, "class": f.Class.Code, "hint": f.Advice}).Error(f.Error())
+	r.Console.Line("%-10s NO ROOM (%s): %s", journal.Ready, f.Class.Code, f)
+	r.status("agent %s (ID %d) takes no jobs (%s): %s", s.Agent.Name, s.Agent.ID, f.Class.Code, f)
+}
+
+// Room says that there is room again.
+func (r *Reporter) Room(s journal.State) {
+	r.Log.WithField("phase", journal.Ready).Info("there is room for jobs again")
+	r.Console.Line("%-10s there is room for jobs again", journal.Ready)
+	r.ready(s)
+}
+
 // Ready says that the VM has joined.
 func (r *Reporter) Ready(s journal.State, verified bool) {
 	if err := r.Words.Unsay(); err != nil {

@@ -47,6 +47,12 @@ func TestVerdict(t *testing.T) {
 		l.Set(journal.State{Phase: journal.Ready})
 		l.Assert()
 		expect("joined at last", Healthy)
+		l.Set(journal.State{Phase: journal.Ready, Agent: journal.Agent{Full: true}})
+		expect("there is no room for jobs", Unhealthy)
+		l.Assert()
+		expect("an attempt found it so", Unhealthy)
+		l.Set(journal.State{Phase: journal.Ready})
+		expect("there is room again", Healthy)
 		l.Set(journal.State{Phase: journal.Draining})
 		expect("its job is waited for", Healthy)
 		for _, p := range []string{journal.Failed, journal.Removed, journal.Draining} {

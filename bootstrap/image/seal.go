@@ -146,7 +146,7 @@ func (i *image) refuse() error {
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = []string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
-	"agent.log", "start.pid", gate.RecordName,
+	"agent.log", "start.pid", agent.ProgramFile, gate.RecordName,
 }
 
 func (i *image) clean(ctx context.Context) error {

@@ -44,6 +44,11 @@ func Discover(
 			return m, nil, err
 		}
 	}
+	if before != id && before != "" { // what the other VM's agent was set up with counts no more
+		if m, err = w.Member(v, j, s.IMDS); err != nil {
+			return m, nil, err
+		}
+	}
 	return m, phase.Fields{
 		"vm": v.Instance.Name, "instance": id, "location": v.Instance.Location, "agent": v.AgentName,
 	}, refused

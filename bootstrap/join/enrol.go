@@ -19,13 +19,13 @@ import (
 // enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it
 // begins.
 func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (phase.Fields, error) {
+	if err := m.Agent.WorkFolder(m.Setup.Work); err != nil { // before anything is changed
+		return nil, err
+	}
 	if err := noteIntent(m, t.At.Place, there); err != nil {
 		return nil, err
 	}
 	if err := m.Agent.Remove(ctx, m.State().Agent.Service); err != nil {
-		return nil, err
-	}
-	if err := m.Agent.WorkFolder(m.VM.Config.Agent.Work); err != nil {
 		return nil, err
 	}
 	r, err := registration(m, there != nil)
@@ -42,7 +42,7 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 	}
 	err = m.Journal.Update(func(s *journal.State) {
 		s.Target = m.VM.TargetAt(t.At.Place)
-		s.Agent = journal.Agent{Name: m.VM.AgentName, ID: id, Registered: r.Registered, Drained: s.Registering.Drained}
+		s.Agent = journal.Agent{Name: m.VM.AgentName, ID: id, Registered: r.Registered, Drained: s.Registering.Drained, Setup: m.Setup}
 		s.Registering = nil
 	})
 	return phase.Fields{"agent": m.VM.AgentName, "id": id}, err
@@ -120,7 +120,7 @@ func registration(m member.Member, replace bool) (agent.Registration, error) {
 	trusted, err := m.Network.Authorities()
 	r := agent.Registration{
 		Kind: t.Kind(), Project: t.Project(), Name: t.Name(), Tags: m.VM.AgentTags, URL: c.Server.Base,
-		AgentName: m.VM.AgentName, Work: c.Agent.Work, Replace: replace,
+		AgentName: m.VM.AgentName, Work: m.Setup.Work, Replace: replace,
 		Proxy: proxy, Bypass: m.Network.Bypass(), Trusted: trusted, SystemCAs: azure.Bundle(),
 		Environment: c.Agent.Environment, Capabilities: m.VM.AgentCapabilities,
 		Marks:     m.VM.Marks(time.Now().UTC().Format(time.RFC3339Nano)),

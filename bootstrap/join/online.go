@@ -139,7 +139,7 @@ func notOnline(m member.Member, at devops.Place) (running bool, f *fault.Error) 
 	running, state := m.Agent.Running(m.State().Agent.Service)
 	return running, fault.New(fault.Service, "the agent %s is started (%s) but not online in the %s", m.VM.AgentName, state, at).
 		Hint("Look at its log: %s, or _diag in %s; it must reach Azure DevOps by itself (proxy, CA, firewall).",
-			m.AgentLog(), m.VM.Config.Agent.Dir)
+			m.AgentLog(), m.Setup.Dir)
 }
 
 // confirm notes by what the agent is known from now on.

@@ -109,9 +109,11 @@ func (j *Journal) refresh() error {
 func (j *Journal) Take() (release func(), err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.turn, err = j.lock(); err != nil {
+	turn, err := j.lock()
+	if err != nil { // this process itself may have the turn, beside
 		return nil, err
 	}
+	j.turn = turn
 	release = func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()

@@ -294,3 +294,26 @@ func TestTheLockIsNotForOthers(t *testing.T) {
 		t.Errorf("%v, %v", fi, err)
 	}
 }
+
+// Who works beside in the same process has a turn of its own, or none.
+func TestTurnsOfOneProcess(t *testing.T) {
+	j, err := Open(t.TempDir(), logrus.New(), func(State) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := j.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Take(); err == nil || !fault.From(err).Wait {
+		t.Errorf("two turns at once: %v", err)
+	}
+	if err := j.Update(func(s *State) { s.Attempt = 7 }); err != nil {
+		t.Errorf("the first has lost its turn: %v", err)
+	}
+	release()
+	if release, err = j.Take(); err != nil {
+		t.Fatal(err)
+	}
+	release()
+}

@@ -109,6 +109,21 @@ type Agent struct {
 	// Drained says that a drain has disabled the agent, this VM's or that of the VM it was taken
 	// over from: it is enabled when it joins.
 	Drained bool `json:"drained,omitempty"`
+	// Full says that the disk of the work folder has no room for a job, and that nothing could make
+	// any: the agent stays disabled until there is room.
+	Full bool `json:"full,omitempty"`
+	// Setup is what the agent was registered with, and Unapplied what of it the configuration names
+	// otherwise by now.
+	Setup     Setup  `json:"setup,omitzero"`
+	Unapplied string `json:"unapplied,omitempty"`
+}
+
+// Setup is what of the configuration an agent has for as long as it is registered. Zero: an earlier
+// version registered it.
+type Setup struct {
+	Dir  string `json:"dir"`
+	Work string `json:"work"`
+	User string `json:"user"`
 }
 
 // Confirmed reports whether Azure DevOps has shown the agent online, which tells its version.

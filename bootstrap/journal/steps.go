@@ -121,6 +121,16 @@ func (s *State) Stumble(why *Failure) {
 	s.LastError = why
 }
 
+// Mended takes the last error back if it is of that class.
+func (s *State) Mended(code string) {
+	if s.LastError != nil && s.LastError.Code == code {
+		s.LastError = nil
+	}
+}
+
+// NoRoom reports whether the VM is ready, and has no room for a job.
+func (s State) NoRoom() bool { return s.Phase == Ready && s.Agent.Full }
+
 // Why is a fault as state.json keeps it.
 func Why(f *fault.Error, redact func(string) string) *Failure {
 	return &Failure{Code: f.Class.Code, Message: redact(f.Error()), Hint: redact(f.Advice), At: Now()}

@@ -27,6 +27,9 @@ func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Plac
 		log.Warn("the agent is disabled in Azure DevOps: it takes no job until somebody enables it there")
 		return note(true, false)
 	}
+	if m.State().Agent.Full { // it is enabled when there is room for its jobs
+		return nil
+	}
 	if err := c.Enable(ctx, p, a, true); err != nil {
 		log.WithError(err).
 			Warn("the agent, which a drain had disabled, could not be enabled: enable it in Azure DevOps")

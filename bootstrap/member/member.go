@@ -23,6 +23,7 @@ import (
 type Agent interface {
 	Registrar
 	Service
+	Disk
 }
 
 // A Registrar registers the agent with Azure DevOps, today by its config.sh, and knows what of that
@@ -31,7 +32,6 @@ type Registrar interface {
 	Registered() (id int, err error)
 	LaidFor() (instanceID string)
 	Guarded() error
-	WorkFolder(work string) error
 	Configure(
 		ctx context.Context,
 		r agent.Registration,
@@ -56,10 +56,19 @@ type Service interface {
 	Remove(ctx context.Context, service string) error
 }
 
+// A Disk is where the agent and its jobs write. A folder is below the agent's own ("" = that one), or
+// absolute.
+type Disk interface {
+	WorkFolder(work string) error
+	Room(folder string) (agent.Room, error)
+	Clean(ctx context.Context, scripts, work string, redactor *secret.Redactor, said func(script, line string)) error
+}
+
 // A Member is this VM, with what it reaches its agent and Azure DevOps by. It is made for one
 // configuration and never changed.
 type Member struct {
 	VM       vm.VM
+	Setup    journal.Setup // what the agent is registered with, or is to be
 	Agent    Agent
 	Network  azure.Network
 	Access   *access.Access
@@ -88,9 +97,9 @@ func (w Means) Sources() (*vm.Sources, error) { return vm.Read(w.ConfigFile, w.S
 // Member makes what the configuration of v names. Nothing is asked of anybody. Beside an error there is a member that reaches
 // nobody, but whose agent can be looked after.
 func (w Means) Member(v vm.VM, j *journal.Journal, imds *azure.IMDS) (Member, error) {
-	m := Member{VM: v, Agent: w.Agent, Journal: j, Log: w.Log, Redactor: w.Redactor}
+	m := Member{VM: v, Setup: setupOf(v, j.State()), Agent: w.Agent, Journal: j, Log: w.Log, Redactor: w.Redactor}
 	if m.Agent == nil {
-		home := agent.Home{Dir: v.Config.Agent.Dir, User: v.Config.Agent.User}
+		home := agent.Home{Dir: m.Setup.Dir, User: m.Setup.User}
 		m.Agent = agent.Runner{Home: home, Process: v.AsProcess(), State: w.StateDir}
 	}
 	begun := w.Begun
@@ -165,6 +174,7 @@ func (m Member) ServiceAt(p devops.Place) agent.Service {
 		Group:        p.PoolName,
 		Agent:        m.VM.AgentName,
 		Unit:         known.Service,
+		Work:         m.Setup.Work,
 		Marks:        m.VM.Marks(known.Registered),
 		Environment:  m.VM.Config.Agent.Environment,
 		Capabilities: m.VM.AgentCapabilities,

@@ -19,6 +19,9 @@ func (m Member) hold(ctx context.Context, c *devops.Client, p devops.Place, a *d
 // Resume ends the pause of this VM: the agent that it disabled is enabled, and one that somebody else
 // had disabled before stays so. It reports whether the agent takes jobs.
 func (m Member) Resume(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) (works bool, err error) {
+	if m.State().Agent.Full { // it is enabled when there is room for its jobs
+		return a.Enabled, m.Journal.Update(func(s *journal.State) { s.Paused = nil })
+	}
 	if !a.Enabled && m.State().Agent.Drained {
 		if err := c.Enable(ctx, p, a, true); err != nil {
 			return false, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 )
 
 const (
@@ -19,7 +20,13 @@ const (
 // Reveal, which is easy to find in a review.
 type PAT struct {
 	_     [0]func() // not comparable: == would invite timing leaks and map keys
-	value *[]byte   // behind a pointer, so that copies of the struct are wiped together
+	value *held     // behind a pointer, so that copies of the struct are wiped together
+}
+
+// A held token may be looked for in what one goroutine logs while another drops it.
+type held struct {
+	mu   sync.RWMutex
+	text []byte
 }
 
 // NewPAT takes a token over. White space around it is dropped, and a byte order mark before it: secrets
@@ -38,8 +45,7 @@ func NewPAT(value string) (PAT, error) {
 			return PAT{}, fmt.Errorf("it contains white space or characters that no token has")
 		}
 	}
-	b := []byte(value)
-	return PAT{value: &b}, nil
+	return PAT{value: &held{text: []byte(value)}}, nil
 }
 
 // Reveal returns the token itself, "" after Drop.
@@ -47,7 +53,9 @@ func (p PAT) Reveal() string {
 	if p.value == nil {
 		return ""
 	}
-	return string(*p.value)
+	p.value.mu.RLock()
+	defer p.value.mu.RUnlock()
+	return string(p.value.text)
 }
 
 // Unlike says in what a value that Azure DevOps has refused does not look like a PAT; "" if it does. No part of
@@ -82,7 +90,9 @@ func (p PAT) length() int {
 	if p.value == nil {
 		return 0
 	}
-	return len(*p.value)
+	p.value.mu.RLock()
+	defer p.value.mu.RUnlock()
+	return len(p.value.text)
 }
 
 // Forms are the shapes in which a token travels: as it is, in a URL, in base64 with and without the
@@ -115,8 +125,10 @@ func (p PAT) Forms() []string {
 // Drop overwrites the token. Strings made by Reveal live until the garbage collector takes them.
 func (p PAT) Drop() {
 	if p.value != nil {
-		clear(*p.value)
-		*p.value = nil
+		p.value.mu.Lock()
+		defer p.value.mu.Unlock()
+		clear(p.value.text)
+		p.value.text = nil
 	}
 }
 

@@ -72,7 +72,7 @@ func TestPATCannotBePrinted(t *testing.T) {
 // A core file, or who reads this process's memory, must not find a token that is held no more.
 func TestDropOverwrites(t *testing.T) {
 	p := pat(t, token)
-	held := *p.value
+	held := p.value.text
 	p.Drop()
 	for _, b := range held {
 		if b != 0 {

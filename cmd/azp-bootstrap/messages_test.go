@@ -225,7 +225,7 @@ func made(c *ast.CallExpr, fn *ast.FuncDecl) (class, format string) {
 	for n, c := range map[string]fault.Class{
 		"Internal": fault.Internal, "Usage": fault.Usage, "Config": fault.Config, "IMDS": fault.IMDS, "Identity": fault.Identity,
 		"Vault": fault.Vault, "PAT": fault.PAT, "Scope": fault.Scope, "Target": fault.Target, "Agent": fault.Agent,
-		"Service": fault.Service, "Network": fault.Network, "State": fault.State, "Start": fault.Start,
+		"Service": fault.Service, "Network": fault.Network, "State": fault.State, "Start": fault.Start, "Disk": fault.Disk,
 	} {
 		codes[n] = c.Code
 	}

@@ -27,7 +27,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Where this VM stands",
 		Long: `status shows where this VM stands: whether its agent and the daemon run, its phases with their times,
 and the last error with what to do.
-Exit code: 0; the class's of the error if the boot failed; 18 if the VM is ready but its agent does not run.
+Exit code: 0; the class's of the error if the boot failed; 18 if the VM is ready but its agent does not run; 22 if there is no room for its jobs.
 --watch shows it again and again, until interrupted.
 --wait blocks until ready or failed, and shows the phase at work, what it waits for and when it gives up.
 While a daemon runs, it waits for an attempt of that daemon: the result of an earlier one does not count.`,
@@ -74,6 +74,9 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 			}
 			if down := alive.Down(s); down != nil {
 				return &alreadyShown{down.Class.Exit}
+			}
+			if s.NoRoom() {
+				return &alreadyShown{fault.Disk.Exit}
 			}
 			return nil
 		},

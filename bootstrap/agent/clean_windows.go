@@ -1,0 +1,13 @@
+package agent
+
+import (
+	"context"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
+)
+
+// Clean is for systems with scripts of root's.
+func (r Runner) Clean(context.Context, string, string, *secret.Redactor, func(script, line string)) error {
+	return fault.New(fault.Config, "disk.min is not for Windows").Hint("Leave disk out.")
+}
