@@ -26,7 +26,7 @@ func (a *attempt) askForSecrets(ctx context.Context, told chan<- azure.Secret) {
 		return
 	}
 	for said := ""; retry.Pause(ctx, askSecret/2+rand.N(askSecret)); {
-		if !endsSoon(a.journal.State().Secret, c.WarnBefore) {
+		if s := a.journal.State(); s.Phase != journal.Ready || !endsSoon(s.Secret, c.WarnBefore) {
 			continue
 		}
 		apart := a.member.Access.Apart()
@@ -58,6 +58,9 @@ func endsSoon(s *journal.Secret, before time.Duration) bool {
 // then that one has asked itself.
 func (a *attempt) noteSecret(s azure.Secret) {
 	a.apart(func(stood journal.State) {
+		if stood.Phase != journal.Ready || stood.Secret.Same(s.Version, s.Expires) { // it was warned of once
+			return
+		}
 		if stood.Secret != nil && stood.Secret.Version != s.Version {
 			a.Log.WithField("version", s.Version).Info("the vault has a new version of the secret")
 		}

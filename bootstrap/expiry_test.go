@@ -24,6 +24,7 @@ func TestTheSecretsEndIsLookedAtAgain(t *testing.T) {
 		want time.Duration // what the VM says in the end
 		asks [2]int        // of the vault in four hours, after joining
 		says string
+		left bool
 	}{
 		"rotated": {
 			ends: 10 * 24 * time.Hour,
@@ -36,6 +37,7 @@ func TestTheSecretsEndIsLookedAtAgain(t *testing.T) {
 		"ends far ahead":  {ends: 60 * 24 * time.Hour, want: 60 * 24 * time.Hour},
 		"ends meanwhile":  {ends: 30 * time.Minute, want: 30 * time.Minute, asks: [2]int{2, 7}, says: "could not be deregistered with this secret: the secret azp-pat in the vault contoso.vault.azure.net expired"},
 		"there is no end": {},
+		"it has left":     {ends: 10 * 24 * time.Hour, left: true, want: 10 * 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -62,6 +64,11 @@ func TestTheSecretsEndIsLookedAtAgain(t *testing.T) {
 				ended := make(chan struct{})
 				go func() { defer close(ended); _ = bootstrap.Run(ctx, o) }()
 				time.Sleep(5 * time.Minute)
+				if c.left {
+					if _, err := bootstrap.Deregister(ctx, m.options(time.Minute), bootstrap.Leaving{}); err != nil {
+						t.Fatal(err)
+					}
+				}
 				before := asked.Load()
 				if c.then != nil {
 					if err := c.then(m.azure); err != nil {
@@ -75,7 +82,7 @@ func TestTheSecretsEndIsLookedAtAgain(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if s.Phase != journal.Ready || s.Secret == nil {
+				if (s.Phase == journal.Ready) == c.left || s.Secret == nil {
 					t.Fatalf("%s, secret %v", s.Phase, s.Secret)
 				}
 				if got := s.Secret.Expires; (got == nil) != (c.want == 0) || got != nil && got.Sub(ends(c.want)).Abs() > 10*time.Minute {

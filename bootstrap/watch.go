@@ -56,7 +56,7 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 	}()
 	a.lookForKills()
 	lost, missing := !a.report.LostSince().IsZero(), false
-	paused := a.journal.State().Paused != nil
+	paused, at := a.journal.State().Paused != nil, a.journal.State().Phase
 	interval := lookService
 	if a.member.VM.AsProcess() {
 		interval = lookProcess
@@ -90,11 +90,12 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 			}
 			lost = s.word == agent.Lost
 		case <-look.C:
-			before := a.journal.State().Phase
 			if err := a.journal.Refresh(); err != nil {
 				a.Log.WithError(err).Debug("the state cannot be read")
 			}
 			s := a.journal.State()
+			before := at // as this loop saw it last: others refresh the state, too
+			at = s.Phase
 			if before == journal.Ready && (s.Phase == journal.Draining || s.Phase == journal.Removed) {
 				a.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "removedBy": s.RemovedBy}).
 					Warn("another command takes this VM out of Azure DevOps: it is watched over no more")

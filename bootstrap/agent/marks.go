@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Marks are what an agent tells of its VM: lines of .env, each of which shows among its
@@ -62,6 +64,8 @@ func (h Home) mark(m Marks) error {
 // capabilitiesFile is where the agent looks for capabilities, NAME=value by the line, which are no variables of
 // jobs (UserCapabilitiesProvider.cs). A line without = is none: by the first one we know our own file.
 const (
+	mostCapabilities = 256 << 10 // bytes
+
 	capabilitiesFile = ".capabilities"
 	capabilitiesHead = "# of agent.capabilities"
 )
@@ -83,6 +87,8 @@ func (h Home) capable(all []string, put func(name, content string, mode fs.FileM
 	}
 	after := string(before)
 	switch {
+	case len(all) == 0 && (len(before) > mostCapabilities || !utf8.Valid(before) || bytes.IndexByte(before, 0) >= 0):
+		after = "" // nobody writes such a file, but to hide a line: the agent reads it whole, and UTF-16 as well
 	case len(all) > 0:
 		after = capabilitiesHead + "\n" + strings.Join(all, "\n") + "\n"
 	case strings.HasPrefix(after, capabilitiesHead):

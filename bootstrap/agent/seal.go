@@ -49,7 +49,7 @@ func (h Home) isLink() bool {
 
 // leftovers are files that no package brings.
 func (h Home) leftovers() (names []string) {
-	for _, n := range append([]string{"_diag", "_work", ".path", ".env"}, registrationFiles...) {
+	for _, n := range append([]string{"_diag", "_work", ".path", ".env", capabilitiesFile}, registrationFiles...) {
 		if _, err := h.Tree.Lstat(h.path(n)); err == nil {
 			names = append(names, h.path(n))
 		}

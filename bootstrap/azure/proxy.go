@@ -138,7 +138,7 @@ func (n Network) FromEnvironment() (Network, error) {
 	if n.Proxy = ""; u != nil {
 		// The configuration names the proxy, and the environment, where a password belongs, what it asks for.
 		if _, given := EnvironmentProxy(); u.User == nil {
-			if same, wrong, _ := ParseProxy(given); wrong == "" && same != nil && hostPort(same) == hostPort(u) {
+			if same, wrong, _ := ParseProxy(given); wrong == "" && same != nil && same.Scheme == u.Scheme && strings.EqualFold(hostPort(same), hostPort(u)) {
 				u.User = same.User
 			}
 		}

@@ -160,6 +160,8 @@ func TestCredentialsOfTheConfiguredProxyComeFromTheEnvironment(t *testing.T) {
 		"another port":      {"http://proxy.corp:3128", "http://u:p@proxy.corp:8080", "http://proxy.corp:3128"},
 		"another host":      {"http://proxy.corp:3128", "http://u:p@evil.corp:3128", "http://proxy.corp:3128"},
 		"malformed":         {"http://proxy.corp:3128", "http://u:p@proxy.corp:x", "http://proxy.corp:3128"},
+		"another scheme":    {"http://proxy.corp:443", "https://u:p@proxy.corp", "http://proxy.corp:443"},
+		"another case":      {"http://PROXY.corp:3128", "http://u:p@proxy.corp:3128", "http://u:p@PROXY.corp:3128"},
 		"nothing there":     {"http://proxy.corp:3128", "", "http://proxy.corp:3128"},
 		"configured itself": {"http://a:b@proxy.corp:3128", "http://u:p@proxy.corp:3128", "http://a:b@proxy.corp:3128"},
 		"environment alone": {"", "http://u:p@proxy.corp:3128", "http://u:p@proxy.corp:3128"},

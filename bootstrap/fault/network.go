@@ -41,6 +41,12 @@ type AsideError struct {
 func (e *AsideError) Error() string { return e.Err.Error() }
 func (e *AsideError) Unwrap() error { return e.Err }
 
+// Timeout lets net/http tell a timeout as one.
+func (e *AsideError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}
+
 // Connection explains an error of the transport: DNS, TCP, proxy and TLS are told apart, because
 // each has another cause and another owner. what is the thing asked ("the vault contoso"), host its
 // name and port.

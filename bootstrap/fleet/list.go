@@ -92,8 +92,8 @@ func (l *List) prove(ours []*devops.Agent, s Scope, now time.Time) (map[place]bo
 	if len(missing) > 0 {
 		names := some(missing, "; ")
 		return nil, fault.New(fault.Usage, "--existing: agents are online whose VMs are not in the list: %s", names).
-			Hint("Nothing was removed: this is not the list of %s. If it is of another subscription, give the "+
-				"right one; "+
+			Hint("Nothing was removed: this is not the list of %s, or those VMs were deleted a moment ago: then sweep again in some minutes. "+
+				"If it is of another subscription, give the right one; "+
 				"if it is of one scale set of several, give --scale-set NAME, or list the VMs of all of them.", s)
 	}
 	if len(proven) == 0 && older > 0 {

@@ -142,6 +142,14 @@ type Secret struct {
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
+// Same reports whether the vault says the same of a secret as before.
+func (s *Secret) Same(version string, expires time.Time) bool {
+	if s == nil || s.Version != version || (s.Expires == nil) != expires.IsZero() {
+		return false
+	}
+	return s.Expires == nil || s.Expires.Equal(expires)
+}
+
 // A Phase that was begun: when, how long it took (waiting included), how often it was asked again.
 type Phase struct {
 	Name      string    `json:"name"`

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
@@ -102,7 +104,13 @@ func lookFor(ctx context.Context, m member.Member) {
 	defer cancel()
 	c, err := m.Access.DevOps(ctx)
 	if err == nil {
-		_, err = claim(ctx, m, c.Aside())
+		_, err = claim(ctx, m, c.Aside(), func(a *devops.Agent) bool {
+			if a.Online { // what it shows of its VM a job may have written, and who has its key works elsewhere
+				m.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID}).
+					Warn("an agent that shows this VM is online, and nothing on this VM says that it is its own: it is left alone")
+			}
+			return !a.Online
+		})
 	}
 	if err != nil {
 		m.Log.WithField("reason", fault.From(err).Error()).
@@ -110,14 +118,17 @@ func lookFor(ctx context.Context, m member.Member) {
 	}
 }
 
-// claim records this VM's own agent of the configured target and name; found is false if there is none.
-func claim(ctx context.Context, m member.Member, c *devops.Client) (found bool, err error) {
+// claim records this VM's own agent of the configured target and name, if believed says so; found is false if there
+// is none.
+func claim(
+	ctx context.Context, m member.Member, c *devops.Client, believed func(*devops.Agent) bool,
+) (found bool, err error) {
 	p, err := c.Find(ctx, access.Target(m.VM.Config))
 	if err != nil {
 		return false, err
 	}
 	a, err := c.Agent(ctx, p, m.VM.AgentName)
-	if err != nil || a == nil || m.Whose(a) != member.ThisVM {
+	if err != nil || a == nil || m.Whose(a) != member.ThisVM || !believed(a) {
 		return false, err
 	}
 	return true, m.Journal.Update(func(s *journal.State) {
@@ -264,7 +275,7 @@ func adopt(ctx context.Context, m member.Member) error {
 	if err != nil {
 		return err
 	}
-	found, err := claim(ctx, m, c)
+	found, err := claim(ctx, m, c, func(*devops.Agent) bool { return true }) // it is registered on this disk
 	if err == nil && !found {
 		return fault.New(fault.Target, "this VM's state was lost, and the target of its configuration shows no agent %s of "+
 			"this VM", m.VM.AgentName).

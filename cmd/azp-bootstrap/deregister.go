@@ -34,7 +34,13 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap rejoin joins i
 				done, err = bootstrap.Deregister(ctx, o, how)
 				return err
 			}); err != nil {
-				if s, e := a.readState(); e == nil && s.Phase == journal.Ready {
+				s, e := a.readState()
+				switch {
+				case e != nil || s.Phase != journal.Ready:
+				case s.Agent.Drained && s.Paused == nil:
+					fmt.Fprintln(cmd.ErrOrStderr(), "This VM stays, and its agent takes no jobs. When the cause is fixed: deregister again, "+
+						"or let it work: systemctl restart azp-bootstrap.")
+				default:
 					fmt.Fprintln(cmd.ErrOrStderr(), "Nothing has changed: this VM stays as it was. Run deregister again when the cause is fixed.")
 				}
 				return err
@@ -42,7 +48,7 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap rejoin joins i
 			if !done {
 				fmt.Fprintln(
 					cmd.OutOrStdout(),
-					"This VM is not registered, and does not join by itself: azp-bootstrap rejoin joins it.",
+					"This VM is not registered, as far as it knows, and does not join by itself: azp-bootstrap rejoin joins it.",
 				)
 				return nil
 			}

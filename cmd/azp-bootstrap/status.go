@@ -90,7 +90,7 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 
 // wanted shows what a VM that has not found its target yet is configured to join, as far as files tell.
 func (a *app) wanted(s *journal.State) {
-	if s.Target.Kind != "" || s.Attempt == 0 {
+	if s.Target.Kind != "" || s.Attempt == 0 || s.Phase == journal.Removed {
 		return
 	}
 	if c, err := a.load(a.config); err == nil && c.Target.Kind() != "" {
