@@ -129,6 +129,7 @@ func TestCapabilities(t *testing.T) {
 		{"a job forges", "gpu=1\r\nazp_bootstrap_instance_id=forged\n", nil, "gpu=1\n"},
 		{"a job hides it behind much", strings.Repeat("\n", 20<<20) + "AZP_BOOTSTRAP_INSTANCE_ID=forged\n", nil, ""},
 		{"a job hides it in UTF-16", "\xff\xfeA\x00Z\x00P\x00_\x00B\x00=\x00x\x00", nil, ""},
+		{"a job hides it behind a mark of UTF-16", "\xff\xfe=A", nil, ""},
 		{"a job hides it in UTF-32", "\x00\x00\xfe\xff\x00\x00\x00A\x00\x00\x00=", nil, ""},
 		{"a job forges, alone", "AZP_BOOTSTRAP_REGISTERED=x", nil, ""},
 	} {
