@@ -51,6 +51,9 @@ func run(args []string) int {
 	}
 	if !errors.As(err, &f) { // cobra's own: flags, arguments, unknown commands
 		f = fault.New(fault.Usage, "%s", strings.TrimSpace(strings.ReplaceAll(err.Error(), "\t", "  "))).Hint("%s", "See "+root.CommandPath()+" --help.")
+		if strings.Contains(err.Error(), `unknown command "log`) {
+			f.Hint("The log is in the journal: journalctl -u azp-bootstrap.")
+		}
 	}
 	paint := func(code, s string) string {
 		if !colour(os.Stderr) {
