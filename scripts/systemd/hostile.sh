@@ -103,13 +103,14 @@ while :; do ln -sfn /etc/systemd/system/ssh.service .x; mv -Tf .x .service; ln -
 RUN"
 )
 order=(lines nul daemon outside links folders)
+natural=" "
 if ! grep -qz '^CI_GATE=1$' /proc/1/environ; then # nspawn's --setenv
     order+=(specifiers long ssh pipes)
+    natural=" lines " # after this the daemon is not hurried: it finds out by itself, after two looks: a minute and a half
 fi
 if grep -qz '^CI_FULL=1$' /proc/1/environ; then
     order+=(moved race) # half a minute each
 fi
-natural=" lines " # after this the daemon is not hurried: it finds out by itself, after two looks
 printf '%s' "$runsvc" >/srv/jobs/runsvc
 
 # looked counts how often the daemon found out by itself that its agent needs it.
