@@ -128,12 +128,17 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		return err
 	}
 	a.report.Live.AskForRoom(roomOf(a.member))
+	if err := a.gateBegins(ctx); err != nil { // before the disk is waited for: a script may mount it
+		return err
+	}
 	if err := a.furnish(limited); err != nil {
 		return err
 	}
 	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
-	if err := a.gateAtBoot(limited); err != nil {
-		return err
+	if a.journal.State().Phase == journal.Ready { // its agent would start by itself
+		if err := a.throughGate(limited); err != nil {
+			return err
+		}
 	}
 	if !a.held(&a.member) {
 		a.wake(ctx, &a.member, func(s agent.Sleeper) bool { return s.Instance == a.member.VM.Instance.VMID })

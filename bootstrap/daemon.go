@@ -236,7 +236,7 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 		case ready:
 			now := s.Agent
 			*s = stood
-			s.Agent.Drained, s.Agent.Full, s.LastError = now.Drained, now.Full, why
+			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
 		case s.Phase == journal.Draining, s.Phase == journal.Removed:
 			s.LastError = why

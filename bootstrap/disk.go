@@ -26,7 +26,13 @@ const (
 )
 
 // cleanFolder holds root's scripts that make room, beside the configuration.
-func (p *program) cleanFolder() string { return filepath.Join(filepath.Dir(p.ConfigFile), "clean.d") }
+func (p *program) cleanFolder() string {
+	file, err := filepath.Abs(p.ConfigFile)
+	if err != nil {
+		file = p.ConfigFile
+	}
+	return filepath.Join(filepath.Dir(file), "clean.d")
+}
 
 // furnish prepares the disk for an agent before it is started, or is asked about: its work folder is
 // there, on the disk where it belongs. An agent whose disk is not mounted is not started; the disk is
@@ -34,6 +40,14 @@ func (p *program) cleanFolder() string { return filepath.Join(filepath.Dir(p.Con
 func (a *attempt) furnish(ctx context.Context) error {
 	if at := a.journal.State().Phase; at == journal.Draining || at == journal.Removed {
 		return nil
+	}
+	if a.journal.State().Agent.Cleaning && !a.Once { // of a daemon that was killed
+		if err := (agent.Runner{State: a.StateDir}).EndCleaning(ctx); err != nil {
+			return err
+		}
+		if err := a.journal.Update(func(s *journal.State) { s.Agent.Cleaning = false }); err != nil {
+			return err
+		}
 	}
 	if err := a.member.NoteSetup(); err != nil {
 		return err
@@ -139,7 +153,7 @@ func (k *keeper) look(ctx context.Context) {
 	case ctx.Err() != nil:
 	case err != nil:
 		k.trouble(err, "nobody knows how much room there is for jobs")
-	case short == "" && (full || k.disabled):
+	case short == "" && (full || k.disabled || k.leftDisabled()):
 		k.opens(ctx)
 	case short == "":
 		k.lacks, k.tried, k.said = false, false, ""
@@ -151,14 +165,20 @@ func (k *keeper) look(ctx context.Context) {
 	}
 }
 
+// leftDisabled reports whether an agent stands disabled that nobody keeps so: what disabled it was cut off.
+func (k *keeper) leftDisabled() bool {
+	s := k.journal.State()
+	return s.Agent.Drained && s.Paused == nil
+}
+
 // trouble tells once what keeps the keeper from its work.
 func (k *keeper) trouble(err error, what string) {
 	if err == nil {
 		return
 	}
-	if f := fault.From(err); f.Error() != k.said {
-		k.said = f.Error()
-		k.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Warn(what + ": " + k.said)
+	if f := fault.From(err); what+f.Class.Code != k.said { // its own words may name a temporary file
+		k.said = what + f.Class.Code
+		k.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).Warn(what + ": " + f.Error())
 	}
 }
 
@@ -217,9 +237,18 @@ func (k *keeper) onServer(ctx context.Context, do func(m member.Member, at membe
 // clean runs root's scripts, and lets the agent work again if there is room afterwards.
 func (k *keeper) clean(ctx context.Context) {
 	begun := time.Now()
+	if err := k.journal.Update(func(s *journal.State) { s.Agent.Cleaning = true }); err != nil {
+		k.trouble(err, "another run is at work on this VM, and so no room is made")
+		return
+	}
+	if k.member.Works() { // begun in the instant before
+		k.cleaned()
+		return
+	}
 	k.failed = k.member.Agent.Clean(ctx, k.cleanFolder(), k.member.Setup.Work, k.Redactor, func(script, line string) {
 		k.Log.WithField("from", script).Info(line)
 	})
+	k.cleaned()
 	short, err := k.short()
 	if ctx.Err() != nil {
 		return
@@ -237,6 +266,22 @@ func (k *keeper) clean(ctx context.Context) {
 		k.Log.WithField("took", time.Since(begun).Round(time.Millisecond).String()).
 			Info("the scripts of " + k.cleanFolder() + " made room")
 		k.opens(ctx)
+	}
+}
+
+// cleaned says that no script is at work any more. While another run has the VM's turn it is waited for.
+func (k *keeper) cleaned() {
+	ctx, cancel := context.WithTimeout(context.Background(), serverTime)
+	defer cancel()
+	for {
+		err := k.journal.Update(func(s *journal.State) { s.Agent.Cleaning = false })
+		if err == nil {
+			return
+		}
+		if !retry.Pause(ctx, time.Second) {
+			k.trouble(err, "it could not be recorded that no script is at work any more")
+			return
+		}
 	}
 }
 
@@ -279,7 +324,7 @@ func (k *keeper) opens(ctx context.Context) {
 	if k.journal.State().Phase != journal.Ready { // it has left meanwhile
 		return
 	}
-	k.disabled, k.lacks, k.tried = k.journal.State().Agent.Drained, false, false
+	k.disabled, k.lacks, k.tried = k.leftDisabled(), false, false // a pause's own is resume's to end
 	if was {
 		k.report.Room(k.journal.State())
 	}
@@ -291,7 +336,7 @@ func (k *keeper) opens(ctx context.Context) {
 	}); err != nil {
 		k.trouble(err, "there is room again, but the agent could not be enabled: it is tried again")
 	}
-	if k.disabled = k.journal.State().Agent.Drained; !k.disabled {
+	if k.disabled = k.leftDisabled(); !k.disabled {
 		k.said = ""
 	}
 }

@@ -3,8 +3,10 @@ package bootstrap
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -56,32 +58,33 @@ func (p *program) held(m *member.Member) bool {
 	return !m.VM.Known() && m.VM.Config.Sources.TrustRemote && gate.Shut(p.StateDir) // user data may name one
 }
 
-// gateAtBoot waits for the gate of a VM that was ready before this boot: its agent would start by
-// itself. One that runs has passed the gate, or there was none when it was started.
-func (a *attempt) gateAtBoot(ctx context.Context) error {
-	g := a.gateOf(&a.member)
+// gateBegins begins what the agent's start waits for in this boot, unless the VM leaves or has left. An agent that runs
+// has passed the gate, or there was none when it was started.
+func (a *attempt) gateBegins(ctx context.Context) error {
+	g, at := a.gateOf(&a.member), a.journal.State().Phase
 	switch {
 	case !g.Wanted():
 		a.endGate()
 		g.Forget()
+		if a.Once {
+			return nil
+		}
+		return (agent.Runner{Process: a.member.VM.AsProcess(), State: a.StateDir}).EndPrograms(ctx) // a killed daemon's
+	case at == journal.Draining, at == journal.Removed && !a.Once:
 		return nil
-	case g.Passed():
-		return nil
-	case a.member.Runs():
+	case a.gate == nil && !g.Passed() && a.member.Runs():
 		return g.Pass()
-	case a.journal.State().Phase != journal.Ready:
-		return nil
 	}
-	if err := a.openGate(ctx); err != nil {
-		return err
-	}
-	return a.throughGate(ctx)
+	return a.openGate(ctx)
 }
 
 // openGate begins what the gate waits for, unless that was passed in this boot or is under way. What
 // failed before is run again.
 func (a *attempt) openGate(ctx context.Context) error {
 	if !a.held(&a.member) {
+		if !a.gate.underWay() {
+			a.gate = nil // passed meanwhile, by another run: what failed before is over
+		}
 		return nil
 	}
 	g := a.gateOf(&a.member)
@@ -105,7 +108,8 @@ func (a *attempt) openGate(ctx context.Context) error {
 // heed ends a passage if an operator asks for the VM.
 func (p *program) heed(ctx context.Context, cancel context.CancelCauseFunc) {
 	for retry.Pause(ctx, time.Second) {
-		if p.journal.Asked() {
+		s, _, err := journal.Read(p.StateDir) // as another run has left it
+		if p.journal.Asked() || err == nil && (s.Phase == journal.Draining || s.Phase == journal.Removed && s.RemovedBy != "") && !p.Once {
 			cancel(errAsked)
 			return
 		}
@@ -151,6 +155,17 @@ func (p *program) endGate() {
 func (p *program) pass(ctx context.Context, g gate.Gate, runner agent.Runner) error {
 	begun := time.Now()
 	log := p.Log.WithField("phase", "gate")
+	turn := flock.New(filepath.Join(p.StateDir, gate.LockName), flock.SetPermissions(0o600))
+	if got, err := turn.TryLockContext(ctx, time.Second); !got { // another run's scripts are not cut off
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return fault.New(fault.State, "the gate's lock").Because(err).Hint("Check the rights of %s; run as root.", p.StateDir)
+	}
+	defer turn.Close() //nolint:errcheck // it ends with the process
+	if g.Passed() {
+		return nil
+	}
 	err := g.Through(ctx, gate.Run{
 		Program: func(ctx context.Context, what agent.Program, said func(string)) (int, error) {
 			return runner.RunProgram(ctx, what, p.Redactor, said)

@@ -154,7 +154,7 @@ func (a *attempt) resume(ctx context.Context) (done string, err error) {
 			a.journal.Update(func(s *journal.State) { s.Paused = nil })
 	}
 	works, err := a.member.Resume(ctx, at.Client, at.Place, at.Agent)
-	if !works && s.Agent.Full {
+	if !works && s.Agent.Shut() {
 		return "Resumed: the agent " + name + " takes jobs when there is room on its work disk.", err
 	}
 	if !works {
@@ -227,7 +227,8 @@ func (a *attempt) rests(ctx context.Context, timeout time.Duration, d *member.Dr
 			return err
 		}
 		defer release()
-		at, err := a.own(limited, d)
+		anew := &member.Drain{Until: d.Until} // somebody may have enabled it meanwhile
+		at, err := a.own(limited, anew)
 		if err != nil {
 			return err
 		}
@@ -237,7 +238,7 @@ func (a *attempt) rests(ctx context.Context, timeout time.Duration, d *member.Dr
 			}
 			return nil
 		}
-		return a.member.Quiet(limited, at.Client, at.Place, at.Agent, d)
+		return a.member.Quiet(limited, at.Client, at.Place, at.Agent, anew)
 	}, nil)
 	if err == nil || ctx.Err() != nil {
 		return err

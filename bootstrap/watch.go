@@ -116,6 +116,9 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 				paused = is
 				a.report.Paused(s)
 			}
+			if s.Paused != nil && !s.Paused.Held && a.nobodyWorks() { // cut off before the server was asked
+				return false, nil
+			}
 			a.lookForKills()
 			early := time.Now().Before(notBefore)
 			// The listener of an agent that was removed gets no token any more, which it takes for

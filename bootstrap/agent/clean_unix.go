@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"azp-bootstrap/bootstrap/secret"
@@ -61,10 +62,18 @@ func (r Runner) Clean(
 	return err
 }
 
+// CleanRecord is the file of the state folder that names the script at work.
+const CleanRecord = "clean.pid"
+
+// EndCleaning ends a script that an earlier daemon left at work, and all that it started.
+func (r Runner) EndCleaning(ctx context.Context) error {
+	return endRecorded(ctx, filepath.Join(r.State, CleanRecord), syscall.SIGKILL, 0)
+}
+
 func (r Runner) cleanBy(
 	ctx context.Context, script, work string, redactor *secret.Redactor, said func(script, line string),
 ) error {
-	p := process{Self: true, Dir: "/", Argv: []string{script}, Record: filepath.Join(r.State, "clean.pid"), Env: []string{
+	p := process{Self: true, Dir: "/", Argv: []string{script}, Record: filepath.Join(r.State, CleanRecord), Env: []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8",
 		"AGENT_FOLDER=" + r.Dir, "WORK_FOLDER=" + r.folder(work),
 	}}

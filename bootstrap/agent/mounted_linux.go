@@ -20,7 +20,7 @@ func (h Home) mounted(name string) error {
 	folder := h.folder(name)
 	ways := []string{folder}
 	through := folder
-	if !filepath.IsAbs(name) {
+	if !filepath.IsAbs(name) || strings.HasPrefix(folder, h.Dir+"/") {
 		through = h.Dir
 	}
 	if err := h.Tree.Above(filepath.Join(through, "x"), func(step string, _ fs.FileInfo) {
@@ -56,7 +56,11 @@ func unmounted(fstab, mountinfo string, names []string) string {
 			longest = point
 		}
 	}
-	if slices.Contains(fields(mountinfo, 4), longest) {
+	mounted := fields(mountinfo, 4)
+	if slices.Contains(mounted, longest) {
+		return ""
+	}
+	if real, err := filepath.EvalSymlinks(longest); err == nil && slices.Contains(mounted, real) { // as mount(8) does
 		return ""
 	}
 	return longest

@@ -1,6 +1,12 @@
 package agent
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 // Nothing is written where a disk is to be mounted that is not there yet.
 func TestADiskThatIsNotMounted(t *testing.T) {
@@ -45,6 +51,63 @@ func TestUnescaped(t *testing.T) {
 	} {
 		if got := unescaped(text); got != want {
 			t.Errorf("%q became %q, wanted %q", text, got, want)
+		}
+	}
+}
+
+// fstab may name a mount point by a link on the way, as mount(8) allows.
+func TestAMountPointThatIsNamedByALink(t *testing.T) {
+	h, _ := asNews(t)
+	base := filepath.Dir(h.Dir)
+	real, link := filepath.Join(base, "real"), filepath.Join(base, "data")
+	if err := os.MkdirAll(real, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	fstab := filepath.Join(base, "fstab")
+	_ = os.WriteFile(fstab, []byte("tmpfs "+link+" tmpfs size=64k 0 0\n"), 0o644)
+	if err := unix.Mount(fstab, "/etc/fstab", "", unix.MS_BIND, ""); err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = unix.Unmount("/etc/fstab", unix.MNT_DETACH) }()
+	if err := unix.Mount("tmpfs", link, "tmpfs", 0, "size=64k"); err != nil { // follows the link, as mount(8) does
+		t.Skip(err)
+	}
+	defer func() { _ = unix.Unmount(real, unix.MNT_DETACH) }()
+	if err := h.mounted(filepath.Join(link, "work")); err != nil {
+		t.Errorf("by the link: %v", err)
+	}
+	if err := h.mounted(filepath.Join(real, "work")); err != nil {
+		t.Errorf("by the folder: %v", err)
+	}
+}
+
+// A job that puts a link where its work folder was keeps no agent down.
+func TestALinkInPlaceOfTheWorkFolderIsNotWaitedFor(t *testing.T) {
+	h, _ := asNews(t)
+	if err := os.MkdirAll(h.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	base := t.TempDir()
+	fstab := filepath.Join(base, "fstab")
+	_ = os.WriteFile(fstab, []byte("/dev/sr0 "+base+"/cdrom iso9660 ro,noauto 0 0\n"), 0o644)
+	if err := unix.Mount(fstab, "/etc/fstab", "", unix.MS_BIND, ""); err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = unix.Unmount("/etc/fstab", unix.MNT_DETACH) }()
+	_ = os.Mkdir(base+"/cdrom", 0o755)
+	for name, to := range map[string]string{"to a mount point": base + "/cdrom", "a loop": h.path("_work")} {
+		_ = os.Remove(h.path("_work"))
+		if err := os.Symlink(to, h.path("_work")); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.WorkFolder("_work"); err != nil {
+			t.Errorf("%s, relative: %v", name, err)
+		}
+		if err := h.WorkFolder(h.path("_work")); err != nil {
+			t.Errorf("%s, absolute: %v", name, err)
 		}
 	}
 }

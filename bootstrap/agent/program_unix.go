@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
@@ -27,6 +28,14 @@ const programUnits = "azp-bootstrap-start-"
 
 // programRecord is where a program's process is recorded.
 func (r Runner) programRecord() string { return filepath.Join(r.State, "start.pid") }
+
+// EndPrograms ends what an earlier run left behind.
+func (r Runner) EndPrograms(ctx context.Context) error {
+	if !r.Process && unitsRun() && recorded(r.programRecord()) != 0 {
+		endUnits(ctx, programUnits+"*.service")
+	}
+	return endRecorded(ctx, r.programRecord(), syscall.SIGKILL, 0)
+}
 
 // RunProgram runs a program to its end or ctx's, and returns its exit code, -1 for a signal. Nothing
 // that it started is left afterwards. Where the agent is a service, so is the program, for as long as

@@ -14,6 +14,9 @@ type Program struct {
 	Env  []string
 }
 
+// EndPrograms: there are none here.
+func (r Runner) EndPrograms(context.Context) error { return nil }
+
 // RunProgram is refused here, as the configuration is that asks for it.
 func (r Runner) RunProgram(context.Context, Program, *secret.Redactor, func(string)) (int, error) {
 	return -1, fault.New(fault.Config, "start is not for Windows").Hint("Delete it.")

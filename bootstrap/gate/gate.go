@@ -68,6 +68,9 @@ func (g Gate) Wanted() bool {
 	return err != nil || len(names) > 0
 }
 
+// LockName is the file by whose lock one run at a time goes through the gate.
+const LockName = "lock.gate"
+
 // RecordName is the file in the state folder that says in which boot the gate was passed last.
 const RecordName = "gate.passed"
 

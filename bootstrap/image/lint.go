@@ -19,6 +19,9 @@ func (i *image) lint() {
 			"azp-bootstrap deregister takes the VM out of Azure DevOps and azp-bootstrap seal removes the rest.")
 	}
 	i.home.Lint(i.note)
+	if i.former != nil && i.former.RegistrationFile() != "" {
+		i.note(i.former.Dir, "the folder of an agent that was registered here, with its key", "Delete it: rm -r "+i.former.Dir)
+	}
 	for _, n := range stateFiles {
 		i.remains(filepath.Join(i.state, n), "the state of the host that the image was built on",
 			"azp-bootstrap seal removes it.")

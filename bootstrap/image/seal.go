@@ -48,6 +48,7 @@ type image struct {
 	Sealing
 	tree    tree.Tree
 	home    agent.Home
+	former  *agent.Home // where the agent stands by the journal, if that is elsewhere; else nil
 	state   string
 	config  string
 	start   string // folder of start scripts; "" = none
@@ -96,6 +97,11 @@ func seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
 	i.home = agent.Home{Dir: i.at(t.Dir), User: t.User, Tree: i.tree}
 	if t.Start != "" {
 		i.start = i.at(t.Start)
+	}
+	if s, _, err := journal.ReadIn(i.tree, i.state); err == nil && s.Agent.Setup.Dir != "" {
+		if dir := i.at(s.Agent.Setup.Dir); dir != i.home.Dir { // a changed agent.dir counts at the next registration
+			i.former = &agent.Home{Dir: dir, User: s.Agent.Setup.User, Tree: i.tree}
+		}
 	}
 	i.name = i.hostName()
 	if !s.Check {
@@ -146,7 +152,7 @@ func (i *image) refuse() error {
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = []string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
-	"agent.log", "start.pid", agent.ProgramFile, gate.RecordName,
+	"agent.log", "start.pid", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
 }
 
 func (i *image) clean(ctx context.Context) error {

@@ -42,7 +42,8 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 	}
 	err = m.Journal.Update(func(s *journal.State) {
 		s.Target = m.VM.TargetAt(t.At.Place)
-		s.Agent = journal.Agent{Name: m.VM.AgentName, ID: id, Registered: r.Registered, Drained: s.Registering.Drained, Setup: m.Setup}
+		s.Agent = journal.Agent{Name: m.VM.AgentName, ID: id, Registered: r.Registered, Drained: s.Registering.Drained, Setup: m.Setup,
+			Full: s.Agent.Full}
 		s.Registering = nil
 	})
 	return phase.Fields{"agent": m.VM.AgentName, "id": id}, err

@@ -13,10 +13,10 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// hold keeps the agent of a VM that is paused from taking a job before it starts: the server has
+// hold keeps the agent of a VM that is paused, or has no room for jobs, from taking a job before it starts: the server has
 // enabled one that was just registered. If the server does not show yet whose it is, online looks again.
 func hold(ctx context.Context, m member.Member, at devops.Place) error {
-	if m.State().Paused == nil {
+	if s := m.State(); s.Paused == nil && !s.Agent.Shut() {
 		return nil
 	}
 	c, err := m.Access.DevOps(ctx)

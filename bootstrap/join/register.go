@@ -183,7 +183,7 @@ func leaveFormer(ctx context.Context, m member.Member, t *Try) error {
 	if err := m.Agent.Wipe(); err != nil { // else it would look like a registration whose state was lost
 		return err
 	}
-	return m.Journal.Update(func(s *journal.State) { s.Agent, s.Target = journal.Agent{}, journal.Target{} })
+	return m.Journal.Update(func(s *journal.State) { s.Agent, s.Target = journal.Agent{Full: s.Agent.Full}, journal.Target{} })
 }
 
 // mayBeLaid looks whether the agent's package is in place before an agent that runs is stopped for

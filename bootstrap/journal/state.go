@@ -112,11 +112,16 @@ type Agent struct {
 	// Full says that the disk of the work folder has no room for a job, and that nothing could make
 	// any: the agent stays disabled until there is room.
 	Full bool `json:"full,omitempty"`
+	// Cleaning says that scripts may be at work in the work folder: nobody enables the agent meanwhile.
+	Cleaning bool `json:"cleaning,omitempty"`
 	// Setup is what the agent was registered with, and Unapplied what of it the configuration names
 	// otherwise by now.
 	Setup     Setup  `json:"setup,omitzero"`
 	Unapplied string `json:"unapplied,omitempty"`
 }
+
+// Shut reports whether the agent is kept from jobs for want of room, or while room is made.
+func (a Agent) Shut() bool { return a.Full || a.Cleaning }
 
 // Setup is what of the configuration an agent has for as long as it is registered. Zero: an earlier
 // version registered it.
@@ -176,6 +181,8 @@ type Pause struct {
 	Since  time.Time `json:"since"`
 	By     string    `json:"by"` // the account that asked for it
 	Reason string    `json:"reason,omitempty"`
+	// Held says that the server was asked to give the agent no job. One that is not was cut off before.
+	Held bool `json:"held,omitempty"`
 }
 
 // Registering is the intention to register a name; Existing is the ID of the agent that stood under

@@ -39,7 +39,7 @@ func (s *State) Rejoin() {
 // Leave records who asks the VM to leave, and until when its job is waited for.
 // An operator's word, once given, is not taken back by Azure's.
 func (s *State) Leave(by string, until time.Time) {
-	s.DrainUntil = &until
+	s.DrainUntil, s.Gate = &until, nil
 	if s.Phase != Draining {
 		s.LastError = nil // of joining: it is over
 	}
@@ -89,6 +89,7 @@ func (s *State) Left() {
 		s.Paused = nil
 	}
 	s.Phase, s.ReadyAt, s.Registering, s.DrainUntil, s.LastError = Removed, nil, nil, nil, nil
+	s.Gate = nil
 }
 
 // LeftBehind reports whether the VM goes, and could not take its agent with it.

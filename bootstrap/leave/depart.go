@@ -208,7 +208,7 @@ func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.
 // LetWork enables the agent that a drain has disabled, which came to nothing. That of a VM that is
 // paused was disabled before.
 func LetWork(ctx context.Context, m member.Member) {
-	if s := m.State(); !s.Agent.Drained || s.Paused != nil {
+	if s := m.State(); !s.Agent.Drained || s.Paused != nil || s.Agent.Shut() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)

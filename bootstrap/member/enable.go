@@ -11,9 +11,9 @@ import (
 )
 
 // NoteEnabled enables an agent that a drain had disabled. One that somebody disabled stays so, and
-// is shown. That of a VM that is paused takes no job, whoever has enabled it.
+// is shown. That of a VM that is paused, or has no room for jobs, takes none, whoever has enabled it.
 func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) error {
-	if m.State().Paused != nil {
+	if s := m.State(); s.Paused != nil || s.Agent.Shut() {
 		return m.hold(ctx, c, p, a)
 	}
 	note := func(disabled, drained bool) error {
@@ -26,9 +26,6 @@ func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Plac
 	if !m.State().Agent.Drained {
 		log.Warn("the agent is disabled in Azure DevOps: it takes no job until somebody enables it there")
 		return note(true, false)
-	}
-	if m.State().Agent.Full { // it is enabled when there is room for its jobs
-		return nil
 	}
 	if err := c.Enable(ctx, p, a, true); err != nil {
 		log.WithError(err).

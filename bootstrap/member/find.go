@@ -126,7 +126,7 @@ func (m Member) SettleIntent(ctx context.Context, wanted devops.Place) error {
 	ours := a != nil && m.Whose(a) == ThisVM
 	return m.Journal.Update(func(s *journal.State) {
 		if ours && a.ID != s.Agent.ID {
-			s.Agent = journal.Agent{Name: made.Name, ID: a.ID, ResourceID: a.ResourceID, Drained: made.Drained}
+			s.Agent = journal.Agent{Name: made.Name, ID: a.ID, ResourceID: a.ResourceID, Drained: made.Drained, Full: s.Agent.Full}
 			s.Target = made.Target
 		}
 		s.Registering = nil

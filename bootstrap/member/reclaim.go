@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/gate"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/retry"
 )
@@ -37,6 +38,9 @@ func (m Member) Reclaim(
 		return nil, Busy(known.Name)
 	}
 	if m.Works() {
+		return a, nil
+	}
+	if g := gate.Of(m.VM, m.Journal.Dir()); g.Wanted() && !g.Passed() { // nothing starts the agent before
 		return a, nil
 	}
 	log := m.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID, "instance": a.InstanceID})
