@@ -135,7 +135,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		return err
 	}
 	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
-	if a.journal.State().Phase == journal.Ready { // its agent would start by itself
+	if a.journal.State().Phase == journal.Ready {    // its agent would start by itself
 		if err := a.throughGate(limited); err != nil {
 			return err
 		}
