@@ -94,7 +94,7 @@ func (s *State) Left() {
 
 // LeftBehind reports whether the VM goes, and could not take its agent with it.
 func (s State) LeftBehind() bool {
-	return s.Phase == Draining && s.LastError != nil && s.LastError.NextTry.IsZero()
+	return s.Phase == Draining && s.LastError != nil && s.LastError.GivesUp.IsZero() // what may pass has an end
 }
 
 // Fail records why an attempt failed.
