@@ -61,7 +61,7 @@ func TestNobodyEnablesTheAgentWhileRoomIsMade(t *testing.T) {
 			func(ctx context.Context, t *testing.T, m *machine) {
 				fronted(m, "dev.azure.com", refuses(http.MethodDelete))
 				done, err := m.leaves(ctx)
-				m.front = nil
+				m.front(nil)
 				t.Logf("deregister: %v %v", done, err)
 			}},
 	} {
@@ -112,7 +112,7 @@ func TestAPausedVMThatHadNoRoomAsksNobody(t *testing.T) {
 				m.clean = func(context.Context) error { d.frees(50 << 30); return nil }
 				var mu sync.Mutex
 				asked := map[string]int{}
-				m.front = func(next http.Handler) http.Handler {
+				m.front(func(next http.Handler) http.Handler {
 					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						mu.Lock()
 						if time.Since(d.begun) > 10*time.Minute {
@@ -121,7 +121,7 @@ func TestAPausedVMThatHadNoRoomAsksNobody(t *testing.T) {
 						mu.Unlock()
 						next.ServeHTTP(w, r)
 					})
-				}
+				})
 				s := d.lives(ctx, m, 70*time.Minute)
 				t.Logf("after the first ten minutes, in an hour: %v; paused %v", asked, s.Paused != nil)
 				if asked["contoso.vault.azure.net"] > 5 {

@@ -31,10 +31,10 @@ type fleet struct {
 	dir   string
 	azure *sim.Sim
 	net   *sim.Memory
-	front func(http.Handler) http.Handler // stands before every service
 	pat   string
 
 	mu     sync.Mutex
+	before func(http.Handler) http.Handler
 	astray []string // credentials that went where they must not
 }
 
@@ -122,12 +122,21 @@ func (f *fleet) watched(h http.Handler) http.Handler {
 				f.mu.Unlock()
 			}
 		}
-		if f.front != nil {
-			f.front(h).ServeHTTP(w, r)
-			return
+		f.mu.Lock()
+		before := f.before
+		f.mu.Unlock()
+		if before == nil {
+			before = func(h http.Handler) http.Handler { return h }
 		}
-		h.ServeHTTP(w, r)
+		before(h).ServeHTTP(w, r)
 	})
+}
+
+// front stands before every service from now on; nil takes it away.
+func (f *fleet) front(before func(http.Handler) http.Handler) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before = before
 }
 
 // ofInstances counts the agents on the servers by the VM that they belong to.

@@ -140,7 +140,7 @@ func (n networkFault) strike(m *machine, s *strike) {
 		n.setup(m)
 	}
 	if n.answer != nil {
-		m.front = func(next http.Handler) http.Handler {
+		m.front(func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if s.strikes(m.pointOf(r)) {
 					n.answer(w, r, next)
@@ -148,7 +148,7 @@ func (n networkFault) strike(m *machine, s *strike) {
 				}
 				next.ServeHTTP(w, r)
 			})
-		}
+		})
 	}
 	if n.dial != nil {
 		dial := m.dial

@@ -84,7 +84,7 @@ func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 		p.all = append(p.all, m)
 		byName[m.name] = m
 	}
-	p.front = func(next http.Handler) http.Handler {
+	p.front(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			m := byName[r.RemoteAddr]
 			drop := func() {
@@ -106,7 +106,7 @@ func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 			w.WriteHeader(rec.status)
 			_, _ = w.Write([]byte(rec.body.String()))
 		})
-	}
+	})
 	return p
 }
 

@@ -113,7 +113,7 @@ func TestAPauseLasts(t *testing.T) {
 			if _, err := m.leaves(ctx); err == nil {
 				t.Error("it left")
 			}
-			m.front = nil
+			m.front(nil)
 			if err := journalled(m.state, func(s *journal.State) { s.LastError = nil }); err != nil {
 				t.Error(err)
 			}
@@ -230,7 +230,7 @@ func TestANewRegistrationThatCannotBeDisabledDoesNotStart(t *testing.T) {
 		if said, f := m.resumes(ctx); f != nil || !strings.Contains(said, "not ready") {
 			t.Errorf("%q, %v", said, f)
 		}
-		m.front = nil
+		m.front(nil)
 		joins(ctx, t, m)
 		if err := journalled(m.state, func(s *journal.State) { s.LastError = nil }); err != nil {
 			t.Error(err)
@@ -432,7 +432,7 @@ func TestAPauseThatFailsChangesNothing(t *testing.T) {
 					begun := time.Now()
 					said, f := do()
 					if ends && name == "the server's word is lost" { // it is asked again, and found enabled
-						m.front = nil
+						m.front(nil)
 						if m.stands(t, name, false); f != nil {
 							t.Error(f)
 						}
@@ -442,7 +442,8 @@ func TestAPauseThatFailsChangesNothing(t *testing.T) {
 						t.Errorf("%q, %v after %s", said, f, took)
 					}
 					after, _, _ := journal.Read(m.state)
-					if m.front = nil; (after.Paused != nil) != ends || after.Phase != before.Phase {
+					m.front(nil)
+					if (after.Paused != nil) != ends || after.Phase != before.Phase {
 						t.Errorf("paused %v, %s", after.Paused, after.Phase)
 					}
 					if name != "the server's word is lost" && m.azure.Agents()[0].Disabled != ends {

@@ -22,7 +22,7 @@ import (
 
 // withUserData lets IMDS give other user data, as it stands there.
 func withUserData(m *machine, text string) {
-	m.front = func(next http.Handler) http.Handler {
+	m.front(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !strings.HasPrefix(r.URL.Path, "/metadata/instance") {
 				next.ServeHTTP(w, r)
@@ -39,7 +39,7 @@ func withUserData(m *machine, text string) {
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(doc)
 		})
-	}
+	})
 }
 
 // watches lets the daemon run for a while.

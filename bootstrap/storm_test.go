@@ -184,7 +184,7 @@ func rage(t *testing.T, name string, n int) (s storm) {
 			}
 		})
 		c := newCloud()
-		f.front = c.front
+		f.front(c.front)
 		ready := make([]time.Duration, n)
 		machines := make([]*machine, n)
 		boots := func(m *machine) error {

@@ -124,7 +124,7 @@ func TestANameThatAnotherVMTakesMeanwhile(t *testing.T) {
 
 // fronted puts something in front of one host.
 func fronted(m *machine, host string, do func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
-	m.front = func(next http.Handler) http.Handler {
+	m.front(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.Host, host) {
 				do(w, r, next)
@@ -132,7 +132,7 @@ func fronted(m *machine, host string, do func(w http.ResponseWriter, r *http.Req
 			}
 			next.ServeHTTP(w, r)
 		})
-	}
+	})
 }
 
 func TestDoctorLooksAsABootWould(t *testing.T) {
@@ -337,7 +337,7 @@ func TestAnOperatorsWordBeforeTheVMHasJoined(t *testing.T) {
 		if done, err := m.leaves(ctx); done || err != nil {
 			t.Errorf("deregister: %v, %v", done, err)
 		}
-		m.front = nil
+		m.front(nil)
 		_ = daemon(ctx, m.options(time.Minute))
 		if s, _, _ := journal.Read(
 			m.state,
