@@ -44,6 +44,7 @@ func (s *Sim) Control() http.Handler {
 			http.Error(w, "there is no such event, or it has started", http.StatusConflict)
 		}
 	})
+	m.HandleFunc("GET /fates", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Fates()) })
 	m.HandleFunc("GET /jobs", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

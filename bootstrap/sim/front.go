@@ -157,13 +157,14 @@ func (s *Sim) front(w http.ResponseWriter, r *http.Request) {
 		s.serve("download", "", w, r, http.StripPrefix("/agent/", http.FileServer(http.Dir(s.packages))).ServeHTTP)
 		return
 	}
+	if host == armHost {
+		s.serve("arm", "", w, r, s.arm)
+		return
+	}
 	s.serve("devops", "", w, r, func(w http.ResponseWriter, r *http.Request) {
 		switch host {
 		case tokenHost:
 			s.oauth(w, r)
-			return
-		case "management.azure.com": // azure-cli asks for subscriptions when it logs in
-			reply(w, http.StatusOK, object{"value": []object{}})
 			return
 		}
 		s.answerDevOps(host, w, r)
@@ -175,7 +176,7 @@ const downloadHost = "download.agent.dev.azure.com"
 
 func (s *Sim) known(host string) bool {
 	name := strings.TrimSuffix(host, ":443")
-	if name == tokenHost || name == downloadHost || name == "management.azure.com" || s.vault(name) != nil {
+	if name == tokenHost || name == downloadHost || name == armHost || s.vault(name) != nil {
 		return true
 	}
 	for _, v := range s.servers {

@@ -3,7 +3,6 @@ package sim
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -104,21 +103,6 @@ func instance(vm VM) object {
 	for k, v := range vm.Tags {
 		tags = append(tags, object{"name": k, "value": v})
 	}
-	id := fmt.Sprintf(
-		"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachines/%s",
-		vm.SubscriptionID,
-		vm.ResourceGroup,
-		vm.Name,
-	)
-	if i := strings.LastIndex(vm.Name, "_"); vm.ScaleSet != "" && i >= 0 {
-		id = fmt.Sprintf(
-			"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%s",
-			vm.SubscriptionID,
-			vm.ResourceGroup,
-			vm.ScaleSet,
-			vm.Name[i+1:],
-		)
-	}
 	return object{
 		"compute": object{
 			"azEnvironment":     vm.Cloud,
@@ -127,7 +111,7 @@ func instance(vm VM) object {
 			"osType":            "Linux",
 			"provider":          "Microsoft.Compute",
 			"resourceGroupName": vm.ResourceGroup,
-			"resourceId":        id,
+			"resourceId":        vm.resourceID(),
 			"subscriptionId":    vm.SubscriptionID,
 			"tagsList":          tags,
 			"userData": base64.StdEncoding.EncodeToString(

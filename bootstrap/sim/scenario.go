@@ -32,6 +32,7 @@ type Scenario struct {
 	PATs    []PAT    `yaml:"pats"`
 	Proxy   Proxy    `yaml:"proxy"`
 	Faults  []Fault  `yaml:"faults"`
+	Roles   []Role   `yaml:"roles"` // assignments at Azure Resource Manager
 	// Certificates says which hosts show a bad certificate: expired, notYetValid, wrongHost,
 	// unknownCA.
 	Certificates map[string]string `yaml:"certificates"`
@@ -52,10 +53,13 @@ type VM struct {
 	SubscriptionID string            `yaml:"subscriptionId"`
 	Priority       string            `yaml:"priority"` // Spot, or empty
 	Image          string            `yaml:"image"`    // ID of a gallery image's version
+	Flexible       bool              `yaml:"flexible"` // of a flexible scale set: a VM that stands for itself
 	Cloud          string            `yaml:"cloud"`    // as compute.azEnvironment
 	Tags           map[string]string `yaml:"tags"`
 	UserData       string            `yaml:"userData"` // plain; served in base64
 	Identities     []Identity        `yaml:"identities"`
+	// TerminateNotice is how long before it is deleted a VM hears of it; 0 = not at all.
+	TerminateNotice time.Duration `yaml:"terminateNotice"`
 }
 
 // An Identity is a managed identity of a VM: kind system or user.
@@ -125,7 +129,7 @@ type Proxy struct {
 
 // A Fault answers in place of a service.
 type Fault struct {
-	Service    string            `yaml:"service"` // imds, identity, vault, devops, download, proxy
+	Service    string            `yaml:"service"` // imds, identity, vault, devops, arm, download, proxy
 	Method     string            `yaml:"method"`
 	Path       string            `yaml:"path"` // regular expression over host and path
 	Status     int               `yaml:"status"`
@@ -182,7 +186,7 @@ func (s *Scenario) check() error {
 		if f.match, err = regexp.Compile(f.Path); err != nil {
 			return fmt.Errorf("fault %d: %w", i+1, err)
 		}
-		if !strings.Contains(" imds identity vault devops download proxy ", " "+f.Service+" ") {
+		if !strings.Contains(" imds identity vault devops arm download proxy ", " "+f.Service+" ") {
 			return fmt.Errorf("fault %d: unknown service %q", i+1, f.Service)
 		}
 	}

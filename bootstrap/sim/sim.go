@@ -26,6 +26,7 @@ type Sim struct {
 	events      []ScheduledEvent
 	incarnation int
 	jobs        []*Job
+	fates       []*Fate // of VMs
 }
 
 // A Request is one request that the simulator saw. Credentials are not in it, only their kind.

@@ -53,6 +53,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 		show(&dir, "log", "Show the requests seen", printLog),
 		show(&dir, "agents", "Show the agents that stand on the servers", printAgents),
 		job(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
+		show(&dir, "fates", "Show which VMs were deleted or made anew through Azure Resource Manager", printLines),
 		event(&dir), cancelEvent(&dir),
 		show(&dir, "events", "Show the scheduled events, and who acknowledged them", printLines),
 		enable(&dir, "enable", true), enable(&dir, "disable", false), deleteAgent(&dir), ageAgent(&dir), populate(&dir),
