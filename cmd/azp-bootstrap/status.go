@@ -20,7 +20,8 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var asJSON, wait, watch bool
+	var asJSON, wait, watch, timeline bool
+	var picture string
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use:   "status",
@@ -29,10 +30,12 @@ func (a *app) statusCommand() *cobra.Command {
 and the last error with what to do.
 Exit code: 0; the class's of the error if the boot failed; 18 if the VM is ready but its agent does not run; 22 if there is no room for its jobs.
 --watch shows it again and again, until interrupted.
+--timeline draws the last boot as bars, so that a slow one explains itself; --svg FILE makes a picture of it.
 --wait blocks until ready or failed, and shows the phase at work, what it waits for and when it gives up.
 While a daemon runs, it waits for an attempt of that daemon: the result of an earlier one does not count.`,
 		Example: `  azp-bootstrap status
   azp-bootstrap status --watch
+  azp-bootstrap status --timeline
   azp-bootstrap status --json | jq -r .phase
   azp-bootstrap status --wait --timeout 10m && echo joined`,
 		Args: cobra.NoArgs,
@@ -47,6 +50,11 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 			if watch && (wait || asJSON) {
 				return fault.New(fault.Usage, "--watch goes with neither --wait nor --json").
 					Hint("Use --wait --json for scripts, --watch to look on.")
+			}
+			timeline = timeline || picture != ""
+			if timeline && (watch || asJSON) {
+				return fault.New(fault.Usage, "--timeline and --svg go with neither --watch nor --json").
+					Hint("The phases stand in --json, too: .phases.")
 			}
 			if watch {
 				return a.lookOn(cmd.Context(), cmd.OutOrStdout())
@@ -63,7 +71,11 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 			if !asJSON {
 				a.wanted(&s)
 			}
-			if err := show(cmd.OutOrStdout(), s, alive, asJSON); err != nil {
+			if timeline {
+				if err := drawTimeline(cmd.OutOrStdout(), s, picture); err != nil {
+					return err
+				}
+			} else if err := show(cmd.OutOrStdout(), s, alive, asJSON); err != nil {
 				return err
 			}
 			if timedOut != nil {
@@ -84,8 +96,32 @@ While a daemon runs, it waits for an attempt of that daemon: the result of an ea
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON: state.json, and what runs now under \"live\"")
 	c.Flags().BoolVar(&wait, "wait", false, "block until ready or failed")
 	c.Flags().BoolVar(&watch, "watch", false, "look on until interrupted; elsewhere than on a terminal a line for each change")
+	c.Flags().BoolVar(&timeline, "timeline", false, "draw the last boot: its phases, and where it waited")
+	c.Flags().StringVar(&picture, "svg", "", "with --timeline: write the picture to this `file`")
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "with --wait: how long")
 	return c
+}
+
+// drawTimeline draws the last boot on out, or into a file.
+func drawTimeline(out io.Writer, s journal.State, file string) error {
+	t, ok := health.NewTimeline(s, health.Booted(), time.Now())
+	if !ok {
+		return fault.New(fault.State, "there is no boot to draw: this VM has not begun to join").
+			Hint("azp-bootstrap status says where it stands.")
+	}
+	if file == "" {
+		t.Text(out, newScreen(os.Stdout, time.Time{}).width, out == os.Stdout && colour(os.Stdout))
+		return nil
+	}
+	var picture bytes.Buffer
+	if err := t.SVG(&picture); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, picture.Bytes(), 0o644); err != nil { //nolint:gosec // a picture without secrets
+		return fault.New(fault.Usage, "the picture cannot be written").Because(err).Hint("Name a file in a folder that you may write to.")
+	}
+	fmt.Fprintf(out, "Drawn: %s\n", file)
+	return nil
 }
 
 // wanted shows what a VM that has not found its target yet is configured to join, as far as files tell.
