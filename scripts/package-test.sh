@@ -8,7 +8,7 @@ set -euo pipefail
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 [ "$(id -u)" -eq 0 ] || { echo "package-test needs root: it installs into a root file system." >&2; exit 1; }
-scripts/apt.sh mmdebstrap:mmdebstrap rpm:rpm
+scripts/apt.sh mmdebstrap:mmdebstrap rpm:rpm lintian:lintian rpmlint:rpmlint
 
 dir=$(mktemp -d)
 cleanup() {
@@ -207,7 +207,8 @@ rm "$dir/root/var/lib/systemd/deb-systemd-helper-masked/azp-bootstrap.service"
 echo "  ok: install without the package, before it and after it"
 
 files() { grep -v '/$' | sort; }
-dpkg-deb -c "$dir"/one/*.deb | awk '{print $6}' | sed 's/^\.//' | files >"$dir/deb.list"
+dpkg-deb -c "$dir"/one/*.deb | awk '{print $6}' | sed 's/^\.//' | files |
+    grep -vE '^/usr/share/(lintian/|zsh/vendor-completions/|doc/azp-bootstrap/changelog.gz)' >"$dir/deb.list" # Debian's own
 rpm -qlp "$dir"/one/*.rpm >"$dir/rpm.all"
 while read -r f; do grep -qxF "$f" "$dir/rpm.all" || fail "the .rpm lacks $f"; done <"$dir/deb.list"
 rpm -qp --configfiles "$dir"/one/*.rpm >"$dir/rpm.conf"
@@ -232,5 +233,11 @@ in_root -i "$dir"/one/*.rpm
 is enabled "the .rpm, removed and installed again: RPM remembers nothing"
 in_root -e azp-bootstrap 2>/dev/null
 [ ! -L "$wants/azp-bootstrap.service" ] || fail "the .rpm, removed, leaves its link"
+grep -qxF /usr/share/zsh/site-functions/_azp-bootstrap "$dir/rpm.all" || fail "the .rpm has no completions for zsh"
+lintian --fail-on error,warning --allow-root "$dir"/one/*.deb || fail "lintian"
+rpmlint --config scripts/package/rpmlint.toml "$dir"/one/*.rpm >"$dir/said" 2>&1 || fail "rpmlint: $(cat "$dir/said")"
+grep -q ' 0 errors, 0 warnings' "$dir/said" || fail "rpmlint: $(cat "$dir/said")"
+dpkg-deb --fsys-tarfile "$dir"/one/*.deb | tar -xO ./usr/share/man/man8/azp-bootstrap-status.8.gz | zcat | grep -q timeline || fail "the manual page of status"
+echo "  ok: lintian and rpmlint have nothing to say but what is explained in scripts/package"
 echo "  ok: the .rpm holds the same files and does the same; the bill of materials names every module"
 echo "package-test: passed"

@@ -23,12 +23,20 @@ rm -f "$out"/azp-bootstrap[_-]* "$out/SHA256SUMS"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 umask 022
+SHARE=$work/share
+export SHARE
+mkdir -p "$SHARE/man"
+for shell in bash zsh fish; do go run -trimpath ./cmd/azp-bootstrap completion "$shell" >"$SHARE/completion.$shell"; done
+go test -count=1 ./cmd/azp-bootstrap -run '^TestManPages$' -man "$SHARE/man" >/dev/null
+gzip -9n "$SHARE"/man/*.8
+printf 'azp-bootstrap (%s) stable; urgency=medium\n\n  * What has changed stands in CHANGELOG.md beside this file.\n\n -- azp-bootstrap developers <maintainers@azp-bootstrap.invalid>  %s\n' \
+    "$version" "$(date -Ru -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$SHARE/changelog.gz" # as Debian wants it
+touch -d "@$SOURCE_DATE_EPOCH" "$SHARE"/* "$SHARE"/man/*
 for ARCH in "${arches[@]}"; do
     echo "Building the packages for $ARCH, version $version"
     ROOT=$work/$ARCH
     mkdir -p "$ROOT"
     CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -o "$ROOT/azp-bootstrap" ./cmd/azp-bootstrap
-    go run -trimpath ./cmd/azp-bootstrap completion bash >"$ROOT/completion.bash"
     touch -d "@$SOURCE_DATE_EPOCH" "$ROOT"/*
     for kind in ${KINDS:-deb rpm}; do
         go run "$nfpm" package --config scripts/package/nfpm.yaml --packager "$kind" --target "$out/" | tail -n 1

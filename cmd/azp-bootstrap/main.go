@@ -87,7 +87,7 @@ To look:        azp-bootstrap status, doctor, config show
 To act:         azp-bootstrap pause, resume, deregister, rejoin, sweep
 
 Exit codes: 0 done, 1 internal, 2 usage, 10 config, 11 imds, 12 identity, 13 vault, 14 pat,
-15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state; 130 interrupted.
+15 pat-scope, 16 target, 17 agent, 18 service, 19 network, 20 state, 21 start, 22 disk; 130 interrupted.
 Each is explained in docs/troubleshooting.md.`,
 		Example: `  azp-bootstrap config check
   azp-bootstrap prepare --package vsts-agent-linux-x64-4.248.0.tar.gz --sha256 SUM
