@@ -27,6 +27,7 @@ SHARE=$work/share
 export SHARE
 mkdir -p "$SHARE/man"
 for shell in bash zsh fish; do go run -trimpath ./cmd/azp-bootstrap completion "$shell" >"$SHARE/completion.$shell"; done
+go run -trimpath ./cmd/azp-bootstrap config schema >"$SHARE/config.schema.json"
 go test -count=1 ./cmd/azp-bootstrap -run '^TestManPages$' -man "$SHARE/man" >/dev/null
 gzip -9n "$SHARE"/man/*.8
 printf 'azp-bootstrap (%s) stable; urgency=medium\n\n  * What has changed stands in CHANGELOG.md beside this file.\n\n -- azp-bootstrap developers <maintainers@azp-bootstrap.invalid>  %s\n' \

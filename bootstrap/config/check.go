@@ -52,7 +52,7 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 			f.bad(key, "is not for Windows", "Leave it out.")
 		}
 	}
-	f.oneOf("cloud", c.Cloud, "auto", "public", "usgovernment", "china")
+	f.oneOf("cloud", c.Cloud)
 	if c.Deadline <= 0 {
 		f.bad("deadline", "is not more than zero", "Write for example 30m.")
 	}
@@ -89,7 +89,8 @@ func (f *findings) bad(key, text, fix string) {
 	f.all = append(f.all, Problem{where, key, text, fix})
 }
 
-func (f *findings) oneOf(key, got string, want ...string) {
+func (f *findings) oneOf(key, got string) {
+	want := choices[key]
 	if !slices.Contains(want, got) {
 		f.bad(key, fmt.Sprintf("unknown value %q", got), "Write one of: "+strings.Join(want, ", ")+".")
 	}
@@ -175,8 +176,8 @@ func (c *Config) checkAgent(f *findings) {
 			f.bad("agent.capabilities", wrong, "Write NAME=value; only the value may be a template.")
 		}
 	}
-	f.oneOf("agent.service", c.Agent.Service, "auto", "process")
-	f.oneOf("agent.replace", c.Agent.Replace, "offline", "always", "never")
+	f.oneOf("agent.service", c.Agent.Service)
+	f.oneOf("agent.replace", c.Agent.Replace)
 	if c.Agent.ConfigureTimeout <= 0 {
 		f.bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
 	}
@@ -198,7 +199,7 @@ func checkCapability(text string) string {
 
 func (c *Config) checkStart(f *findings) {
 	for _, what := range c.Start.After {
-		f.oneOf("start.after", what, CloudInit)
+		f.oneOf("start.after", what)
 	}
 	if c.Start.Run != "" && !filepath.IsAbs(c.Start.Run) {
 		f.bad("start.run", "not an absolute path", `Write for example /etc/azp-bootstrap/start.d, or "" for no scripts.`)

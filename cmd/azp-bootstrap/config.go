@@ -114,7 +114,23 @@ tags as they become on this VM.`,
 			return nil
 		},
 	}
-	c.AddCommand(show, check, example)
+	schema := &cobra.Command{
+		Use:   "schema",
+		Short: "Print the configuration's JSON Schema, by which editors complete and check it",
+		Long: `schema prints a JSON Schema of the configuration. Editors with a YAML language server complete and check a file
+that begins with the line
+  # yaml-language-server: $schema=PATH-OR-URL
+It knows keys, types, words and defaults; config check knows more.`,
+		Example: "  azp-bootstrap config schema >azp-bootstrap.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e := json.NewEncoder(cmd.OutOrStdout())
+			e.SetIndent("", "  ")
+			e.SetEscapeHTML(false)
+			return e.Encode(config.JSONSchema(string(exampleConfig)))
+		},
+	}
+	c.AddCommand(show, check, example, schema)
 	return c
 }
 

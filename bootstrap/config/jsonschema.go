@@ -1,0 +1,144 @@
+package config
+
+import (
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// choices are the words that a key takes; of a list, each of its texts.
+var choices = map[string][]string{
+	"agent.service": {"auto", "process"},
+	"agent.replace": {"offline", "always", "never"},
+	"cloud":         {"auto", "public", "usgovernment", "china"},
+	"start.after":   {CloudInit},
+}
+
+// JSONSchema is the configuration's schema (JSON Schema draft 7, which editors' YAML servers read), made from the keys, types,
+// words and defaults that the program itself uses. example is a configuration with every key: its comments explain the keys.
+// A file may hold any part of the configuration, so nothing is required.
+func JSONSchema(example string) map[string]any {
+	about := comments(example)
+	root := object(about[""])
+	root["$schema"] = "http://json-schema.org/draft-07/schema#"
+	root["title"] = "azp-bootstrap: how a VM joins Azure Pipelines"
+	for _, key := range Keys() {
+		in := root
+		parts := strings.Split(key, ".")
+		for i := range parts[:len(parts)-1] {
+			properties := in["properties"].(map[string]any)
+			group, ok := properties[parts[i]].(map[string]any)
+			if !ok {
+				group = object(about[strings.Join(parts[:i+1], ".")])
+				properties[parts[i]] = group
+			}
+			in = group
+		}
+		in["properties"].(map[string]any)[parts[len(parts)-1]] = leaf(key, about[key])
+	}
+	if target, ok := root["properties"].(map[string]any)["target"].(map[string]any); ok {
+		target["maxProperties"] = 1
+	}
+	return root
+}
+
+// object is a group of keys. "identity:" with nothing behind it is one as well.
+func object(about string) map[string]any {
+	o := map[string]any{"type": []string{"object", "null"}, "additionalProperties": false, "properties": map[string]any{}}
+	if about != "" {
+		o["description"] = about
+	}
+	return o
+}
+
+// The forms of texts, as fromText reads them.
+const (
+	durationForm = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`
+	sizeForm     = `^\s*(0|[0-9][0-9,]*(\.[0-9]*)?\s*([KkMmGgTtPpEe][Ii]?[Bb]?|[Bb]))\s*$`
+	percentForm  = `^\s*(0|0*[0-9]{1,2}\s*%)\s*$`
+)
+
+func leaf(key, about string) map[string]any {
+	t, l := schema[key], map[string]any{}
+	switch wanted(t) {
+	case "a duration":
+		l["type"], l["pattern"] = []string{"string", "null"}, durationForm
+	case "a size":
+		l["type"], l["pattern"] = []string{"string", "integer", "null"}, sizeForm
+		l["minimum"], l["maximum"] = 0, 0 // of numbers only 0, which switches off
+	case "a percentage":
+		l["type"], l["pattern"] = []string{"string", "integer", "null"}, percentForm
+		l["minimum"], l["maximum"] = 0, 0
+	case "true or false":
+		l["type"] = []string{"boolean", "null"}
+	case "a list of texts":
+		items := map[string]any{"type": "string"}
+		if c := choices[key]; c != nil {
+			items["enum"] = c
+		}
+		l["type"], l["items"] = []string{"array", "null"}, items
+	default:
+		l["type"] = []string{"string", "null"}
+		if c := choices[key]; c != nil {
+			l["enum"] = append(anys(c), nil)
+		}
+	}
+	if about != "" {
+		l["description"] = about
+	}
+	if d, ok := defaults[key]; ok {
+		l["default"] = plainDefault(t, d)
+	}
+	return l
+}
+
+func anys(all []string) []any {
+	out := make([]any, len(all))
+	for i, s := range all {
+		out[i] = s
+	}
+	return out
+}
+
+// plainDefault is a default as somebody would write it.
+func plainDefault(t reflect.Type, d any) any {
+	switch v := d.(type) {
+	case time.Duration:
+		return ShowValue(v)
+	case bool, string, []string:
+		return v
+	}
+	if text := ShowValue(d); text != "0" || wanted(t) == "a text" {
+		return text
+	}
+	return 0
+}
+
+var keyLine = regexp.MustCompile(`^#?( *)([A-Za-z]+):`)
+
+// comments are the lines behind ## above each key of the example, and above the first of them ("").
+func comments(example string) map[string]string {
+	about, path := map[string]string{}, []string{}
+	var above []string
+	for _, text := range strings.Split(example, "\n") {
+		if c, ok := strings.CutPrefix(strings.TrimSpace(text), "##"); ok {
+			above = append(above, strings.TrimSpace(c))
+			continue
+		}
+		m := keyLine.FindStringSubmatch(text)
+		if m == nil {
+			if len(path) == 0 && len(above) > 0 && about[""] == "" {
+				about[""] = strings.Join(above, " ")
+			}
+			above = nil
+			continue
+		}
+		path = append(path[:min(len(m[1])/2, len(path))], m[2])
+		if len(above) > 0 {
+			about[strings.Join(path, ".")] = strings.Join(above, " ")
+		}
+		above = nil
+	}
+	return about
+}
