@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -24,6 +25,8 @@ type attempt struct {
 	sources *vm.Sources
 	member  member.Member // by the sources alone, until IMDS has answered
 	lost    bool          // another VM has this VM's agent
+
+	restarts atomic.Bool // the agent is being restarted: it is not down
 }
 
 // prepare reads the configuration and makes what follows from it. If only that cannot be made,

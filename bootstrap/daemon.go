@@ -238,6 +238,7 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 			*s = stood
 			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
+			s.Agent.Groups = now.Groups
 		case s.Phase == journal.Draining, s.Phase == journal.Removed:
 			s.LastError = why
 		default:

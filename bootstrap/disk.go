@@ -122,6 +122,7 @@ type keeper struct {
 	tried    bool          // to make room, since there was some
 	failed   error         // what went wrong with the scripts
 	disabled bool          // the agent, by this keeper
+	regroups bool          // it is told that the agent is to be restarted with other groups
 }
 
 // keepDisk looks once a minute until ctx ends.
@@ -131,6 +132,7 @@ func (a *attempt) keepDisk(ctx context.Context) {
 	for {
 		if a.journal.State().Phase == journal.Ready {
 			k.look(ctx)
+			k.regroup(ctx)
 		}
 		if !retry.Pause(ctx, lookDisk) {
 			return
@@ -189,6 +191,12 @@ func (k *keeper) quiet(ctx context.Context, short string) bool {
 		k.lacks = true
 		k.Log.WithField("agent", k.member.State().Agent.Name).Warn("the agent is to take no jobs for a while: " + short)
 	}
+	return k.idle(ctx, "the agent could not be disabled, and so no room is made")
+}
+
+// idle lets the agent take no new job, and waits until it runs none. otherwise is what is told if the server
+// cannot be asked.
+func (k *keeper) idle(ctx context.Context, otherwise string) bool {
 	d := member.Drain{Until: time.Now().Add(1000 * time.Hour)} // a job is waited for however long it takes
 	for {
 		err := k.member.HeldUp(&d)
@@ -202,7 +210,7 @@ func (k *keeper) quiet(ctx context.Context, short string) bool {
 			k.disabled = k.journal.State().Agent.Drained // not if somebody else had disabled it
 			return true
 		case err != nil && fault.From(err).Subject != fault.OfJob:
-			k.trouble(err, "the agent could not be disabled, and so no room is made")
+			k.trouble(err, otherwise)
 			return false
 		case !retry.Pause(ctx, lookJob):
 			return false

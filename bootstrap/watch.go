@@ -138,6 +138,8 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 				down = 0
 				a.report.Live.AgentDown(false)
 				continue
+			} else if a.restarts.Load() {
+				continue
 			} else if down++; !a.member.VM.AsProcess() && down < patience {
 				continue
 			} else if a.report.Live.AgentDown(true); !early {

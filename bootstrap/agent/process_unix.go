@@ -24,8 +24,9 @@ import (
 type process struct {
 	Dir    string
 	User   string
-	Apart  int  // in place of User: a user number that no account has
-	Self   bool // in place of User: as who runs this
+	Groups []uint32 // besides those that User is in
+	Apart  int      // in place of User: a user number that no account has
+	Self   bool     // in place of User: as who runs this
 	Env    []string
 	Argv   []string
 	Record string // file
@@ -50,6 +51,9 @@ func (p process) start(ctx context.Context, output *os.File, session bool) (cmd 
 	} else if !p.Self {
 		if cmd.SysProcAttr.Credential, err = credentialOf(p.User); err != nil {
 			return nil, err
+		}
+		if c := cmd.SysProcAttr.Credential; c != nil {
+			c.Groups = append(c.Groups, p.Groups...)
 		}
 	}
 	open, err := cmd.StdinPipe()

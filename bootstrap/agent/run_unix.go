@@ -35,6 +35,10 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 			Hint("If a job removed it, the next attempt recreates the agent: systemctl restart azp-bootstrap begins it " +
 				"at once. If the package brought none, run azp-bootstrap prepare again.")
 	}
+	groups, err := GroupNumbers(s.Groups)
+	if err != nil {
+		return "", err
+	}
 	if !r.Process {
 		if err := r.tell(s); err != nil {
 			return "", err
@@ -65,7 +69,9 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 	// As a service: else run.sh starts itself anew after the agent's update (update.sh), beside the
 	// one that is started here.
 	argv := []string{r.path("run.sh"), "--startuptype", "service"}
-	p := process{Dir: r.Dir, User: r.User, Env: append(env, r.trust(caFile != "")...), Argv: argv, Record: r.record()}
+	p := process{
+		Dir: r.Dir, User: r.User, Groups: groups, Env: append(env, r.trust(caFile != "")...), Argv: argv, Record: r.record(),
+	}
 	cmd, err := p.start(ctx, out, true)
 	if own := (*fault.Error)(nil); errors.As(err, &own) {
 		return "", own

@@ -23,6 +23,8 @@ type Service struct {
 	Capabilities []string // NAME=value
 
 	Environment []string // NAME=value, for jobs; where the agent is a process its PATH counts
+
+	Groups []string // that the agent is in besides its account's own
 }
 
 // Check refuses words of which no service can be made. It is asked before anything is registered.

@@ -37,7 +37,7 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err != nil {
 		return name, err
 	}
-	text, err := h.unit(plain, name, unitUser(u), s.Marks.InstanceID, s.Work)
+	text, err := h.unit(plain, name, unitUser(u), s.Marks.InstanceID, s.Work, s.Groups...)
 	if err != nil {
 		return name, err
 	}

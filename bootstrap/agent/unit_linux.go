@@ -32,7 +32,7 @@ import (
 // A step that takes too much memory is killed alone: systemd's own policy would stop the unit, and
 // the job with it. The kernel looks for such a step first, since the agent gives its steps a score
 // of 500 (ProcessInvoker.cs, WriteProcessOomScoreAdj), and for the listener and its worker last.
-func (h Home) unit(plain, name, user, instance, work string) (string, error) {
+func (h Home) unit(plain, name, user, instance, work string, groups ...string) (string, error) {
 	const unitSection, service, install = "Unit", "Service", "Install"
 	lines := []*unit.UnitOption{
 		{
@@ -58,6 +58,9 @@ func (h Home) unit(plain, name, user, instance, work string) (string, error) {
 		{Section: service, Name: "OOMPolicy", Value: "continue"},
 		{Section: service, Name: "OOMScoreAdjust", Value: "-900"},
 		{Section: install, Name: "WantedBy", Value: "multi-user.target"},
+	}
+	if len(groups) > 0 { // besides those that the system has the account in
+		lines = append(lines, &unit.UnitOption{Section: service, Name: "SupplementaryGroups", Value: strings.Join(groups, " ")})
 	}
 	for _, folder := range h.onDisks(work) {
 		lines = append(lines, &unit.UnitOption{Section: unitSection, Name: "RequiresMountsFor", Value: folder})

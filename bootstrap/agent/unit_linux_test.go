@@ -128,6 +128,17 @@ func TestUnitHoldsItsLines(t *testing.T) {
 }
 
 // What the agent's unit says, and why.
+// The agent has its groups by its unit: nothing of the account is changed.
+func TestGroupsOfTheAgentsUnit(t *testing.T) {
+	const name = "vsts.agent.o.P.a.service"
+	for want, groups := range map[string][]string{"": nil, "\nSupplementaryGroups=docker kvm\n": {"docker", "kvm"}} {
+		text, err := Home{Dir: "/opt/azp-agent"}.unit(name, name, "azp", "5c7a1b1e", "_work", groups...)
+		if err != nil || strings.Contains(text, "SupplementaryGroups") != (want != "") || !strings.Contains(text, want) {
+			t.Errorf("%v: %v\n%s", groups, err, text)
+		}
+	}
+}
+
 func TestDirectivesOfTheAgentsUnit(t *testing.T) {
 	text, err := Home{
 		Dir: "/opt/azp-agent",

@@ -176,6 +176,7 @@ func (c *Config) checkAgent(f *findings) {
 			f.bad("agent.capabilities", wrong, "Write NAME=value; only the value may be a template.")
 		}
 	}
+	c.checkGroups(f)
 	f.oneOf("agent.service", c.Agent.Service)
 	f.oneOf("agent.replace", c.Agent.Replace)
 	if c.Agent.ConfigureTimeout <= 0 {

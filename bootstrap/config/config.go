@@ -65,6 +65,7 @@ type Agent struct {
 	ConfigureTimeout time.Duration `key:"configureTimeout"`
 	Environment      []string      `key:"environment"`
 	Capabilities     []string      `key:"capabilities"`
+	Groups           []string      `key:"groups"` // that the agent and its jobs are in besides the account's own
 }
 
 // Start is the gate before the first job of a boot: what must have ended before the agent starts.
@@ -148,6 +149,7 @@ var defaults = map[string]any{
 	"agent.work":                  "_work",
 	"agent.environment":           []string{},
 	"agent.capabilities":          []string{},
+	"agent.groups":                []string{},
 	"agent.user":                  defaultUser,
 	"agent.service":               "auto",
 	"agent.replace":               "offline",

@@ -12,6 +12,7 @@ import (
 // ImageTime is what image time needs of the configuration, the rest of which may come later.
 type ImageTime struct {
 	Dir, User string // of the agent
+	Groups    []string
 	Start     string // folder of start scripts
 	Network   Network
 }
@@ -41,12 +42,21 @@ func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err 
 			}
 		}
 	}
+	for _, layer := range append(append([]Layer{}, l.local...), l.top...) {
+		if v, ok := layer.Values["agent.groups"]; ok {
+			t.Groups, _ = v.Any.([]string)
+		}
+	}
 	t.Dir, t.User = filepath.Clean(values["agent.dir"]), values["agent.user"]
 	t.Start = values["start.run"]
 	t.Network = Network{
 		Proxy:   values["network.proxy"],
 		NoProxy: values["network.noProxy"],
 		CAFile:  values["network.caFile"],
+	}
+	wrong := &findings{of: &Config{Agent: Agent{User: t.User, Groups: t.Groups}}}
+	if wrong.of.checkGroups(wrong); len(wrong.all) > 0 {
+		return t, wrong.all.Err()
 	}
 	if !filepath.IsAbs(t.Dir) || t.Dir == "/" {
 		return t, Problems{

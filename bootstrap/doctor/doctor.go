@@ -281,7 +281,12 @@ func serviceIsWell(m member.Member) (string, error) {
 	if err := m.Agent.Runnable(); err != nil {
 		return "", err
 	}
+	groups, err := groupsAreThere(m)
+	if err != nil {
+		return "", err
+	}
 	detail, err := serviceRuns(m)
+	detail += groups
 	if err != nil || m.VM.AsProcess() {
 		return detail, err
 	}

@@ -19,12 +19,13 @@ import (
 type Preparation struct {
 	agent.Home
 	Network      config.Network
-	Package      string // a file at hand; "" = download
-	SHA256       string // its sum; "" = as Lock says
-	Lock         string // file that pins version and sum for each platform
-	Source       string // where packages are downloaded from
-	Dependencies bool   // install the native libraries that the agent needs
-	By           string // the version of azp-bootstrap
+	Package      string   // a file at hand; "" = download
+	SHA256       string   // its sum; "" = as Lock says
+	Lock         string   // file that pins version and sum for each platform
+	Source       string   // where packages are downloaded from
+	Dependencies bool     // install the native libraries that the agent needs
+	By           string   // the version of azp-bootstrap
+	Groups       []string // of agent.groups: those that are missing are made
 	Report       func(format string, args ...any)
 	Progress     func(done, total int64)
 }
@@ -54,6 +55,9 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 	}
 	m, err := p.Home.Prepare(file, pin.SHA256, p.Report)
 	if err != nil {
+		return m, err
+	}
+	if err := agent.EnsureGroups(p.Groups, p.Report); err != nil {
 		return m, err
 	}
 	m.Source, m.By = source, p.By

@@ -52,7 +52,12 @@ func startService(
 	if errors.Is(err, agent.ErrGutted) && !fresh { // what is registered and cannot start is registered anew
 		return since, nil, errors.Join(err, m.Agent.Wipe())
 	}
-	if e := m.Journal.Update(func(s *journal.State) { s.Agent.Service = name }); err != nil || e != nil {
+	if e := m.Journal.Update(func(s *journal.State) {
+		s.Agent.Service = name
+		if err == nil && !since.IsZero() { // else it runs on as it was started
+			s.Agent.Groups = journal.JoinedGroups(m.VM.Config.Agent.Groups)
+		}
+	}); err != nil || e != nil {
 		return since, nil, errors.Join(err, e)
 	}
 	if name == "" {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -118,10 +119,15 @@ type Agent struct {
 	// otherwise by now.
 	Setup     Setup  `json:"setup,omitzero"`
 	Unapplied string `json:"unapplied,omitempty"`
+	// Groups are those of agent.groups that the agent was started with, as JoinedGroups has them.
+	Groups string `json:"groups,omitempty"`
 }
 
 // Shut reports whether the agent is kept from jobs for want of room, or while room is made.
 func (a Agent) Shut() bool { return a.Full || a.Cleaning }
+
+// JoinedGroups are groups in one text, in whatever order they were given.
+func JoinedGroups(all []string) string { return strings.Join(slices.Sorted(slices.Values(all)), ",") }
 
 // Setup is what of the configuration an agent has for as long as it is registered. Zero: an earlier
 // version registered it.

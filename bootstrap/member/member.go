@@ -178,6 +178,7 @@ func (m Member) ServiceAt(p devops.Place) agent.Service {
 		Marks:        m.VM.Marks(known.Registered),
 		Environment:  m.VM.Config.Agent.Environment,
 		Capabilities: m.VM.AgentCapabilities,
+		Groups:       m.VM.Config.Agent.Groups,
 	}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = p.Name

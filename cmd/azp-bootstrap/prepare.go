@@ -28,7 +28,7 @@ func (a *app) prepareCommand() *cobra.Command {
 		Long: `prepare puts the Azure Pipelines agent's package in place at image time, so that boot downloads
 nothing: it downloads the package that the lock file pins for this platform (or takes the file at
 hand), verifies its SHA-256, keeps it beside the agent's folder (AGENT_DIR.package, root's own), unpacks
-it, creates the service user and installs the native libraries that the agent needs, by the
+it, creates the service user and the groups of agent.groups, and installs the native libraries that the agent needs, by the
 distribution's package manager. If the same package is in place already, it only verifies.
 
 A lock file has one line for each platform: PLATFORM VERSION SHA256. --pin VERSION writes this platform's:
@@ -114,7 +114,7 @@ func (a *app) home(cmd *cobra.Command, p *image.Preparation) error {
 	if err != nil {
 		return err
 	}
-	p.Network = t.Network
+	p.Network, p.Groups = t.Network, t.Groups
 	if !cmd.Flags().Changed("dir") {
 		p.Dir = t.Dir
 	}
