@@ -58,7 +58,7 @@ func (a *Access) Fetch(ctx context.Context) (err error) {
 	case a.way.Given.Reveal() != "":
 		return a.hold(secret.NewPAT(a.way.Given.Reveal()))
 	case a.way.Credential.Entra:
-		return a.hold(azure.AccessToken(ctx, a.way.IMDS, a.Identity(), devops.Resource))
+		return a.hold(a.entra(ctx))
 	}
 	s, err := a.Secret(ctx)
 	if err == nil && a.way.Noted != nil {
@@ -66,6 +66,24 @@ func (a *Access) Fetch(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// entra gets a token for Azure DevOps: the managed identity's own, or that of an application which takes the
+// identity's tokens for its own.
+func (a *Access) entra(ctx context.Context) (secret.PAT, error) {
+	app := Application(a.way.Credential)
+	if app.TenantID == "" {
+		return azure.AccessToken(ctx, a.way.IMDS, a.Identity(), devops.Resource)
+	}
+	assertion, err := azure.AccessToken(ctx, a.way.IMDS, a.Identity(), azure.TokenExchange)
+	if err != nil {
+		return assertion, err
+	}
+	defer assertion.Drop()
+	a.way.Redactor.Add(assertion)
+	return app.Exchange(ctx, a.way.Client, assertion, devops.Resource, a.young())
+}
+
+func (a *Access) young() bool { return a.way.Young != nil && a.way.Young() }
 
 // Secret asks the vault, and holds the PAT that it gives.
 func (a *Access) Secret(ctx context.Context) (s azure.Secret, err error) {
@@ -75,7 +93,7 @@ func (a *Access) Secret(ctx context.Context) (s azure.Secret, err error) {
 			return s, err
 		}
 	}
-	if s, err = a.vault.Secret(ctx, kv.Secret, kv.Version, a.way.Young != nil && a.way.Young()); err != nil {
+	if s, err = a.vault.Secret(ctx, kv.Secret, kv.Version, a.young()); err != nil {
 		return s, err
 	}
 	a.vault = nil
@@ -134,11 +152,25 @@ func (a *Access) At(ctx context.Context, base string) (*devops.Client, error) {
 }
 
 func (a *Access) shown() devops.Credential {
-	return devops.Credential{PAT: a.pat, Entra: a.way.Credential.Entra && a.way.Given.Reveal() == ""}
+	if !a.way.Credential.Entra || a.way.Given.Reveal() != "" {
+		return devops.Credential{PAT: a.pat}
+	}
+	return devops.Credential{PAT: a.pat, Entra: true, Application: Application(a.way.Credential).ClientID}
 }
 
 // Identity is the managed identity that is configured.
 func (a *Access) Identity() azure.Identity { return azure.Identity(a.way.Credential.Identity) }
+
+// Application is the application that is configured; zero if the managed identity is a user itself.
+func Application(c config.Credential) azure.Application { return azure.Application(c.EntraIn) }
+
+// Identified is who Azure DevOps is asked as without a PAT.
+func (a *Access) Identified() string {
+	if app := Application(a.way.Credential); app.TenantID != "" {
+		return a.Identity().String() + ", for which " + azure.LoginHost + " gives a token of " + app.String()
+	}
+	return a.Identity().String() + ", its own token for Azure DevOps"
+}
 
 // Vault is the host of the configured vault.
 func (a *Access) Vault() string {

@@ -56,6 +56,7 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 	if c.Deadline <= 0 {
 		f.bad("deadline", "is not more than zero", "Write for example 30m.")
 	}
+	c.checkEntraIn(f.bad)
 	switch {
 	case patGiven:
 	case c.Credential.Entra:

@@ -82,11 +82,20 @@ const CloudInit = "cloudInit"
 // PAT.
 type Credential struct {
 	// Entra: the managed identity's own Microsoft Entra token stands in for a PAT.
-	Entra    bool     `key:"entra"`
+	Entra bool `key:"entra"`
+	// EntraIn: for an organization of another tenant; written below credential.entra, in place of true.
+	EntraIn  EntraIn  `key:"entraIn" as:"entra"`
 	KeyVault KeyVault `key:"keyVault"`
 	Identity Identity `key:"identity"`
 	// WarnBefore is how long before the secret's end it is warned of.
 	WarnBefore time.Duration `key:"warnBefore"`
+}
+
+// EntraIn is an application that takes the managed identity's tokens for its own, and the tenant of the
+// organization.
+type EntraIn struct {
+	TenantID string `key:"tenantId"`
+	ClientID string `key:"clientId"`
 }
 
 // KeyVault names a secret; an empty version is the latest.

@@ -404,6 +404,61 @@ func TestCheckCloud(t *testing.T) {
 	}
 }
 
+// credential.entra has two forms, and the stronger source's counts.
+func TestTheFormsOfEntra(t *testing.T) {
+	const (
+		head   = "url: https://dev.azure.com/contoso\ntarget: {pool: {name: Default}}\n"
+		tenant = "33333333-4444-4555-8666-777777777777"
+		app    = "88888888-9999-4aaa-8bbb-cccccccccccc"
+		group  = "credential: {entra: {tenantId: " + tenant + ", clientId: " + app + "}}\n"
+		vault  = "credential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\n"
+	)
+	both := EntraIn{tenant, app}
+	for name, c := range map[string]struct {
+		file, dropIn string
+		environ, set []string
+		on           bool
+		in           EntraIn
+		refused      string
+	}{
+		"true":                          {file: "credential: {entra: true}\n", on: true},
+		"a group":                       {file: group, on: true, in: both},
+		"a group over true":             {file: "credential: {entra: true}\n", dropIn: group, on: true, in: both},
+		"true over a group":             {file: group, dropIn: "credential: {entra: true}\n", on: true},
+		"false over a group":            {file: group, dropIn: "credential: {entra: false}\n", refused: "keyVault.url: is missing"},
+		"by the environment":            {file: "", environ: []string{"AZP_BOOTSTRAP_CREDENTIAL__ENTRA__TENANTID=" + tenant, "AZP_BOOTSTRAP_CREDENTIAL__ENTRA__CLIENTID=" + app}, on: true, in: both},
+		"by flags, over true":           {file: "credential: {entra: true}\n", set: []string{"credential.entra.tenantId=" + tenant, "credential.entra.clientId=" + app}, on: true, in: both},
+		"another tenant by a flag":      {file: group, set: []string{"credential.entra.tenantId=" + app}, on: true, in: EntraIn{app, app}},
+		"neither":                       {file: vault},
+		"half":                          {file: "credential: {entra: {tenantId: " + tenant + "}}\n", refused: "credential.entra.clientId: is missing"},
+		"the other half":                {file: "credential: {entra: {clientId: " + app + "}}\n", refused: "credential.entra.tenantId: is missing"},
+		"a name":                        {file: strings.Replace(group, tenant, "contoso.onmicrosoft.com", 1), refused: "not the ID of a tenant"},
+		"a path":                        {file: strings.Replace(group, tenant, "common/../x", 1), refused: "not the ID of a tenant"},
+		"a secret":                      {file: strings.Replace(group, "clientId", "clientSecret: x, clientId", 1), refused: "a credential does not belong"},
+		"a list":                        {file: "credential: {entra: [true]}\n", refused: "wrong type"},
+		"a text":                        {file: "credential: {entra: \"yes\"}\n", refused: "wrong type"},
+		"beside a vault":                {file: group, dropIn: vault, refused: "a vault is named and credential.entra is on"},
+		"off, and named in one source":  {file: vault, set: []string{"credential.entra=false", "credential.entra.clientId=" + app}, refused: "is off and names an application"},
+		"all problems are told at once": {file: strings.Replace(group, app, "x", 1) + "cloud: mars\n", refused: "cloud: unknown value"},
+	} {
+		files := map[string]string{"config.yaml": head + c.file}
+		if c.dropIn != "" {
+			files["conf.d/1.yaml"] = c.dropIn
+		}
+		cfg, err := load(t, files, c.environ, c.set)
+		switch {
+		case c.refused != "":
+			if err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", name, err)
+		case cfg.Credential.Entra != c.on || cfg.Credential.EntraIn != c.in:
+			t.Errorf("%s: %+v", name, cfg.Credential)
+		}
+	}
+}
+
 // A managed identity's token opens much more than a server: it is shown to Azure DevOps Services alone.
 func TestEntraIsForServicesOnly(t *testing.T) {
 	for url, ok := range map[string]bool{"https://dev.azure.com/contoso": true, "https://contoso.visualstudio.com": true, "https://devops.corp/C": false, "https://dev.azure.com.evil.example/contoso": false} {

@@ -109,6 +109,7 @@ func (l *Loader) further(known Problems) (more Problems) {
 	for _, layer := range append(slices.Clone(l.local), l.top...) {
 		maps.Copy(c.Values, layer.Values)
 	}
+	impliedEntra(c.Values)
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: c, TagName: "key"})
 	if err != nil || d.Decode(nested(c.Values)) != nil {
 		return nil
@@ -133,6 +134,7 @@ func (l *Loader) Config(remote ...Layer) (*Config, error) {
 		}
 		weaker := maps.Clone(values)
 		for key := range layer.Values {
+			maps.DeleteFunc(weaker, func(other string, _ Value) bool { return rivalsInEntra(key, other) })
 			for _, g := range exclusive {
 				if g.has(key) { // a stronger source's target or identity replaces the weaker one's whole
 					maps.DeleteFunc(weaker, func(other string, _ Value) bool { return g.rivals(key, other) })
@@ -142,6 +144,7 @@ func (l *Loader) Config(remote ...Layer) (*Config, error) {
 		values = weaker
 		maps.Copy(values, layer.Values)
 	}
+	impliedEntra(values)
 	c := &Config{Values: values}
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: c, TagName: "key", ErrorUnused: true})
 	if err == nil {
@@ -162,7 +165,7 @@ func (l *Loader) Config(remote ...Layer) (*Config, error) {
 func nested(values map[string]Value) map[string]any {
 	tree := map[string]any{}
 	for key, v := range values {
-		levels := strings.Split(key, ".")
+		levels := strings.Split(strings.Replace(key, entraKey+".", entraKey+"In.", 1), ".")
 		at := tree
 		for _, level := range levels[:len(levels)-1] {
 			below, _ := at[level].(map[string]any)

@@ -38,6 +38,9 @@ var schema = func() map[string]reflect.Type {
 			if name == "-" {
 				continue
 			}
+			if as := f.Tag.Get("as"); as != "" { // as people write it
+				name = as
+			}
 			ft := f.Type
 			if ft.Kind() == reflect.Pointer {
 				ft = ft.Elem()
@@ -196,6 +199,8 @@ func (l Layer) walk(n *yaml.Node, key string, depth int) Problems {
 		switch {
 		case seen[full]:
 			ps = append(ps, Problem{l.at(k), full, "is given twice", "Delete one of the two."})
+		case leaf && isGroup(full) && v.Kind == yaml.MappingNode: // credential.entra is a word, or a group
+			ps = append(ps, l.walk(v, full, depth+1)...)
 		case leaf && v.Tag == "!!null":
 			// "version:" with nothing behind it: not set
 		case leaf:

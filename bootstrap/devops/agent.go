@@ -245,7 +245,7 @@ func (c *Client) unseen(ctx context.Context, err error, p Place) error {
 			return fault.New(fault.Target, "%s does not show the agents of the %s (%s)", c.name, p, p.ids()).
 				Hint("If it was deleted (and made anew): azp-bootstrap deregister --local, then azp-bootstrap rejoin. "+
 					"If it is there, the owner of the credential may not see it any "+
-					"more: %s", p.ScopeHint(c.with.Entra, c.hosted()))
+					"more: %s", c.with.hint(p.Target, c.hosted()))
 		}
 		return c.known(p.Target, "read the agents of")(r)
 	})

@@ -31,6 +31,8 @@ import (
 type Credential struct {
 	secret.PAT
 	Entra bool
+	// Application is the ID of an application whose token it is in place of the identity's own; "" = none.
+	Application string
 }
 
 // Resource is Azure DevOps Services in Microsoft Entra: what access tokens for it are asked for
@@ -39,10 +41,18 @@ const Resource = "499b84ac-1321-427f-aa17-267ca6975798"
 
 // kind names the kind of credential, for messages.
 func (c Credential) kind() string {
-	if c.Entra {
+	switch {
+	case c.Application != "":
+		return "the token of the application " + c.Application
+	case c.Entra:
 		return "the managed identity's token"
 	}
 	return "the PAT"
+}
+
+// hint is what it, and whom it stands for, need for a target.
+func (c Credential) hint(t Target, hosted bool) string {
+	return t.scopeHint(c.Entra, c.Application, hosted)
 }
 
 // A Client speaks to one organization or collection with one credential.
@@ -323,6 +333,11 @@ func (c *Client) WhoAmI(ctx context.Context) (string, error) {
 				Hint("Correct url (and collection, on premises): open it in a browser.")
 		case r.Sign || r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden:
 			if c.with.Entra {
+				if app := c.with.Application; app != "" {
+					return fault.New(fault.PAT, "the %s rejects the token of the application %s", c.name, app).
+						Hint("Add the application to the %s as a user (Organization settings, Users; access level Basic), by the name "+
+							"of its service principal in the organization's tenant: credential.entra.tenantId must be that one.", c.name)
+				}
 				return fault.New(fault.PAT, "the %s rejects the managed identity's token", c.name).
 					Hint("Add the identity to the %s as a user (Organization settings, Users; access level Basic). "+
 						"Identity and organization must be of the same Microsoft Entra tenant.", c.name)

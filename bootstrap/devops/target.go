@@ -103,7 +103,9 @@ var scopes = map[string]string{
 // DevOps Services (hosted) or a server. Agents are added with the caller's own rights on the pool
 // behind a deployment group or an environment
 // (learn.microsoft.com/azure/devops/pipelines/process/environments-virtual-machines).
-func (t Target) ScopeHint(entra, hosted bool) string {
+func (t Target) ScopeHint(entra, hosted bool) string { return t.scopeHint(entra, "", hosted) }
+
+func (t Target) scopeHint(entra bool, application string, hosted bool) string {
 	settings, reach := "Collection settings", ", and Organization set to All accessible organizations (here: all "+
 		"collections)"
 	switch {
@@ -120,6 +122,10 @@ func (t Target) ScopeHint(entra, hosted bool) string {
 		Environment: "Administrator of the environment (environment, Security) and of the pool behind it, named " +
 			"environment-<ID>-<GUID> (" + settings + ", Deployment pools)",
 	}[t.Kind]
+	if application != "" {
+		return fmt.Sprintf("Make the application %s %s, as its service principal in the organization's tenant. Until Azure "+
+			"DevOps knows it as a user, its name cannot be found there.", application, role)
+	}
 	if entra { // such a token has no scopes: rights alone decide
 		return fmt.Sprintf(
 			"Make the managed identity %s. Until Azure DevOps knows it as a user, its name cannot be found there.",
@@ -139,7 +145,7 @@ func (c *Client) hosted() bool {
 // scopeMissing is the fault of a credential that is good, but not for this target.
 func (c *Client) scopeMissing(t Target, what string) *fault.Error {
 	return fault.New(fault.Scope, "%s may not %s the %s", c.with.kind(), what, t).
-		Hint("%s", t.ScopeHint(c.with.Entra, c.hosted()))
+		Hint("%s", c.with.hint(t, c.hosted()))
 }
 
 // Find looks the target up and checks, as far as Azure DevOps tells, that the credential may manage

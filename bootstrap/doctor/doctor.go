@@ -237,7 +237,7 @@ func (x *examination) credential(ctx context.Context, m member.Member) bool {
 		x.skip("secret", "not needed: credential.entra is on")
 		x.skip("clock", "not checked: the vault's would be compared")
 		return x.say("identity", func() (string, error) {
-			return m.Access.Identity().String() + ", its own token for Azure DevOps", m.Access.Fetch(ctx)
+			return m.Access.Identified(), m.Access.Fetch(ctx)
 		})
 	}
 	kv := m.VM.Config.Credential.KeyVault

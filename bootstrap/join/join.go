@@ -113,7 +113,7 @@ func Move(ctx, limited context.Context, r phase.Runner, m member.Member, t *Try)
 func credential(ctx context.Context, m member.Member) (phase.Fields, error) {
 	fields := phase.Fields{"vault": m.Access.Vault(), "secret": m.VM.Config.Credential.KeyVault.Secret}
 	if m.VM.Config.Credential.Entra {
-		fields = phase.Fields{"identity": m.Access.Identity().String()}
+		fields = phase.Fields{"identity": m.Access.Identified()}
 	}
 	return fields, m.Access.Fetch(ctx)
 }

@@ -161,6 +161,10 @@ func (s *Sim) front(w http.ResponseWriter, r *http.Request) {
 		s.serve("arm", "", w, r, s.arm)
 		return
 	}
+	if host == loginHost {
+		s.serve("entra", "", w, r, s.entra)
+		return
+	}
 	s.serve("devops", "", w, r, func(w http.ResponseWriter, r *http.Request) {
 		switch host {
 		case tokenHost:
@@ -176,7 +180,7 @@ const downloadHost = "download.agent.dev.azure.com"
 
 func (s *Sim) known(host string) bool {
 	name := strings.TrimSuffix(host, ":443")
-	if name == tokenHost || name == downloadHost || name == armHost || s.vault(name) != nil {
+	if name == tokenHost || name == downloadHost || name == armHost || name == loginHost || s.vault(name) != nil {
 		return true
 	}
 	for _, v := range s.servers {

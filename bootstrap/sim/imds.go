@@ -162,7 +162,7 @@ func (s *Sim) answerToken(vm VM, w http.ResponseWriter, r *http.Request) {
 		t := jwt(
 			object{
 				"aud":       resource,
-				"iss":       "https://sts.windows.net/" + tenant + "/",
+				"iss":       issuerOf(resource),
 				"tid":       tenant,
 				"oid":       id.ObjectID,
 				"sub":       id.ObjectID,

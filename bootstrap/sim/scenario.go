@@ -31,8 +31,10 @@ type Scenario struct {
 	Servers []Server `yaml:"servers"`
 	PATs    []PAT    `yaml:"pats"`
 	Proxy   Proxy    `yaml:"proxy"`
-	Faults  []Fault  `yaml:"faults"`
 	Roles   []Role   `yaml:"roles"` // assignments at Azure Resource Manager
+	// Applications are app registrations in Microsoft Entra, for organizations of other tenants than the VMs'.
+	Applications []Application `yaml:"applications"`
+	Faults       []Fault       `yaml:"faults"`
 	// Certificates says which hosts show a bad certificate: expired, notYetValid, wrongHost,
 	// unknownCA.
 	Certificates map[string]string `yaml:"certificates"`
@@ -129,7 +131,7 @@ type Proxy struct {
 
 // A Fault answers in place of a service.
 type Fault struct {
-	Service    string            `yaml:"service"` // imds, identity, vault, devops, arm, download, proxy
+	Service    string            `yaml:"service"` // imds, identity, vault, devops, arm, entra, download, proxy
 	Method     string            `yaml:"method"`
 	Path       string            `yaml:"path"` // regular expression over host and path
 	Status     int               `yaml:"status"`
@@ -186,7 +188,7 @@ func (s *Scenario) check() error {
 		if f.match, err = regexp.Compile(f.Path); err != nil {
 			return fmt.Errorf("fault %d: %w", i+1, err)
 		}
-		if !strings.Contains(" imds identity vault devops arm download proxy ", " "+f.Service+" ") {
+		if !strings.Contains(" imds identity vault devops arm entra download proxy ", " "+f.Service+" ") {
 			return fmt.Errorf("fault %d: unknown service %q", i+1, f.Service)
 		}
 	}
@@ -204,6 +206,9 @@ func (s *Scenario) check() error {
 		if !slices.Contains([]string{"", "notFound", "empty"}, p.Hidden) {
 			return fmt.Errorf("PAT %d: hidden is notFound or empty, not %q", i+1, p.Hidden)
 		}
+	}
+	for i := range s.Applications {
+		s.Applications[i].complete()
 	}
 	for i, v := range s.Vaults {
 		if v.Host == "" || strings.ContainsAny(v.Host, ":/") {
