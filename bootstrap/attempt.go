@@ -26,6 +26,7 @@ type attempt struct {
 	member  member.Member // by the sources alone, until IMDS has answered
 	lost    bool          // another VM has this VM's agent
 
+	updates  string      // the agent's last word of its update
 	restarts atomic.Bool // the agent is being restarted: it is not down
 }
 

@@ -81,6 +81,9 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 			a.noteSecret(s)
 		case s := <-said:
 			switch {
+			case s.word == agent.Updating:
+				a.sayUpdates(s.line)
+				continue
 			case s.word == agent.Missing:
 				missing = true // at the next look: it says so again and again
 			case s.word == agent.Lost && !lost:

@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// A Word is what the agent says of its connection to Azure DevOps.
+// A Word is what the agent says of its connection to Azure DevOps, and of what that wants of it.
 type Word string
 
 // The words.
 const (
 	Connected Word = "connected"
-	Lost      Word = "lost"    // and it tries again by itself
-	Missing   Word = "missing" // it has given up: the server knows this agent no more, or lets it open no session
+	Lost      Word = "lost"     // and it tries again by itself
+	Updating  Word = "updating" // itself, as the server wants it (SelfUpdater.cs)
+	Missing   Word = "missing"  // it has given up: the server knows this agent no more, or lets it open no session
 )
 
 // words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs and
@@ -31,6 +32,7 @@ var words = []struct {
 }{
 	{regexp.MustCompile(`^[-0-9 :]+Z: (Listening for Jobs|Agent reconnected\.)$`), Connected},
 	{regexp.MustCompile(`^[-0-9 :]+Z: Agent connect error: `), Lost},
+	{regexp.MustCompile(`^([-0-9 :]+Z: )?Downloading [0-9.]+ agent$`), Updating},
 	{regexp.MustCompile(`^The agent no longer exists on the server\.`), Missing},
 	{regexp.MustCompile(`^Failed to create session\.`), Missing}, // it may not, or the pool is gone
 }

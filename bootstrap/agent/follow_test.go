@@ -22,8 +22,11 @@ func TestWordsOfTheListener(t *testing.T) {
 		"2026-11-24 03:00:00Z: Running job: deploy":                                                                    "",
 		"2026-11-24 03:00:00Z: Running job: Agent reconnected.":                                                        "",
 		"2026-11-24 03:00:00Z: Job Listening for Jobs completed with result: Succeeded":                                "",
-		"Scanning for tool capabilities.":                                                                              "",
-		"":                                                                                                             "",
+		"Downloading 4.269.0 agent":                       Updating,
+		"2026-11-24 03:00:00Z: Downloading 4.269.0 agent": Updating,
+		"Downloading 4.269.0 agent of a job":              "",
+		"Scanning for tool capabilities.":                 "",
+		"":                                                "",
 	} {
 		if got := wordOf(line); got != want {
 			t.Errorf("%q: %q, want %q", line, got, want)
@@ -95,6 +98,20 @@ func TestFollowHearsWhatWasSaidSince(t *testing.T) {
 		cancel()
 		if n != want || undated != 1 || err != nil {
 			t.Errorf("since %s: %d words, not %d, and %d that do not say when: %v", since, n, want, undated, err)
+		}
+	}
+}
+
+func TestNewer(t *testing.T) {
+	for _, c := range []struct {
+		one, than string
+		want      bool
+	}{
+		{"4.269.0", "4.248.0", true}, {"4.248.0", "4.248.0", false}, {"4.248.0", "4.269.0", false}, {"4.10.0", "4.9.9", true},
+		{"10.0.0", "9.0.0", true}, {"", "4.0.0", false}, {"4.0.0", "", false}, {"x", "4.0.0", false}, {"4.0.0", "latest", false},
+	} {
+		if got := Newer(c.one, c.than); got != c.want {
+			t.Errorf("%s than %s: %v", c.one, c.than, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"regexp"
@@ -133,3 +134,14 @@ func WriteLock(file string, pin Pin) error {
 
 // IsVersion reports whether a text is a version of the agent.
 func IsVersion(text string) bool { return agentVersion.MatchString(text) }
+
+// Newer reports whether one version of the agent is newer than another; false if either is none.
+func Newer(one, than string) bool {
+	if !IsVersion(one) || !IsVersion(than) {
+		return false
+	}
+	var a, b [3]int
+	_, _ = fmt.Sscanf(one, "%d.%d.%d", &a[0], &a[1], &a[2])
+	_, _ = fmt.Sscanf(than, "%d.%d.%d", &b[0], &b[1], &b[2])
+	return slices.Compare(a[:], b[:]) > 0
+}

@@ -36,8 +36,8 @@ func (c *Config) checkEntraIn(bad func(key, text, fix string)) {
 		bad(entraKey, "is off and names an application", "Keep one of the two: false, or {tenantId, clientId}.")
 		return
 	}
-	const tenant = "Write the ID of the Microsoft Entra tenant that the organization is connected to (Organization settings, " +
-		"Microsoft Entra). If it is the VM's own: credential.entra: true."
+	const tenant = "Write the ID of the Microsoft Entra tenant that the organization is connected to (Organization " +
+		"settings, Microsoft Entra). If it is the VM's own: credential.entra: true."
 	const client = "Write the application (client) ID of the app registration that has a federated credential for the " +
 		"VM's managed identity."
 	switch {

@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"azp-bootstrap/bootstrap/access"
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
@@ -71,6 +72,8 @@ type examination struct {
 	found   map[string]Check
 	means   member.Means
 	journal *journal.Journal
+	offered string // version of the agent that Azure DevOps has; "" = not known
+	inPlace string // version of the package here
 }
 
 // Examine checks everything that this VM needs to join, in parallel where one thing does not need
@@ -97,7 +100,7 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 		if m.VM.Known() {
 			all.Go(func() { x.azure(ctx, m) })
 		}
-		all.Go(func() { x.say("agent package", func() (string, error) { return packageInPlace(m) }) })
+		all.Go(func() { x.say("agent package", func() (string, error) { return x.packageInPlace(m) }) })
 		all.Go(func() {
 			if x.say("service", func() (string, error) { return serviceIsWell(m) }) {
 				x.unwatched()
@@ -106,6 +109,7 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 		all.Go(func() { x.disk(m) })
 		x.startGate(m)
 		all.Wait()
+		x.older()
 		m.Access.Drop()
 	}
 	return x.report(), nil
@@ -199,6 +203,7 @@ func (x *examination) azure(ctx context.Context, m member.Member) {
 	if !x.say("pat", func() (string, error) { return c.WhoAmI(ctx) }) {
 		return
 	}
+	x.offered, _ = c.Aside().Offered(ctx, agent.Platform()) // good to know, and no more
 	p, err := c.Find(ctx, access.Target(m.VM.Config))
 	if f := fault.From(err); err != nil && f.Class == fault.Scope {
 		x.record("scopes", "", err)
@@ -268,11 +273,12 @@ func (x *examination) credential(ctx context.Context, m member.Member) bool {
 	return true
 }
 
-func packageInPlace(m member.Member) (string, error) {
+func (x *examination) packageInPlace(m member.Member) (string, error) {
 	if err := m.Agent.Guarded(); err != nil {
 		return "", err
 	}
 	p, err := m.Agent.Verify()
+	x.inPlace = p.Version
 	return fmt.Sprintf("%s, SHA-256 verified", p.File), err
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -86,6 +87,8 @@ func (c *call) handler() func() {
 			return c.connectionData
 		case at(1) == "resourceareas":
 			return func() { reply(c.w, http.StatusOK, object{"count": 0, "value": []object{}}) }
+		case at(1) == "distributedtask" && at(2) == "packages" && at(3) == "agent":
+			return c.only(http.MethodGet, c.packages)
 		case at(1) == "distributedtask" && at(2) == "pools" && at(3) == "":
 			return c.only(http.MethodGet, c.listPools)
 		case at(1) == "distributedtask" && at(2) == "pools":
@@ -177,3 +180,19 @@ func (c *call) read(into any) bool {
 }
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// packages are the agent's packages that this server offers, the newest first.
+func (c *call) packages() {
+	all := []object{}
+	var v [3]int
+	if n, _ := fmt.Sscanf(c.Agent, "%d.%d.%d", &v[0], &v[1], &v[2]); n == 3 {
+		platform := c.r.URL.Query().Get("platform")
+		name := "vsts-agent-" + platform + "-" + c.Agent + ".tar.gz"
+		all = append(all, object{
+			"type": "agent", "platform": platform, "createdOn": "2026-11-01T00:00:00Z", "filename": name,
+			"version":     object{"major": v[0], "minor": v[1], "patch": v[2]},
+			"downloadUrl": "https://" + downloadHost + "/agent/" + c.Agent + "/" + name,
+		})
+	}
+	reply(c.w, http.StatusOK, object{"count": len(all), "value": all})
+}

@@ -96,6 +96,7 @@ type Server struct {
 	URL           string    `yaml:"url"`
 	APIVersion    string    `yaml:"apiVersion"`    // the newest it serves
 	NoKeyExchange bool      `yaml:"noKeyExchange"` // as TFS 2015
+	Agent         string    `yaml:"agent"`         // the version that it offers; "" = none
 	Pools         []string  `yaml:"pools"`
 	Projects      []Project `yaml:"projects"`
 }
