@@ -23,22 +23,28 @@ func JSONSchema(example string) map[string]any {
 	root := object(about[""])
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
 	root["title"] = "azp-bootstrap: how a VM joins Azure Pipelines"
-	for _, key := range Keys() {
-		in := root
-		parts := strings.Split(key, ".")
-		for i := range parts[:len(parts)-1] {
-			properties := in["properties"].(map[string]any)
-			group, ok := properties[parts[i]].(map[string]any)
-			if !ok {
-				group = object(about[strings.Join(parts[:i+1], ".")])
-				properties[parts[i]] = group
-			}
-			in = group
+	inside := map[string]map[string]any{"": root["properties"].(map[string]any)} // the properties of each group
+	for _, group := range groups() {
+		g, above, name := object(about[group]), "", group
+		if i := strings.LastIndex(group, "."); i >= 0 {
+			above, name = group[:i], group[i+1:]
 		}
-		in["properties"].(map[string]any)[parts[len(parts)-1]] = leaf(key, about[key])
+		if group == "target" {
+			g["maxProperties"] = 1
+		}
+		inside[group] = g["properties"].(map[string]any)
+		inside[above][name] = g
 	}
-	if target, ok := root["properties"].(map[string]any)["target"].(map[string]any); ok {
-		target["maxProperties"] = 1
+	for _, key := range Keys() {
+		above, name := "", key
+		if i := strings.LastIndex(key, "."); i >= 0 {
+			above, name = key[:i], key[i+1:]
+		}
+		l := leaf(key, about[key])
+		if g := inside[above][name]; g != nil { // a word, or a group
+			l = map[string]any{"anyOf": []any{l, g}}
+		}
+		inside[above][name] = l
 	}
 	return root
 }

@@ -66,7 +66,7 @@ func TestTheSchemaAgreesWithTheProgram(t *testing.T) {
 			}
 			if err != nil {
 				for _, line := range strings.Split(err.Error(), "\n") {
-					if strings.Contains(line, key+":") || strings.Contains(line, key+" ") {
+					if strings.Contains(line, key+":") || strings.Contains(line, key+" ") || strings.Contains(line, key+".") {
 						said += line + "\n"
 					}
 				}
