@@ -110,6 +110,12 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 			m.t.Fatal(err)
 		}
 	}
+	if m.room != nil {
+		text += "disk: {min: 5GiB}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	log := logrus.New()
 	redactor := &secret.Redactor{}
 	log.SetOutput(&m.said)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/sim"
@@ -26,11 +27,11 @@ import (
 var interleavings = flag.Int(
 	"interleavings",
 	25,
-	"sequences of crashes, restarts, clones, renames, takeovers, pauses and terminations",
+	"sequences of crashes, restarts, clones, renames, takeovers, pauses, full disks and terminations",
 )
 
 // TestEveryInterleaving plays sequences of boots, restarts, clones, terminations, jobs, agents that
-// somebody removes, disables or enables, pauses, names that change and VMs of one name, each of them
+// somebody removes, disables or enables, pauses, full disks, names that change and VMs of one name, each of them
 // cut off at a random effect or not at all, and looks after each step whether what must hold does: no
 // agent of another VM is touched but one that is offline and has this VM's name, no job is cut, nobody's
 // wish is undone, no event of others is acknowledged.
@@ -81,6 +82,7 @@ func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 			}
 			return dial(ctx, network, address)
 		}
+		p.hasADisk(m)
 		p.all = append(p.all, m)
 		byName[m.name] = m
 	}
@@ -141,6 +143,65 @@ func leaving(how bootstrap.Leaving) func(ctx context.Context, o bootstrap.Option
 // takenIn is when Azure takes a VM away.
 const takenIn = 20 * time.Minute
 
+// roomy is a disk with room for jobs.
+const roomy = 50 << 30
+
+// hasADisk gives a VM a work disk, and scripts that make room, or not. While they are at work the server has
+// nothing to give a job to.
+func (p *play) hasADisk(m *mortal) {
+	m.free.Store(roomy)
+	m.room = func() agent.Room { return agent.Room{Folder: "/mnt/work", Free: m.free.Load()} }
+	m.clean = func(ctx context.Context) error {
+		for range 1 + p.r.IntN(30) {
+			for _, a := range p.agents() {
+				if a.InstanceID == m.instance() && a.Status == "online" && !a.Disabled && m.powered() {
+					p.t.Errorf("%s: scripts make room, and the agent %v takes jobs", m.name, a)
+				}
+			}
+			if m.Working("") {
+				p.t.Errorf("%s: scripts make room under a job", m.name)
+			}
+			time.Sleep(4 * time.Second)
+			if ctx.Err() != nil || !m.powered() {
+				return ctx.Err()
+			}
+		}
+		if p.r.IntN(2) == 0 {
+			m.free.Store(roomy)
+			return nil
+		}
+		return errors.New("the scripts make no room")
+	}
+}
+
+// watching is the daemon for half an hour.
+func watching(ctx context.Context, o bootstrap.Options) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
+	defer cancel()
+	o.Once, o.Set = false, []string{"health.listen="}
+	return bootstrap.Run(ctx, o)
+}
+
+// roomAsTold looks whether a VM that was watched takes jobs if it has room for them, and none if it has not.
+func (p *play) roomAsTold(m *mortal, cut bool) {
+	s, _, err := journal.Read(m.state)
+	if cut || err != nil || s.Phase != journal.Ready || s.InstanceID != m.instance() {
+		return
+	}
+	for _, a := range p.agents() {
+		if a.InstanceID != m.instance() || a.ID != s.Agent.ID {
+			continue
+		}
+		full := m.free.Load() < roomy
+		switch {
+		case full && !a.Disabled && !m.Working(""):
+			p.t.Errorf("%s has no room, and its agent %v takes jobs", m.name, a)
+		case !full && a.Disabled && s.Paused == nil && !p.disabled[a.ID] && !p.replaced[m]:
+			p.t.Errorf("%s has room, and its agent %v takes none", m.name, a)
+		}
+	}
+}
+
 // daemon watches until the VM has left Azure DevOps, or is about to be gone.
 func daemon(ctx context.Context, o bootstrap.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, takenIn-time.Second)
@@ -170,7 +231,7 @@ func (p *play) step(m *mortal) {
 	var cut bool
 	var err error
 	m.mayCut = false
-	switch p.r.IntN(17) {
+	switch p.r.IntN(21) {
 	case 0, 1, 2:
 		what = "boots"
 		m.off()
@@ -258,6 +319,11 @@ func (p *play) step(m *mortal) {
 			_, err := bootstrap.Resume(ctx, o)
 			return p.unlessNothingToPause(m, before, err)
 		})
+	case 17, 18, 19, 20:
+		m.free.Store([]uint64{roomy, 1 << 30, 1 << 30}[p.r.IntN(3)])
+		what = fmt.Sprintf("its daemon watches, with %d GiB of room", m.free.Load()>>30)
+		cut, err = m.lives(p.ctx, cutAt, watching)
+		p.roomAsTold(m, cut)
 	case 16:
 		what, own = "somebody enables its agent", false
 		for _, a := range before {
@@ -377,6 +443,7 @@ func (p *play) atLast() {
 			continue
 		}
 		m.environment, m.never = p.name, false
+		m.free.Store(roomy)
 		names[m.agentName()] = true
 		if m.disk.service {
 			m.start()
@@ -390,6 +457,9 @@ func (p *play) atLast() {
 		p.lasts(m, nil, false, true)
 		if _, err := bootstrap.Resume(p.ctx, m.options(5*time.Minute)); err != nil {
 			p.t.Errorf("at last %s does not resume: %s", m.name, err)
+		}
+		if _, err := m.lives(p.ctx, 0, watching); err != nil { // what a daemon that was killed has left is a daemon's to mend
+			p.t.Errorf("at last %s is not watched over: %s", m.name, err)
 		}
 		for id, a := range p.agents() {
 			lost := p.replaced[m] // with what its journal knew of who had disabled its agent

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -28,6 +29,7 @@ type mortal struct {
 	files   map[string][]byte // of the state folder
 	gone    bool              // was terminated
 	mayCut  bool              // its job, as an operator said --now
+	free    atomic.Uint64     // bytes on its work disk
 }
 
 var errDead = errors.New("the power is off")
