@@ -52,6 +52,7 @@ type program struct {
 	reload  chan os.Signal
 	hears   *leave.Ear
 	gate    *passage // of this boot, once it was begun; nil when it was passed
+	jobs    *counter
 }
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
@@ -71,6 +72,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer p.endGate()
+	defer p.countJobs(ctx)()
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
@@ -238,7 +240,7 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 			*s = stood
 			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
-			s.Agent.Groups = now.Groups
+			s.Agent.Groups, s.Agent.Jobs = now.Groups, now.Jobs
 		case s.Phase == journal.Draining, s.Phase == journal.Removed:
 			s.LastError = why
 		default:

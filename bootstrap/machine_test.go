@@ -211,6 +211,15 @@ func (m *machine) Working(string) bool {
 	return m.runs && time.Now().Before(m.busyUntil)
 }
 
+func (m *machine) Workers(service string) ([]string, error) {
+	if !m.Working(service) {
+		return nil, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return []string{m.busyUntil.Format(time.RFC3339Nano)}, nil
+}
+
 func (m *machine) Warm(context.Context) int64      { return 0 }
 func (m *machine) Verify() (agent.Manifest, error) { return agent.Manifest{}, nil }
 func (m *machine) Stop(context.Context) error      { m.stop(); return nil }

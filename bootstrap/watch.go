@@ -80,6 +80,10 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 		case s := <-secrets:
 			a.noteSecret(s)
 		case s := <-said:
+			if s.word == agent.Job {
+				a.jobs.lookNow()
+				continue
+			}
 			switch {
 			case s.word == agent.Updating:
 				a.sayUpdates(s.line)

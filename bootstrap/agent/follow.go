@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Word is what the agent says of its connection to Azure DevOps, and of what that wants of it.
+// A Word is what the agent says of its connection to Azure DevOps, of what that wants of it, or of its jobs.
 type Word string
 
 // The words.
@@ -21,10 +21,11 @@ const (
 	Lost      Word = "lost"     // and it tries again by itself
 	Updating  Word = "updating" // itself, as the server wants it (SelfUpdater.cs)
 	Missing   Word = "missing"  // it has given up: the server knows this agent no more, or lets it open no session
+	Job       Word = "job"      // one begins or has ended
 )
 
-// words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs and
-// Agent.cs; the texts in src/Misc/layoutbin/en-US/strings.json). In another language it says
+// words are what the listener writes (microsoft/azure-pipelines-agent, MessageListener.cs,
+// Agent.cs and JobDispatcher.cs; the texts in src/Misc/layoutbin/en-US/strings.json). In another language it says
 // nothing.
 var words = []struct {
 	pattern *regexp.Regexp
@@ -33,6 +34,7 @@ var words = []struct {
 	{regexp.MustCompile(`^[-0-9 :]+Z: (Listening for Jobs|Agent reconnected\.)$`), Connected},
 	{regexp.MustCompile(`^[-0-9 :]+Z: Agent connect error: `), Lost},
 	{regexp.MustCompile(`^([-0-9 :]+Z: )?Downloading [0-9.]+ agent$`), Updating},
+	{regexp.MustCompile(`^[-0-9 :]+Z: (Running job: |Job .* completed with result: )`), Job},
 	{regexp.MustCompile(`^The agent no longer exists on the server\.`), Missing},
 	{regexp.MustCompile(`^Failed to create session\.`), Missing}, // it may not, or the pool is gone
 }

@@ -19,14 +19,15 @@ func TestWordsOfTheListener(t *testing.T) {
 		"2026-11-24 03:00:00Z: Agent connect error: a message that is broken over lines":                               Lost,
 		"The agent no longer exists on the server. Please reconfigure the agent.":                                      Missing,
 		"Failed to create session. No agent pool found with identifier 9.":                                             Missing,
-		"2026-11-24 03:00:00Z: Running job: deploy":                                                                    "",
-		"2026-11-24 03:00:00Z: Running job: Agent reconnected.":                                                        "",
-		"2026-11-24 03:00:00Z: Job Listening for Jobs completed with result: Succeeded":                                "",
-		"Downloading 4.269.0 agent":                       Updating,
-		"2026-11-24 03:00:00Z: Downloading 4.269.0 agent": Updating,
-		"Downloading 4.269.0 agent of a job":              "",
-		"Scanning for tool capabilities.":                 "",
-		"":                                                "",
+		"2026-11-24 03:00:00Z: Running job: deploy":                                                                    Job,
+		"2026-11-24 03:00:00Z: Running job: Agent reconnected.":                                                        Job,
+		"2026-11-24 03:00:00Z: Job Listening for Jobs completed with result: Succeeded":                                Job,
+		"2026-11-24 03:00:00Z: Job a is at work":                                                                       "",
+		"Scanning for tool capabilities.":                                                                              "",
+		"":                                                                                                             "",
+		"Downloading 4.269.0 agent":                                                                                    Updating,
+		"2026-11-24 03:00:00Z: Downloading 4.269.0 agent":                                                              Updating,
+		"Downloading 4.269.0 agent of a job":                                                                           "",
 	} {
 		if got := wordOf(line); got != want {
 			t.Errorf("%q: %q, want %q", line, got, want)

@@ -9,16 +9,17 @@ import (
 	"strings"
 )
 
-// Working reports whether a job runs: each has a worker process of its own. Whose it is does not
-// matter: in doubt a job runs.
-func (r Runner) Working(string) bool {
-	out, err := exec.Command("/bin/ps", "-axo", "comm=").Output()
-	for _, name := range strings.Split(string(out), "\n") {
-		if path.Base(strings.TrimSpace(name)) == worker {
-			return true
+// Workers are the processes that run jobs: the number of each, and when it began. Whose they are does
+// not matter: in doubt a job runs.
+func (r Runner) Workers(string) (workers []string, err error) {
+	out, err := exec.Command("/bin/ps", "-axo", "pid=,comm=").Output()
+	for _, each := range strings.Split(string(out), "\n") {
+		number, name, _ := strings.Cut(strings.TrimSpace(each), " ")
+		if pid, e := strconv.Atoi(number); e == nil && path.Base(strings.TrimSpace(name)) == worker {
+			workers = append(workers, number+" "+startTime(pid))
 		}
 	}
-	return err != nil
+	return workers, err
 }
 
 // startTime identifies a process beyond its number; "" if there is none. macOS has no /proc.

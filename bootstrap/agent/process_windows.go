@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -110,19 +111,22 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 	return 0, nil
 }
 
-// Working reports whether a job runs: each has a worker process of its own. Whose it is does not
-// matter: in doubt a job runs.
-func (r Runner) Working(string) bool {
+// Workers are the processes that run jobs: the number of each, and when it began. Whose they are does
+// not matter: in doubt a job runs.
+func (r Runner) Workers(string) (workers []string, err error) {
 	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
 	if err != nil {
-		return true
+		return nil, err
 	}
 	defer windows.CloseHandle(all) //nolint:errcheck // only read
 	p := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
 	for err = windows.Process32First(all, &p); err == nil; err = windows.Process32Next(all, &p) {
 		if strings.EqualFold(windows.UTF16ToString(p.ExeFile[:]), worker+".exe") {
-			return true
+			workers = append(workers, fmt.Sprint(p.ProcessID, " ", startTime(int(p.ProcessID))))
 		}
 	}
-	return !errors.Is(err, windows.ERROR_NO_MORE_FILES)
+	if errors.Is(err, windows.ERROR_NO_MORE_FILES) {
+		err = nil
+	}
+	return workers, err
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,17 +17,18 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// Working reports whether a job runs. In doubt one does: what waits for it has an end of its own.
+// Workers are the processes that run jobs, the oldest first: the number of each, and when it began. The
+// error says that it cannot be found out.
 //
 // What is asked is what no job can leave: the agent's control group, or its session. Of each
 // process there the name and the owner are read, which everybody may, and which the kernel answers
 // by itself. The command line lies in the process's memory: who maps a file system of its own there
 // (FUSE) lets its readers wait for ever. The program (/proc/PID/exe) only CAP_SYS_PTRACE shows,
 // which the daemon's unit does not have.
-func (r Runner) Working(service string) bool {
+func (r Runner) Workers(service string) ([]string, error) {
 	uid, known := r.jobsUser()
 	if !known {
-		return true
+		return nil, fmt.Errorf("nobody knows the account %s that jobs run as", r.User)
 	}
 	var pids []int
 	var err error
@@ -41,7 +43,22 @@ func (r Runner) Working(service string) bool {
 			pids, err = append(pids, of...), errors.Join(err, e)
 		}
 	}
-	return err != nil || slices.ContainsFunc(pids, func(pid int) bool { return works(pid, uid) })
+	type process struct{ pid, begun int }
+	var found []process
+	for _, pid := range pids {
+		if works(pid, uid) {
+			if f := stat(pid); len(f) > 19 { // else it has ended meanwhile
+				begun, _ := strconv.Atoi(f[19])
+				found = append(found, process{pid, begun})
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b process) int { return cmp.Or(cmp.Compare(a.begun, b.begun), cmp.Compare(a.pid, b.pid)) })
+	var workers []string
+	for _, f := range found {
+		workers = append(workers, fmt.Sprint(f.pid, " ", f.begun))
+	}
+	return workers, err
 }
 
 // jobsUser is the number of the account that jobs run as. While a directory that knows it is away, it

@@ -74,10 +74,10 @@ const LockName = "lock.gate"
 // RecordName is the file in the state folder that says in which boot the gate was passed last.
 const RecordName = "gate.passed"
 
-// thisBoot is a word for this boot: the kernel's, and of a container, which shares the kernel with
+// ThisBoot is a word for this boot: the kernel's, and of a container, which shares the kernel with
 // others and the boots before, its own. "" where there is none: then only an agent that runs shows
 // that the gate was passed.
-func thisBoot() string {
+func ThisBoot() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
@@ -90,7 +90,7 @@ func (g Gate) record() string { return filepath.Join(g.state, RecordName) }
 
 // Passed reports whether the gate was passed in this boot, by this VM, as far as that is known.
 func (g Gate) Passed() bool {
-	words, boot := recorded(g.state), thisBoot()
+	words, boot := recorded(g.state), ThisBoot()
 	return len(words) == 2 && boot != "" && words[0] == boot && (g.instance == "" || words[1] == g.instance)
 }
 
@@ -98,7 +98,7 @@ func (g Gate) Passed() bool {
 // this boot.
 func Shut(stateDir string) bool {
 	words := recorded(stateDir)
-	return len(words) > 0 && words[0] != thisBoot()
+	return len(words) > 0 && words[0] != ThisBoot()
 }
 
 func recorded(stateDir string) []string {
@@ -111,7 +111,7 @@ func recorded(stateDir string) []string {
 
 // Pass records that the gate was passed. Half a record is none.
 func (g Gate) Pass() error {
-	text := thisBoot() + " " + g.instance + "\n"
+	text := ThisBoot() + " " + g.instance + "\n"
 	if err := os.WriteFile(g.record(), []byte(text), 0o644); err != nil { //nolint:gosec // no secret
 		return fault.New(fault.State, "that the gate was passed cannot be recorded").Because(err).
 			Hint("Check free space and rights of %s.", g.state)

@@ -413,7 +413,7 @@ func TestTheEnvironmentOfScripts(t *testing.T) {
 
 // The gate is passed once in a boot, by one VM.
 func TestOnceInABoot(t *testing.T) {
-	boot := thisBoot()
+	boot := ThisBoot()
 	for name, c := range map[string]struct {
 		record       string
 		passed, shut bool

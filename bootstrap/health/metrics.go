@@ -2,6 +2,7 @@ package health
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,6 +42,9 @@ var (
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
 	descJobs    = describe("jobs_running", "Jobs that the agent runs now.")
+	descEnded   = describe("jobs_total", "Jobs that have ended since the agent was registered.")
+	descTook    = describe("job_seconds", "How long they took: those whose begin and end the daemon saw.")
+	descIdle    = describe("idle_seconds", "Since when no job runs on a VM that is ready; absent while one does.")
 	descKills   = describe(
 		"oom_kills_total",
 		"Processes of the agent's service that were killed for want of memory since the daemon started.",
@@ -117,6 +121,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if m.live.jobRuns != nil {
 		gauge(descJobs, one(working)) // an agent runs one job at a time
+	}
+	jobs := s.Agent.Jobs
+	ch <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(jobs.Ended))
+	ch <- prometheus.MustNewConstSummary(descTook, uint64(max(jobs.Timed, 0)), jobs.Seconds, nil) //nolint:gosec // not below 0
+	if since, idle := s.Idle(); idle {
+		gauge(descIdle, max(time.Since(since), 0).Seconds())
 	}
 	for folder, r := range rooms {
 		gauge(descBytes, float64(r.Free), folder)

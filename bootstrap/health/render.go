@@ -113,12 +113,28 @@ func (p page) membership(s journal.State, alive Alive) {
 	if s.Phase == journal.Ready && alive.Agent == Unknown {
 		p.row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
 	}
+	if text := jobs(s); text != "" && alive.Daemon != Stopped {
+		p.row("jobs", "%s", text)
+	}
 	if line := alive.daemon(s); line != "" {
 		p.row("daemon", "%s", line)
 	}
 	if alive.Unserved != "" {
 		p.row("health", "%s", p.paint("1;33", "not served, so the VM is not Healthy to Azure: "+line.Lines(alive.Unserved)))
 	}
+}
+
+// jobs says in one line what the agent runs and has run; "" if nobody has looked yet.
+func jobs(s journal.State) string {
+	j := s.Agent.Jobs
+	ended := fmt.Sprintf("; %d ended since the agent was registered", j.Ended)
+	if !j.Since.IsZero() {
+		return "one runs since " + j.Since.Format(time.RFC3339) + ended
+	}
+	if since, idle := s.Idle(); idle {
+		return "none runs since " + since.Format(time.RFC3339) + ended
+	}
+	return ""
 }
 
 // Pause says in one line since when a VM is paused, by whom and why.

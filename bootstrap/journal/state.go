@@ -121,6 +121,7 @@ type Agent struct {
 	Unapplied string `json:"unapplied,omitempty"`
 	// Groups are those of agent.groups that the agent was started with, as JoinedGroups has them.
 	Groups string `json:"groups,omitempty"`
+	Jobs   Jobs   `json:"jobs,omitzero"`
 }
 
 // Shut reports whether the agent is kept from jobs for want of room, or while room is made.

@@ -198,9 +198,9 @@ func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.
 	}
 	LetWork(ctx, m)
 	r.Record(fault.From(err), func(s *journal.State, why *journal.Failure) {
-		drained := s.Agent.Drained
+		now := s.Agent
 		*s = before
-		s.Agent.Drained, s.LastError = drained, why
+		s.Agent.Drained, s.Agent.Jobs, s.LastError = now.Drained, now.Jobs, why
 	})
 	return true
 }

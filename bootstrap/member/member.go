@@ -51,6 +51,7 @@ type Service interface {
 	Start(ctx context.Context, s agent.Service, caFile string) (service string, err error)
 	Running(service string) (running bool, state string)
 	Working(service string) bool
+	Workers(service string) ([]string, error)
 	Follow(ctx context.Context, service string, since time.Time, heard func(w agent.Word, line string)) error
 	Stop(ctx context.Context) error
 	Remove(ctx context.Context, service string) error

@@ -149,6 +149,14 @@ type Worker struct {
 // Working reports whether the job runs.
 func (w *Worker) Working(string) bool { return time.Now().Before(w.Until) }
 
+// Workers are the job's.
+func (w *Worker) Workers(service string) ([]string, error) {
+	if w.Working(service) {
+		return []string{"4711 1"}, nil
+	}
+	return nil, nil
+}
+
 // Running reports whether nobody has stopped it.
 func (w *Worker) Running(string) (bool, string) { return w.Stopped.IsZero(), "in a test" }
 
