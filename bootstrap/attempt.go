@@ -110,6 +110,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	deadline := a.sources.Config.Deadline
 	limited, cancel := context.WithTimeoutCause(ctx, deadline, retry.ErrDeadline)
 	defer cancel()
+	a.hooksOf(a.member.VM)
 	a.report.Live.AskForJobs(a.member.Agent.Working)
 	stoodBefore := stood.Stands()
 	if err := a.journal.Update(func(s *journal.State) {
@@ -131,6 +132,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	if err := run(limited, journal.Discover, a.discover); err != nil {
 		return err
 	}
+	a.hooksOf(a.member.VM)
 	a.report.Live.AskForRoom(roomOf(a.member))
 	if err := a.gateBegins(ctx); err != nil { // before the disk is waited for: a script may mount it
 		return err
@@ -174,6 +176,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	if err := a.journal.Update((*journal.State).Joined); err != nil {
 		return err
 	}
+	a.hooks.left = false
 	a.report.Ready(a.journal.State(), false)
 	return nil
 }

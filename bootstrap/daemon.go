@@ -53,6 +53,7 @@ type program struct {
 	hears   *leave.Ear
 	gate    *passage // of this boot, once it was begun; nil when it was passed
 	jobs    *counter
+	hooks   hooker
 }
 
 // Run brings this VM to ready and, unless o.Once, watches over it until ctx ends. A daemon does not
@@ -72,6 +73,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer p.endGate()
+	defer p.beginHooks(ctx)()
 	defer p.countJobs(ctx)()
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
@@ -151,7 +153,9 @@ func open(
 	for slow := retry.Slowly(); ; {
 		j, err := journal.Open(o.StateDir, o.Log, report.Live.Set)
 		if err == nil {
-			return &program{Options: o, journal: j, report: report, reload: reload, hears: leave.NewEar()}, nil
+			return &program{
+				Options: o, journal: j, report: report, reload: reload, hears: leave.NewEar(), hooks: hooker{ctx: ctx},
+			}, nil
 		}
 		if served == nil || o.Once { // the command says it
 			return nil, err
@@ -236,8 +240,9 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 	p.phases(nil).Record(f, func(s *journal.State, why *journal.Failure) {
 		switch {
 		case ready:
-			now := s.Agent
+			now, hook := s.Agent, s.HookFailed
 			*s = stood
+			s.HookFailed = hook
 			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
 			s.Agent.Groups, s.Agent.Jobs = now.Groups, now.Jobs
@@ -252,6 +257,9 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 		p.report.StaysReady(s, f)
 	case s.Phase == journal.Failed:
 		p.report.Over(p.Version, s)
+		if stood.Phase != journal.Failed || stood.LastError == nil || stood.LastError.Code != f.Class.Code { // else it is still so
+			p.failedNow(s.LastError)
+		}
 	}
 	return f
 }

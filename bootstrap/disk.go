@@ -301,7 +301,7 @@ func (k *keeper) closes(short string) {
 	if k.failed != nil {
 		f = f.Because(k.failed)
 	}
-	why := journal.Why(f, k.Redactor.Redact)
+	why, was := journal.Why(f, k.Redactor.Redact), k.journal.State().Agent.Full
 	if err := k.journal.Update(func(s *journal.State) {
 		if s.Phase == journal.Ready {
 			s.Agent.Full, s.LastError = true, why
@@ -314,6 +314,9 @@ func (k *keeper) closes(short string) {
 		return
 	}
 	k.report.NoRoom(k.journal.State(), f)
+	if !was {
+		k.failedNow(why)
+	}
 }
 
 // opens lets the agent work again, now that there is room. The VM is healthy, also if Azure DevOps

@@ -93,12 +93,18 @@ func (c *counter) look() {
 	if after.Saw(workers, boot, watched, now); after == s.Agent.Jobs {
 		return
 	}
+	ended := false
 	if err := c.journal.Update(func(is *journal.State) {
 		if is.Agent.ID == s.Agent.ID && is.Agent.Registered == s.Agent.Registered {
-			is.Agent.Jobs.Saw(workers, boot, watched, now)
+			ended = is.Agent.Jobs.Saw(workers, boot, watched, now)
+			after = is.Agent.Jobs
 		}
 	}); err != nil {
 		c.Log.WithError(err).Debug("that a job has begun or ended could not be recorded")
+		return
+	}
+	if ended {
+		c.jobEnded(after)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/journal"
 )
 
@@ -118,6 +119,46 @@ func TestAJobThatEndsInAnAttemptThatFails(t *testing.T) {
 		s, _, err := journal.Read(m.state)
 		if j := s.Agent.Jobs; err != nil || s.LastError == nil || s.Phase != journal.Ready || j.Ended != 1 || !j.Since.IsZero() {
 			t.Errorf("%v: %+v", err, s)
+		}
+	})
+}
+
+// A job that is shorter than the pause between two looks is seen, because the agent says so.
+func TestAShortJobIsSeen(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		m.words = make(chan agent.Word)
+		joins(ctx, t, m)
+		end := m.watches(ctx)
+		for i := range 6 {
+			time.Sleep(time.Minute + time.Duration(i)*500*time.Millisecond)
+			m.words <- agent.Job
+			time.Sleep(time.Second) // the worker starts
+			m.works(time.Now().Add(time.Second))
+			time.Sleep(2 * time.Second)
+		}
+		end()
+		if j := m.jobs(t); j.Ended != 6 {
+			t.Errorf("six: %+v", j)
+		}
+	})
+}
+
+// Who says that there are jobs makes none.
+func TestAWordIsNoJob(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		m.words = make(chan agent.Word)
+		joins(ctx, t, m)
+		end := m.watches(ctx)
+		time.Sleep(time.Minute)
+		for range 1000 {
+			m.words <- agent.Job
+		}
+		time.Sleep(time.Minute)
+		end()
+		if j := m.jobs(t); j.Ended != 0 || !j.Since.IsZero() {
+			t.Errorf("%+v", j)
 		}
 	})
 }

@@ -62,6 +62,8 @@ func (a *attempt) leave(ctx context.Context, n leave.Notice) (done bool, err err
 			return false, err
 		}
 	}
+	wait := a.leavingNow(&n)
+	defer wait(ctx)
 	return leave.Leave(ctx, a.runner(), a.member, n, a.lost)
 }
 

@@ -36,9 +36,11 @@ type machine struct {
 	name    string // of the VM
 	called  string // the computer; "" = as its number says
 	disk    disk
-	state   string        // folder
-	proxy   string        // URL
-	never   bool          // agent.replace: never
+	state   string   // folder
+	proxy   string   // URL
+	never   bool     // agent.replace: never
+	set     []string // --set
+	words   chan agent.Word
 	quiet   bool          // logs errors only
 	takes   time.Duration // config.sh's own time
 
@@ -125,7 +127,7 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	}
 	log.AddHook(secret.Hook{Redactor: redactor})
 	o := bootstrap.Options{Once: true, Version: "test", Means: member.Means{
-		ConfigFile: file, StateDir: m.state, Log: log, Redactor: redactor, Dial: m.dial,
+		ConfigFile: file, Set: m.set, StateDir: m.state, Log: log, Redactor: redactor, Dial: m.dial,
 	}}
 	if m.real == nil {
 		o.Agent = m
@@ -240,8 +242,14 @@ func (m *machine) Follow(ctx context.Context, _ string, since time.Time, heard f
 		case <-ctx.Done():
 		}
 	}
-	<-ctx.Done()
-	return nil
+	for {
+		select {
+		case w := <-m.words:
+			heard(w, "in a test")
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func (m *machine) connected() bool {

@@ -67,7 +67,7 @@ func (m *machine) watches(ctx context.Context) (end func() (said string)) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	o := m.options(5 * time.Minute)
-	o.Once, o.Set = false, []string{"health.listen="}
+	o.Once, o.Set = false, append(o.Set, "health.listen=")
 	var said bytes.Buffer
 	o.Log.SetOutput(&said)
 	go func() { defer close(ended); _ = bootstrap.Run(ctx, o) }()

@@ -123,6 +123,7 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 				paused = is
 				a.report.Paused(s)
 			}
+			a.pausedNow(s)
 			if s.Paused != nil && !s.Paused.Held && a.nobodyWorks() { // cut off before the server was asked
 				return false, nil
 			}

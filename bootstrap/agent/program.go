@@ -1,4 +1,7 @@
 package agent
 
+// startKind is the kind of programs that the agent's start waits for.
+const startKind = "start"
+
 // ProgramFile is the file of the state folder by which a program runs in a unit of its own.
-const ProgramFile = "start.sh"
+const ProgramFile = startKind + ".sh"

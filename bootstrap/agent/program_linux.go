@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -19,12 +20,18 @@ func unitsRun() bool {
 // code is the file's, its output comes by the same pipe. No word of it is anything but plain: what systemd makes of
 // quotes and semicolons changes if somebody runs daemon-reload just then (seen with 252).
 func unitCommand(p Program, file string) []string {
-	return []string{
-		"systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--unit=" + programUnits + p.Name + ".service",
-		"--description=Before the first job: " + p.Name,
-		"--property=KillMode=control-group", "--property=TimeoutStopSec=5s",
-		"--", "/bin/sh", file,
+	what := "Before the first job: "
+	if p.Kind != "" {
+		what = "At an event of azp-bootstrap: "
 	}
+	argv := []string{
+		"systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--unit=" + p.units() + p.Name + ".service",
+		"--description=" + what + p.Name, "--property=KillMode=control-group", "--property=TimeoutStopSec=5s",
+	}
+	if p.Most > 0 {
+		argv = append(argv, fmt.Sprintf("--property=RuntimeMaxSec=%ds", int(p.Most.Seconds())+1))
+	}
+	return append(argv, "--", "/bin/sh", file)
 }
 
 // unitScript is that file. env clears what systemd itself gives each unit, which may be more than a program is to

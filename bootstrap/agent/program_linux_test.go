@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func TestAProgramIsRun(t *testing.T) {
 			if err != nil || exit != c.exit || !slices.Equal(said, c.said) {
 				t.Errorf("%d, %v: %q", exit, err, said)
 			}
-			if _, err := os.Stat(r.programRecord()); err == nil {
+			if _, err := os.Stat(r.programRecord("")); err == nil {
 				t.Error("its record stays")
 			}
 			if child, err := os.ReadFile(p.Argv[0] + ".child"); err == nil {
@@ -84,7 +85,7 @@ func TestAProgramIsEnded(t *testing.T) {
 	}
 	gone(t, child)
 
-	left := process{Dir: "/", Self: true, Env: p.Env, Argv: p.Argv, Record: r.programRecord()}
+	left := process{Dir: "/", Self: true, Env: p.Env, Argv: p.Argv, Record: r.programRecord("")}
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
@@ -159,5 +160,37 @@ func TestTheExitCodeOfAUnit(t *testing.T) {
 		if exit, err := inUnit(t, shell(t, script), unheard); exit != want || err != nil {
 			t.Errorf("%s: %d, %v", script, exit, err)
 		}
+	}
+}
+
+// A hook's unit has a name of its own kind, and an end of its own: the daemon may be killed.
+func TestTheCommandOfAHooksUnit(t *testing.T) {
+	got := unitCommand(Program{Kind: "hook-afterJob", Name: "10-a", Most: time.Minute}, "/var/lib/x/hook-afterJob.sh")
+	for _, want := range []string{"--unit=azp-bootstrap-hook-afterJob-10-a.service", "--property=RuntimeMaxSec=61s"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%q has no %s", got, want)
+		}
+	}
+}
+
+// What runs at an event does not end what the agent's start waits for.
+func TestProgramsOfTwoKinds(t *testing.T) {
+	r := Runner{Process: true, State: t.TempDir()}
+	first, second := shell(t, "echo begun; read -r x <$0.pipe; exit 7"), shell(t, "exit 3")
+	pipe := first.Argv[0] + ".pipe"
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second.Kind = "hook-afterJob"
+	exit, err := r.RunProgram(t.Context(), first, &secret.Redactor{}, func(string) {
+		if exit, err := r.RunProgram(t.Context(), second, &secret.Redactor{}, unheard); exit != 3 || err != nil {
+			t.Errorf("the hook: %d, %v", exit, err)
+		}
+		if err := os.WriteFile(pipe, []byte("go on\n"), 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	if exit != 7 || err != nil {
+		t.Errorf("%d, %v", exit, err)
 	}
 }

@@ -3,38 +3,44 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
 	"azp-bootstrap/bootstrap/whole"
 )
 
-// A Program is what whoever owns this VM lets run before the agent starts: as who runs the daemon,
-// not as the service user.
+// A Program is what whoever owns this VM lets run, before the agent starts or at some event: as who
+// runs the daemon, not as the service user. Of one kind one runs at a time.
 type Program struct {
-	Name string   // of its unit, after programUnits
-	Argv []string // with the program's absolute path
-	Env  []string // all that it finds in its environment
+	Kind string        // "" = start
+	Name string        // of its unit, after that of the kind
+	Argv []string      // with the program's absolute path
+	Env  []string      // all that it finds in its environment
+	Most time.Duration // after which its unit ends even if the daemon was killed; 0 = none
 }
 
-// programUnits is how the names of programs' units begin.
-const programUnits = "azp-bootstrap-start-"
+// units is how the names of its kind's units begin.
+func (p Program) units() string { return "azp-bootstrap-" + cmp.Or(p.Kind, startKind) + "-" }
 
 // programRecord is where a program's process is recorded.
-func (r Runner) programRecord() string { return filepath.Join(r.State, "start.pid") }
+func (r Runner) programRecord(kind string) string {
+	return filepath.Join(r.State, cmp.Or(kind, startKind)+".pid")
+}
 
-// EndPrograms ends what an earlier run left behind.
+// EndPrograms ends what an earlier run left behind before the agent's start.
 func (r Runner) EndPrograms(ctx context.Context) error {
-	if !r.Process && unitsRun() && recorded(r.programRecord()) != 0 {
-		endUnits(ctx, programUnits+"*.service")
+	if !r.Process && unitsRun() && recorded(r.programRecord(startKind)) != 0 {
+		endUnits(ctx, Program{}.units()+"*.service")
 	}
-	return endRecorded(ctx, r.programRecord(), syscall.SIGKILL, 0)
+	return endRecorded(ctx, r.programRecord(startKind), syscall.SIGKILL, 0)
 }
 
 // RunProgram runs a program to its end or ctx's, and returns its exit code, -1 for a signal. Nothing
@@ -42,13 +48,13 @@ func (r Runner) EndPrograms(ctx context.Context) error {
 // it runs: neither the daemon's sandbox nor its control group limits it. One that an earlier run left
 // behind is ended first. Each line of output goes to said, redacted.
 func (r Runner) RunProgram(ctx context.Context, p Program, redactor *secret.Redactor, said func(string)) (int, error) {
-	child := process{Dir: "/", Self: true, Env: p.Env, Argv: p.Argv, Record: r.programRecord()}
+	child := process{Dir: "/", Self: true, Env: p.Env, Argv: p.Argv, Record: r.programRecord(p.Kind)}
 	apart := !r.Process && unitsRun()
 	if apart {
-		endUnits(ctx, programUnits+"*.service")
-		file := filepath.Join(r.State, ProgramFile)
+		endUnits(ctx, p.units()+"*.service")
+		file := filepath.Join(r.State, cmp.Or(p.Kind, startKind)+".sh")
 		if err := whole.Write(file, []byte(unitScript(p)), 0o600); err != nil {
-			return -1, fault.New(fault.State, "what is to run before the first job").Because(err).
+			return -1, fault.New(fault.State, "the script that is to run").Because(err).
 				Hint("Check free space and rights of %s.", r.State)
 		}
 		defer os.Remove(file) //nolint:errcheck // the next one is written over it
@@ -56,7 +62,7 @@ func (r Runner) RunProgram(ctx context.Context, p Program, redactor *secret.Reda
 	}
 	exit, err := child.run(ctx, func(out io.Reader, _ func()) { _ = redactor.Lines(out, said) })
 	if apart && (exit < 0 || err != nil) { // who waits for the unit was ended, the unit was not
-		endUnits(context.WithoutCancel(ctx), programUnits+p.Name+".service")
+		endUnits(context.WithoutCancel(ctx), p.units()+p.Name+".service")
 	}
 	var own *fault.Error
 	if err == nil || errors.As(err, &own) {

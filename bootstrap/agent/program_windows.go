@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
@@ -9,9 +10,11 @@ import (
 
 // A Program is what would run before the agent starts: there is no gate here.
 type Program struct {
+	Kind string
 	Name string
 	Argv []string
 	Env  []string
+	Most time.Duration
 }
 
 // EndPrograms: there are none here.
@@ -19,7 +22,7 @@ func (r Runner) EndPrograms(context.Context) error { return nil }
 
 // RunProgram is refused here, as the configuration is that asks for it.
 func (r Runner) RunProgram(context.Context, Program, *secret.Redactor, func(string)) (int, error) {
-	return -1, fault.New(fault.Config, "start is not for Windows").Hint("Delete it.")
+	return -1, fault.New(fault.Config, "start and hooks are not for Windows").Hint("Delete it.")
 }
 
 // UnitOver: there are no units here.

@@ -214,3 +214,39 @@ func TestWorkingWithoutTheDirectory(t *testing.T) {
 		t.Error("a job runs, and there is none")
 	}
 }
+
+// Each job is told from the next, and the older process from the younger.
+func TestWorkersAreTold(t *testing.T) {
+	h, uid := asNews(t)
+	r := Runner{Home: h, Process: true, State: t.TempDir()}
+	if err := os.MkdirAll(h.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/bin/sleep", h.path(worker)); err != nil {
+		t.Fatal(err)
+	}
+	leader := started(t, h.Dir, uid, "./Agent.Worker 60 & sleep 0.1; ./Agent.Worker 60 & sleep 0.1; echo; wait")
+	if err := os.WriteFile(r.record(), fmt.Appendf(nil, "%d %s\n", leader, startTime(leader)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := r.Workers("")
+	again, e := r.Workers("")
+	if err != nil || e != nil || len(first) != 2 || !slices.Equal(first, again) {
+		t.Fatal(first, again, err, e)
+	}
+	var begun [2]int
+	for i, w := range first {
+		var pid int
+		if _, err := fmt.Sscan(w, &pid, &begun[i]); err != nil || startTime(pid) != fmt.Sprint(begun[i]) {
+			t.Error(w, err)
+		}
+	}
+	if begun[0] >= begun[1] {
+		t.Error(first)
+	}
+	r.User = "no-such-account-here"
+	r.Dir = "/nowhere"
+	if _, err := r.Workers(""); err == nil {
+		t.Error("nobody knows the account, and no job runs")
+	}
+}

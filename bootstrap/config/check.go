@@ -47,6 +47,7 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 	}
 	c.checkAgent(f)
 	c.checkStart(f)
+	c.checkHooks(f)
 	for _, key := range []string{"disk.min", "disk.minInodes"} {
 		if off := c.Values[key].Any; !watchesDisk && off != Size(0) && off != Percent(0) && off != nil {
 			f.bad(key, "is not for Windows", "Leave it out.")
@@ -211,6 +212,18 @@ func (c *Config) checkStart(f *findings) {
 	}
 	if gated := len(c.Start.After) > 0 || c.Start.Run != ""; gated && runtime.GOOS == "windows" {
 		f.bad("start", "is not for Windows", "Delete it, and let the scripts end before azp-bootstrap is installed.")
+	}
+}
+
+func (c *Config) checkHooks(f *findings) {
+	if c.Hooks.Run != "" && !filepath.IsAbs(c.Hooks.Run) {
+		f.bad("hooks.run", "not an absolute path", `Write for example /etc/azp-bootstrap/hooks.d, or "" for no hooks.`)
+	}
+	if c.Hooks.Timeout <= 0 {
+		f.bad("hooks.timeout", "is not more than zero", "Write for example 1m.")
+	}
+	if c.Hooks.Run != "" && runtime.GOOS == "windows" {
+		f.bad("hooks.run", "is not for Windows", "Leave it out.")
 	}
 }
 

@@ -11,6 +11,7 @@ type Config struct {
 	Target     Target        `key:"target"`
 	Agent      Agent         `key:"agent"`
 	Start      Start         `key:"start"`
+	Hooks      Hooks         `key:"hooks"`
 	Credential Credential    `key:"credential"`
 	Cloud      string        `key:"cloud"`
 	Network    Network       `key:"network"`
@@ -72,6 +73,12 @@ type Agent struct {
 type Start struct {
 	After   []string      `key:"after"`
 	Run     string        `key:"run"` // a folder of scripts; "" = none
+	Timeout time.Duration `key:"timeout"`
+}
+
+// Hooks are scripts that run at events of this VM.
+type Hooks struct {
+	Run     string        `key:"run"` // a folder with one for each event; "" = none
 	Timeout time.Duration `key:"timeout"`
 }
 
@@ -166,6 +173,8 @@ var defaults = map[string]any{
 	"start.after":                 []string{},
 	"start.run":                   defaultStart,
 	"start.timeout":               10 * time.Minute,
+	"hooks.run":                   defaultHooks,
+	"hooks.timeout":               time.Minute,
 	"cloud":                       "auto",
 	"imds.endpoint":               "http://169.254.169.254",
 	"deadline":                    30 * time.Minute,

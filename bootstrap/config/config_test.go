@@ -215,6 +215,8 @@ func TestRefused(t *testing.T) {
 		"no project":       {strings.Replace(good, "project: My Shop, ", "", 1), "target.environment.project: is missing"},
 		"start after":      {good + "start: {after: [cloudinit]}\n", "start.after: unknown value \"cloudinit\""},
 		"start run":        {good + "start: {run: start.d}\n", "start.run: not an absolute path"},
+		"hooks run":        {good + "hooks: {run: hooks.d}\n", "hooks.run: not an absolute path"},
+		"hooks timeout":    {good + "hooks: {timeout: 0s}\n", "hooks.timeout: is not more than zero"},
 		"start timeout":    {good + "start: {timeout: 0s}\n", "start.timeout: is not more than zero"},
 		"size, no unit":    {good + "disk: {min: 5}\n", "config.yaml:4: disk.min: wrong type: got a number, want a size"},
 		"no size":          {good + "disk: {min: much}\n", "disk.min: not a size"},

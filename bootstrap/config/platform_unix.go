@@ -15,6 +15,7 @@ const (
 	defaultDir   = "/opt/azp-agent"
 	defaultUser  = "azp"
 	defaultStart = "/etc/azp-bootstrap/start.d"
+	defaultHooks = "/etc/azp-bootstrap/hooks.d"
 
 	watchesDisk = true
 )

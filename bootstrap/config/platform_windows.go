@@ -11,6 +11,7 @@ const (
 	defaultDir   = `C:\azp-agent`
 	defaultUser  = ""
 	defaultStart = "" // there is no gate here
+	defaultHooks = "" // nor are there hooks
 
 	watchesDisk = false // inodes, and scripts of root's, are not for Windows
 )

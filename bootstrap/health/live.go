@@ -31,6 +31,7 @@ type Live struct {
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
 	kills    kills
+	hooks    map[hookKey]int
 	jobRuns  func(service string) bool
 	room     func() map[string]agent.Room
 	asking   sync.Mutex // for room
@@ -38,9 +39,11 @@ type Live struct {
 
 type retryKey struct{ phase, class string }
 
+type hookKey struct{ event, result string }
+
 // NewLive begins with a VM of which nothing is known yet.
 func NewLive() *Live {
-	return &Live{state: journal.New(), since: time.Now(), retries: map[retryKey]int{}}
+	return &Live{state: journal.New(), since: time.Now(), retries: map[retryKey]int{}, hooks: map[hookKey]int{}}
 }
 
 // Set takes over what the journal says: a state that nobody changes any more.
@@ -128,6 +131,17 @@ func (l *Live) Retried(phase, class string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.retries[retryKey{phase, class}]++
+}
+
+// Hooked counts a run of an event's hooks.
+func (l *Live) Hooked(event string, failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	result := "ok"
+	if failed {
+		result = "failed"
+	}
+	l.hooks[hookKey{event, result}]++
 }
 
 // State is the journal's, as last written.

@@ -45,6 +45,7 @@ var (
 	descEnded   = describe("jobs_total", "Jobs that have ended since the agent was registered.")
 	descTook    = describe("job_seconds", "How long they took: those whose begin and end the daemon saw.")
 	descIdle    = describe("idle_seconds", "Since when no job runs on a VM that is ready; absent while one does.")
+	descHooks   = describe("hook_runs_total", "Runs of an event's hooks since the daemon started.", "event", "result")
 	descKills   = describe(
 		"oom_kills_total",
 		"Processes of the agent's service that were killed for want of memory since the daemon started.",
@@ -121,6 +122,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if m.live.jobRuns != nil {
 		gauge(descJobs, one(working)) // an agent runs one job at a time
+	}
+	for k, n := range m.live.hooks {
+		ch <- prometheus.MustNewConstMetric(descHooks, prometheus.CounterValue, float64(n), k.event, k.result)
 	}
 	jobs := s.Agent.Jobs
 	ch <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(jobs.Ended))

@@ -116,6 +116,9 @@ func (p page) membership(s journal.State, alive Alive) {
 	if text := jobs(s); text != "" && alive.Daemon != Stopped {
 		p.row("jobs", "%s", text)
 	}
+	if h := s.HookFailed; h != nil {
+		p.row("hooks", "%s", p.paint("1;33", "at "+h.At.Format(time.RFC3339)+": "+line.Shown(h.Message)))
+	}
 	if line := alive.daemon(s); line != "" {
 		p.row("daemon", "%s", line)
 	}

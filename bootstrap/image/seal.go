@@ -150,10 +150,10 @@ func (i *image) refuse() error {
 }
 
 // stateFiles are what the daemon keeps in its state folder.
-var stateFiles = []string{
+var stateFiles = append([]string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
 	"agent.log", "start.pid", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
-}
+}, gate.HookFiles()...)
 
 func (i *image) clean(ctx context.Context) error {
 	if i.live() {

@@ -74,6 +74,8 @@ type State struct {
 	RemovedBy string `json:"removedBy,omitempty"`
 	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
 	Paused *Pause `json:"paused,omitempty"`
+	// HookFailed is the last run of hooks that did not end well, until one of its event does.
+	HookFailed *Hook `json:"hookFailed,omitempty"`
 }
 
 // Target is what the VM joins: by name as it was configured, and by the IDs under which it is
@@ -190,6 +192,8 @@ type Pause struct {
 	Reason string    `json:"reason,omitempty"`
 	// Held says that the server was asked to give the agent no job. One that is not was cut off before.
 	Held bool `json:"held,omitempty"`
+	// Told says that the hooks of the pause were run, or are.
+	Told bool `json:"told,omitempty"`
 }
 
 // Registering is the intention to register a name; Existing is the ID of the agent that stood under
@@ -199,6 +203,13 @@ type Registering struct {
 	Existing int    `json:"existing"`
 	Drained  bool   `json:"drained,omitempty"` // it stood there disabled by a drain
 	Target   Target `json:"target"`            // where
+}
+
+// A Hook is a run of an event's hooks that did not end well.
+type Hook struct {
+	Event   string    `json:"event"`
+	Message string    `json:"message"`
+	At      time.Time `json:"at"`
 }
 
 // Gate says what the agent's start waits for ("cloud-init", "the start script 10-disks"), and since when.
@@ -283,7 +294,7 @@ func (s State) copied() State {
 	s.ReadyAt, s.DrainUntil = copyOf(s.ReadyAt), copyOf(s.DrainUntil)
 	s.LastError, s.Registering, s.Package = copyOf(s.LastError), copyOf(s.Registering), copyOf(s.Package)
 	s.Paused = copyOf(s.Paused)
-	s.Gate = copyOf(s.Gate)
+	s.Gate, s.HookFailed = copyOf(s.Gate), copyOf(s.HookFailed)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}

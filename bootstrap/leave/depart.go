@@ -198,8 +198,9 @@ func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.
 	}
 	LetWork(ctx, m)
 	r.Record(fault.From(err), func(s *journal.State, why *journal.Failure) {
-		now := s.Agent
+		now, hook := s.Agent, s.HookFailed
 		*s = before
+		s.HookFailed = hook
 		s.Agent.Drained, s.Agent.Jobs, s.LastError = now.Drained, now.Jobs, why
 	})
 	return true

@@ -159,7 +159,7 @@ func (w *world) end() {
 
 // reapMachine ends what the daemon's records name: the processes that a VM's power-off would end.
 func (w *world) reapMachine(m string) {
-	for _, record := range []string{"agent.pid", "configure.pid", "start.pid", "clean.pid"} {
+	for _, record := range []string{"agent.pid", "configure.pid", "start.pid", "clean.pid", "hook-afterJob.pid"} {
 		data, err := os.ReadFile(filepath.Join(m, "state", record))
 		if err != nil {
 			continue
