@@ -129,7 +129,7 @@ func TestStatesAreCopies(t *testing.T) {
 	at := time.Now()
 	full.Secret, full.Registering = &Secret{Version: "1", Expires: &at}, &Registering{Name: "x"}
 	full.Package, full.DrainUntil, full.Paused = &Package{File: "f"}, &at, &Pause{By: "alice"}
-	full.Gate = &Gate{WaitsFor: "cloud-init"}
+	full.Gate, full.HookFailed = &Gate{WaitsFor: "cloud-init"}, &Hook{Event: "leaving"}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestStatesAreCopies(t *testing.T) {
 	for _, s := range []State{heard[len(heard)-1], j.State()} {
 		s.Phases[0].Seconds, s.LastError.Code, s.Registering.Name, s.Package.File = 99, "spoiled", "spoiled", "spoiled"
 		s.Paused.By = "spoiled"
-		s.Gate.WaitsFor = "spoiled"
+		s.Gate.WaitsFor, s.HookFailed.Event = "spoiled", "spoiled"
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	if after, _ := json.Marshal(j.State()); string(after) != string(before) {
@@ -151,7 +151,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate HookFailed ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}
