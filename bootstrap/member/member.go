@@ -88,8 +88,9 @@ type Means struct {
 	Begun      time.Time // when the attempt began; zero = now
 
 	// What a VM brings; nil = the real thing. Simulations of many VMs bring their own.
-	Dial  azure.Dial
-	Agent Agent
+	Dial     azure.Dial
+	Agent    Agent
+	PowerOff func(context.Context) error // the VM
 }
 
 // Sources reads the configuration.
@@ -179,6 +180,7 @@ func (m Member) ServiceAt(p devops.Place) agent.Service {
 		Marks:        m.VM.Marks(known.Registered),
 		Environment:  m.VM.Config.Agent.Environment,
 		Capabilities: m.VM.AgentCapabilities,
+		Once:         m.Once(),
 		Groups:       m.VM.Config.Agent.Groups,
 	}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
