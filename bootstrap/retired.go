@@ -84,6 +84,7 @@ func (a *attempt) takeAway(ctx context.Context) {
 			return
 		}
 	}
+	a.hooksRest(ctx) // each has a time of its own
 	for slow := retry.Slowly(); ; {
 		pause := takenAgain
 		err := a.take(ctx, then)
