@@ -118,6 +118,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		if !a.gate.underWay() { // of a daemon that was killed
 			s.Gate = nil
 		}
+		s.Metadata = nil // of an earlier boot, maybe
 		if !stoodBefore {
 			s.Attempt++
 		}
@@ -134,6 +135,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	}
 	a.hooksOf(a.member.VM)
 	a.report.Live.AskForRoom(roomOf(a.member))
+	a.keepFromMetadata(limited, false)
 	if err := a.gateBegins(ctx); err != nil { // before the disk is waited for: a script may mount it
 		return err
 	}

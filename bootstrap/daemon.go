@@ -240,12 +240,13 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 	p.phases(nil).Record(f, func(s *journal.State, why *journal.Failure) {
 		switch {
 		case ready:
-			now, hook := s.Agent, s.HookFailed
+			now, hook, reach := s.Agent, s.HookFailed, s.Metadata
 			*s = stood
 			s.HookFailed = hook
 			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
 			s.Agent.Groups, s.Agent.Jobs = now.Groups, now.Jobs
+			s.Metadata = reach
 		case s.Phase == journal.Draining, s.Phase == journal.Removed:
 			s.LastError = why
 		default:

@@ -21,9 +21,14 @@ func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sl
 	if p.Agent != nil { // a simulated one, which no service keeps
 		return
 	}
+	walled := m == nil // then the wall is the last one's
 	for _, s := range agent.Sleepers() {
 		if !here(s) {
 			continue
+		}
+		if !walled {
+			walled = true
+			p.wall(ctx, *m) //nolint:errcheck // said when it was looked whether it holds
 		}
 		var err error
 		if m != nil {

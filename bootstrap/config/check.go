@@ -181,6 +181,10 @@ func (c *Config) checkAgent(f *findings) {
 	c.checkGroups(f)
 	f.oneOf("agent.service", c.Agent.Service)
 	f.oneOf("agent.replace", c.Agent.Replace)
+	f.oneOf("agent.metadata", c.Agent.Metadata)
+	if c.Agent.Metadata == Deny && runtime.GOOS == "windows" {
+		f.bad("agent.metadata", "deny is not for Windows", "Delete it. Azure's Metadata Security Protocol works there.")
+	}
 	if c.Agent.ConfigureTimeout <= 0 {
 		f.bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
 	}

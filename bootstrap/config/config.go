@@ -67,7 +67,14 @@ type Agent struct {
 	Environment      []string      `key:"environment"`
 	Capabilities     []string      `key:"capabilities"`
 	Groups           []string      `key:"groups"` // that the agent and its jobs are in besides the account's own
+	Metadata         string        `key:"metadata"`
 }
+
+// What agent.metadata says of jobs that ask the metadata service.
+const (
+	Deny  = "deny"
+	Allow = "allow"
+)
 
 // Start is the gate before the first job of a boot: what must have ended before the agent starts.
 type Start struct {
@@ -167,6 +174,7 @@ var defaults = map[string]any{
 	"agent.capabilities":          []string{},
 	"agent.groups":                []string{},
 	"agent.user":                  defaultUser,
+	"agent.metadata":              defaultMetadata,
 	"agent.service":               "auto",
 	"agent.replace":               "offline",
 	"agent.configureTimeout":      5 * time.Minute,

@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,6 +20,8 @@ type Reporter struct {
 	Console *Console
 	Live    *Live
 	Words   LastWords
+
+	reach journal.Metadata // as it was said last
 
 	lostAt time.Time // since when the agent has lost Azure DevOps, or when that was asked about last; zero: it has not
 
@@ -110,6 +113,28 @@ func (r *Reporter) Gate(what string) {
 	r.Log.WithField("gate", what).Info("the agent's start waits for " + what)
 	r.Console.Line("%-10s the agent's start waits for %s", "gate", what)
 	r.status("the agent's start waits for %s", what)
+}
+
+// Metadata says how far jobs get to the metadata service, if that is news.
+func (r *Reporter) Metadata(m journal.Metadata, allowed bool, hint string) {
+	if r.reach == m {
+		return
+	}
+	r.reach = m
+	log := r.Log.WithFields(logrus.Fields{"metadata": m.Access, "why": m.Why})
+	switch {
+	case m.Access == "closed":
+		log.Info("jobs do not reach Azure's metadata service")
+	case allowed:
+		log.Info("jobs may ask Azure's metadata service for tokens of the VM's identity: agent.metadata is allow")
+	default:
+		text := "jobs can ask Azure's metadata service for tokens of the VM's identity"
+		if m.Access != "open" {
+			text = "nobody knows whether jobs can ask Azure's metadata service for tokens of the VM's identity"
+		}
+		log.WithField("hint", hint).Warn(text)
+		r.Console.Line("%-10s %s: %s (%s)", "metadata", strings.ToUpper(m.Access), text, m.Why)
+	}
 }
 
 // GatePassed says that the agent may start.

@@ -72,6 +72,8 @@ type State struct {
 	Gate *Gate `json:"gate,omitempty"`
 	// RemovedBy says who asked the VM to leave, from draining on.
 	RemovedBy string `json:"removedBy,omitempty"`
+	// Metadata is how far jobs get to Azure's metadata service, as of the last look; nil: nobody has looked yet.
+	Metadata *Metadata `json:"metadata,omitempty"`
 	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
 	Paused *Pause `json:"paused,omitempty"`
 	// HookFailed is the last run of hooks that did not end well, until one of its event does.
@@ -218,6 +220,13 @@ type Gate struct {
 	Since    time.Time `json:"since"`
 }
 
+// Metadata says how far the jobs' account gets to Azure's metadata service (closed, open, unknown), and why that
+// is known or not.
+type Metadata struct {
+	Access string `json:"access"`
+	Why    string `json:"why"`
+}
+
 // File is where the state of a VM is kept.
 func File(dir string) string { return filepath.Join(dir, "state.json") }
 
@@ -295,6 +304,7 @@ func (s State) copied() State {
 	s.LastError, s.Registering, s.Package = copyOf(s.LastError), copyOf(s.Registering), copyOf(s.Package)
 	s.Paused = copyOf(s.Paused)
 	s.Gate, s.HookFailed = copyOf(s.Gate), copyOf(s.HookFailed)
+	s.Metadata = copyOf(s.Metadata)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}

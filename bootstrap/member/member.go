@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
@@ -180,6 +181,7 @@ func (m Member) ServiceAt(p devops.Place) agent.Service {
 		Environment:  m.VM.Config.Agent.Environment,
 		Capabilities: m.VM.AgentCapabilities,
 		Groups:       m.VM.Config.Agent.Groups,
+		NoMetadata:   m.VM.Config.Agent.Metadata == config.Deny,
 	}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = p.Name
