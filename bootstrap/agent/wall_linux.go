@@ -249,18 +249,20 @@ const wallTime = 30 * time.Second
 func (r Runner) RaiseWall(ctx context.Context, endpoint string) error {
 	switch {
 	case os.Geteuid() != 0:
-		return wallFault("the daemon is not root", nil).Hint("Run it as root.")
+		return fault.New(fault.Service, "jobs cannot be kept from the metadata service: the daemon is not root").
+			Hint("Run it as root.")
 	case r.Process:
-		return wallFault("the agent is a process of the daemon", nil).
+		return fault.New(fault.Service, "jobs cannot be kept from the metadata service: the agent is a process of the daemon").
 			Hint("Only agent.service: auto has a wall. Whoever runs the container can keep it from 169.254.169.254.")
 	case !unitsRun():
-		return wallFault("systemd does not run here", nil).Hint("Keep the account %s from 169.254.169.254 yourself.", r.User)
+		return fault.New(fault.Service, "jobs cannot be kept from the metadata service: systemd does not run here").
+			Hint("Keep the account %s from 169.254.169.254 yourself.", r.User)
 	}
 	ctx, cancel := context.WithTimeout(ctx, wallTime)
 	defer cancel()
 	c, err := dbus.NewWithContext(ctx)
 	if err != nil {
-		return wallFault("systemd cannot be asked", err).Hint(wallLog)
+		return wallFault("systemd cannot be asked", err)
 	}
 	defer c.Close()
 	changed := false
@@ -279,15 +281,15 @@ func (r Runner) RaiseWall(ctx context.Context, endpoint string) error {
 	}
 	switch {
 	case err != nil:
-		return wallFault("it could not be prepared", err).Hint(wallLog)
+		return wallFault("it could not be prepared", err)
 	case nft == "":
-		return wallFault("nft is not installed", nil).Hint(NoNFT)
+		return fault.New(fault.Service, "jobs cannot be kept from the metadata service: nft is not installed").Hint(NoNFT)
 	}
 	if _, _, err := c.EnableUnitFilesContext(ctx, []string{MetadataUnit}, false, true); err != nil {
-		return wallFault("its unit could not be enabled", err).Hint(wallLog)
+		return wallFault("its unit could not be enabled", err)
 	}
 	if err := job(ctx, c.ReloadOrRestartUnitContext, MetadataUnit); err != nil {
-		return wallFault("its unit failed", err).Hint(wallLog)
+		return wallFault("its unit failed", err)
 	}
 	return nil
 }
@@ -319,14 +321,14 @@ func (r Runner) LowerWall(ctx context.Context) error {
 	defer cancel()
 	c, e := dbus.NewWithContext(ctx)
 	if e != nil {
-		return wallFault("systemd cannot be asked", e).Hint(wallLog)
+		return wallFault("systemd cannot be asked", e)
 	}
 	defer c.Close()
 	if missing == nil {
 		err = errors.Join(err, lower(ctx, c, old))
 	}
 	if err = errors.Join(err, c.ReloadContext(ctx)); err != nil {
-		return wallFault("it could not be taken down", err).Hint(wallLog)
+		return wallFault("it could not be taken down", err)
 	}
 	return nil
 }
@@ -364,12 +366,7 @@ func writeUnit(name, text string) (changed bool, err error) {
 	return true, whole.Write(file, []byte(text), 0o644)
 }
 
-const wallLog = "Look at: systemctl status " + MetadataUnit + "; journalctl -u " + MetadataUnit + "."
-
-func wallFault(why string, err error) *fault.Error {
-	f := fault.New(fault.Service, "jobs cannot be kept from the metadata service: %s", why)
-	if err != nil {
-		f = f.Because(err)
-	}
-	return f
+func wallFault(what string, err error) *fault.Error {
+	return fault.New(fault.Service, "jobs cannot be kept from the metadata service: %s", what).Because(err).
+		Hint("Look at: systemctl status %s; journalctl -u %s.", MetadataUnit, MetadataUnit)
 }

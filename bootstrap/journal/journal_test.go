@@ -130,6 +130,7 @@ func TestStatesAreCopies(t *testing.T) {
 	full.Secret, full.Registering = &Secret{Version: "1", Expires: &at}, &Registering{Name: "x"}
 	full.Package, full.DrainUntil, full.Paused = &Package{File: "f"}, &at, &Pause{By: "alice"}
 	full.Gate, full.HookFailed = &Gate{WaitsFor: "cloud-init"}, &Hook{Event: "leaving"}
+	full.Metadata = &Metadata{Access: "closed"}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +142,7 @@ func TestStatesAreCopies(t *testing.T) {
 		s.Phases[0].Seconds, s.LastError.Code, s.Registering.Name, s.Package.File = 99, "spoiled", "spoiled", "spoiled"
 		s.Paused.By = "spoiled"
 		s.Gate.WaitsFor, s.HookFailed.Event = "spoiled", "spoiled"
+		s.Metadata.Access = "spoiled"
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	if after, _ := json.Marshal(j.State()); string(after) != string(before) {
@@ -151,7 +153,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate HookFailed ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}
