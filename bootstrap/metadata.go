@@ -13,7 +13,7 @@ import (
 )
 
 // lookWall is how often it is looked whether jobs are still kept from the metadata service.
-const lookWall = 5 * time.Minute
+const lookWall = time.Minute
 
 // wall raises the wall that keeps jobs from the metadata service, or takes it down, as it is configured. It
 // stays when the VM leaves its target: what jobs left behind may run on.
