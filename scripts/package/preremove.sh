@@ -32,7 +32,7 @@ if [ -f $units/$wall ]; then
         ! command -v nft >/dev/null || nft delete table inet azp_bootstrap 2>/dev/null || true
     fi
 fi
-for file in $units/vsts.agent.*.service.d/azp-bootstrap-metadata.conf; do
+for file in "$units"/vsts.agent.*.service.d/azp-bootstrap-metadata.conf; do
     if [ -f "$file" ]; then
         rm -f "$file"
         rmdir "${file%/*}" 2>/dev/null || true
