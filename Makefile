@@ -40,7 +40,7 @@ systemd-test: build ## Boot Debian under systemd-nspawn and join it, at producti
 	@scripts/systemd-test.sh $(BUILD)
 
 .PHONY: vm-test
-vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory wall idle" or full, by default quick (root; installs QEMU with apt)
+vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory idle" or full, by default quick (root; installs QEMU with apt)
 	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
 
 .PHONY: image

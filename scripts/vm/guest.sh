@@ -150,55 +150,6 @@ memory)
     azp-bootstrap status || fail "status"
     say "the step ended, the job and the next one too: $(systemctl show -P StatusText azp-bootstrap)"
     ;;
-wall) # see systemd/wall.sh, which tries more; here control groups are of version 2, so that both walls stand
-    unit=azp-bootstrap-metadata.service
-    await 700 "agent online" asserted
-    agent=$(cat /opt/azp-agent/.service)
-    closed() { state | tr -d ' \n' | grep -q '"metadata":{"access":"closed"'; }
-    await 60 "word that it is closed" closed
-    curl -s http://127.0.0.1:8484/metrics | grep -x 'azp_bootstrap_metadata_access{state="closed"} 1' || fail "the metric"
-    azp-bootstrap doctor --only metadata | grep 'do not reach' || fail "doctor"
-    cat >/usr/local/bin/ask <<'SH'
-#!/bin/sh
-exec curl -s -o /dev/null -m 8 -w '%{http_code} %{time_total}\n' -H Metadata:true \
-    "http://${1:-169.254.169.254}/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
-SH
-    chmod 755 /usr/local/bin/ask
-    shut() { case $2 in "000 "*) say "shut: $1 (after ${2#* } s)" ;; *) fail "$1 got $2" ;; esac }
-    as() { setpriv --reuid azp --regid azp --init-groups --reset-env "$@"; }
-    written() { test -s "$1"; }
-    case $(ask) in "200 "*) ;; *) fail "root gets no token" ;; esac
-    shut "curl" "$(as ask)"
-    shut "IPv6-mapped" "$(as ask '[::ffff:169.254.169.254]')"
-    shut "a network of its own" "$(as unshare -Urn sh -c 'ip link set lo up; ask')"
-    loginctl enable-linger azp
-    await 60 "user manager" systemctl -q is-active "user@$(id -u azp)"
-    as env XDG_RUNTIME_DIR="/run/user/$(id -u azp)" systemd-run --user -q --wait --pipe ask >/tmp/user || true
-    shut "systemd-run --user" "$(cat /tmp/user)"
-    echo '/usr/local/bin/ask >/tmp/at' | as at now
-    echo '* * * * * /usr/local/bin/ask >/tmp/cron' | crontab -u azp -
-    await 90 "at" written /tmp/at
-    shut at "$(cat /tmp/at)"
-    await 150 "cron" written /tmp/cron
-    shut cron "$(cat /tmp/cron)"
-    if command -v docker >/dev/null && systemctl -q is-active docker; then # whoever may use it is root
-        say "not defended: a container of the docker group got $(docker run --rm --network host curlimages/curl -s -m 5 -o /dev/null -w '%{http_code}' http://169.254.169.254)"
-    fi
-    await 200 "first job" written /tmp/job1
-    shut "a job, and its child in the background" "$(cat /tmp/job1)"
-    awk '{ exit $2 > 4 }' /tmp/job1 || fail "a job waited for $(cat /tmp/job1)"
-    # The second wall alone.
-    systemctl stop azp-bootstrap $unit
-    nft delete table inet azp_bootstrap
-    case $(as ask) in "200 "*) ;; *) fail "the account is kept out by something else" ;; esac
-    touch /run/first-wall-is-down
-    await 200 "second job" written /tmp/job2
-    shut "a job, by systemd's wall alone" "$(cat /tmp/job2)"
-    systemctl start azp-bootstrap
-    await 200 "agent online" asserted
-    await 60 "word that it is closed" closed
-    shut "curl, again" "$(as ask)"
-    ;;
 refused)
     taken() { grep -qs '"code": "target"' /var/lib/azp-bootstrap/state.json; }
     await 150 "refusal" taken

@@ -8,7 +8,7 @@ build=$(cd "$1" && pwd)
 # shellcheck disable=SC1091 # the system's own
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
 # openssh-server is how packer comes in.
-packages=systemd,systemd-sysv,dbus,udev,cloud-init,linux-image-cloud-amd64,initramfs-tools,ca-certificates,iproute2,curl,procps,openssh-server,sudo,nftables,cron,at,uidmap,dbus-user-session,libpam-systemd
+packages=systemd,systemd-sysv,dbus,udev,cloud-init,linux-image-cloud-amd64,initramfs-tools,ca-certificates,iproute2,curl,procps,openssh-server,sudo
 out=$build/cache/vm-$suite-$( (printf %s "$packages"; cat "$0") | sha256sum | cut -c1-12)
 if [ ! -f "$out/done" ]; then
     echo "Making a Debian $suite root with $packages (once, about two minutes; kept in $out)" >&2
