@@ -27,6 +27,7 @@ type attempt struct {
 	lost    bool          // another VM has this VM's agent
 
 	updates  string      // the agent's last word of its update
+	inPool   bool        // a standby pool: the agent does not start
 	restarts atomic.Bool // the agent is being restarted: it is not down
 }
 
@@ -71,7 +72,7 @@ func (a *attempt) bringUp(ctx context.Context) error {
 	stood := a.journal.State()
 	t := &join.Try{}
 	err = a.up(ctx, stood, t)
-	if err == nil || errors.Is(err, errAsked) { // who asks says what becomes of the VM
+	if err == nil || errors.Is(err, errAsked) || errors.Is(err, errHeld) { // who asks says what becomes of the VM
 		return err
 	}
 	a.lost = t.Drain.Lost
@@ -118,8 +119,8 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		if !a.gate.underWay() { // of a daemon that was killed
 			s.Gate = nil
 		}
-		s.Metadata = nil // of an earlier boot, maybe
-		if !stoodBefore {
+		s.Metadata = nil                      // of an earlier boot, maybe
+		if !stoodBefore && s.Standby == nil { // what a pool held up goes on
 			s.Attempt++
 		}
 	}); err != nil {
@@ -136,15 +137,21 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	a.hooksOf(a.member.VM)
 	a.report.Live.AskForRoom(roomOf(a.member))
 	a.keepFromMetadata(limited, false)
+	if err := a.lookAtPool(limited); err != nil {
+		return err
+	}
 	if err := a.gateBegins(ctx); err != nil { // before the disk is waited for: a script may mount it
 		return err
+	}
+	if a.registeredInPool() {
+		return errHeld
 	}
 	if err := a.furnish(limited); err != nil {
 		return err
 	}
 	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
 	if a.journal.State().Phase == journal.Ready {    // its agent would start by itself
-		if err := a.throughGate(limited); err != nil {
+		if err := a.throughPool(limited); err != nil {
 			return err
 		}
 	}
@@ -172,7 +179,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		limited, cancel = context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)
 		defer cancel()
 	}
-	if err := join.Up(limited, a.runner(), a.member, t, a.throughGate); err != nil {
+	if err := join.Up(limited, a.runner(), a.member, t, a.throughPool); err != nil {
 		return err
 	}
 	if err := a.journal.Update((*journal.State).Joined); err != nil {

@@ -16,6 +16,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -104,6 +105,9 @@ func Run(ctx context.Context, o Options) error {
 		}
 		switch {
 		case n != nil || anew || ctx.Err() != nil:
+		case errors.Is(err, errHeld):
+			slow.Reset()
+			n = a.standsBy(ctx, reload)
 		case err == nil:
 			slow.Reset()
 			n = falls.watched(func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, nil) })

@@ -49,12 +49,18 @@ func awaitsDisk(err error) bool { return err != nil && fault.From(err).Class == 
 
 // wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
 func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
-	if p.held(m) || p.Agent != nil || len(agent.Sleepers()) == 0 {
+	if p.shut(m) || p.Agent != nil || len(agent.Sleepers()) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if i, err := azure.NewIMDS(config.DefaultIMDS(), p.Dial).Instance(ctx); err == nil {
+	imds := azure.NewIMDS(config.DefaultIMDS(), p.Dial)
+	if p.stoodBy() {
+		if in, err := imds.InStandbyPool(ctx); in || err != nil {
+			return
+		}
+	}
+	if i, err := imds.Instance(ctx); err == nil {
 		p.wake(ctx, m, func(s agent.Sleeper) bool { return s.Instance == i.VMID })
 	}
 }

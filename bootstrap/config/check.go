@@ -211,6 +211,7 @@ func (c *Config) checkStart(f *findings) {
 	if c.Start.Run != "" && !filepath.IsAbs(c.Start.Run) {
 		f.bad("start.run", "not an absolute path", `Write for example /etc/azp-bootstrap/start.d, or "" for no scripts.`)
 	}
+	f.oneOf("start.hold", c.Start.Hold)
 	if c.Start.Timeout <= 0 {
 		f.bad("start.timeout", "is not more than zero", "Write for example 10m.")
 	}

@@ -14,6 +14,7 @@ var choices = map[string][]string{
 	"agent.metadata": {Deny, Allow},
 	"cloud":          {"auto", "public", "usgovernment", "china"},
 	"start.after":    {CloudInit},
+	"start.hold":     {"auto", "never"},
 }
 
 // JSONSchema is the configuration's schema (JSON Schema draft 7, which editors' YAML servers read), made from the keys, types,

@@ -52,6 +52,8 @@ func (p page) head(s journal.State, down bool) string {
 		return p.paint("1;31", "✗ no room")
 	case s.Attempt == 0:
 		return "○ not started"
+	case s.Held():
+		return p.paint("1;33", "● held: in a standby pool")
 	case s.Phase == journal.Ready && s.Gate != nil:
 		return p.paint("1;33", "… starts")
 	case s.Phase == journal.Ready && s.Paused != nil:
@@ -106,6 +108,10 @@ func (p page) membership(s journal.State, alive Alive) {
 	}
 	if s.Agent.Service != "" {
 		p.row("service", "%s", s.Agent.Service)
+	}
+	if s.Held() {
+		p.row("held", "in a standby pool, since %s: the agent starts when the VM leaves it",
+			s.Standby.Since.Format(time.RFC3339))
 	}
 	if s.Gate != nil {
 		p.row("waits", "for %s, since %s: the agent does not start before", s.Gate.WaitsFor, s.Gate.Since.Format(time.RFC3339))

@@ -308,3 +308,19 @@ func (r *Reporter) ready(s journal.State) {
 	}
 	r.status("ready: agent %s (ID %d) in %s%s", s.Agent.Name, s.Agent.ID, s.Target.Name, paused)
 }
+
+// Held says that the VM is held in a standby pool.
+func (r *Reporter) Held(s journal.State) {
+	r.Live.Set(s)
+	r.Live.Held(true)
+	r.Log.WithField("agent", s.Agent.Name).
+		Info("this VM stands in a standby pool: its agent is registered, and starts when the VM leaves the pool")
+	r.Console.Line("%-10s in a standby pool: agent %s starts when the VM leaves it", "held", s.Agent.Name)
+	r.status("held: in a standby pool; agent %s (ID %d) starts when the VM leaves it", s.Agent.Name, s.Agent.ID)
+}
+
+// LeftPool says that the VM is in a standby pool no more.
+func (r *Reporter) LeftPool() {
+	r.Log.Info("this VM has left the standby pool: its agent may start")
+	r.Console.Line("%-10s the VM has left the standby pool", "held")
+}

@@ -70,6 +70,8 @@ type State struct {
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
 	// Gate is what the first job of this boot waits for, while it does.
 	Gate *Gate `json:"gate,omitempty"`
+	// Standby is set while the VM stands in a standby pool of its scale set: the agent does not start.
+	Standby *Standby `json:"standby,omitempty"`
 	// RemovedBy says who asked the VM to leave, from draining on.
 	RemovedBy string `json:"removedBy,omitempty"`
 	// Metadata is how far jobs get to Azure's metadata service, as of the last look; nil: nobody has looked yet.
@@ -227,6 +229,14 @@ type Metadata struct {
 	Why    string `json:"why"`
 }
 
+// Standby says since when a VM is known to stand in a standby pool.
+type Standby struct {
+	Since time.Time `json:"since"`
+}
+
+// Held reports whether the agent does not start because its VM stands in a standby pool.
+func (s State) Held() bool { return s.Standby != nil && s.Phase != Draining && s.Phase != Removed }
+
 // File is where the state of a VM is kept.
 func File(dir string) string { return filepath.Join(dir, "state.json") }
 
@@ -305,6 +315,7 @@ func (s State) copied() State {
 	s.Paused = copyOf(s.Paused)
 	s.Gate, s.HookFailed = copyOf(s.Gate), copyOf(s.HookFailed)
 	s.Metadata = copyOf(s.Metadata)
+	s.Standby = copyOf(s.Standby)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}
