@@ -236,6 +236,9 @@ func (a *attempt) returns(ctx context.Context) bool {
 // changed reports whether the configuration is another by now; one that is refused is said, and
 // changes nothing.
 func (a *attempt) changed() bool {
+	if a.rested() {
+		return true
+	}
 	next, err := a.prepare()
 	if err != nil {
 		a.sayRefused(err)
@@ -250,6 +253,9 @@ func (a *attempt) changed() bool {
 
 // accepts reads the configuration anew; one that is refused changes nothing.
 func (a *attempt) accepts() bool {
+	if a.rested() {
+		return true
+	}
 	_, err := a.prepare()
 	if err == nil {
 		a.Log.Info("the configuration is read again")

@@ -52,6 +52,7 @@ type program struct {
 	report  *health.Reporter
 	reload  chan os.Signal
 	hears   *leave.Ear
+	rest    rest
 	gate    *passage // of this boot, once it was begun; nil when it was passed
 	jobs    *counter
 	hooks   hooker
@@ -76,12 +77,14 @@ func Run(ctx context.Context, o Options) error {
 	defer p.endGate()
 	defer p.beginHooks(ctx)()
 	defer p.countJobs(ctx)()
+	p.feelsRest(ctx)
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
 	var able *attempt // the last one whose configuration was accepted
 	for first := true; ; first = false {
 		report.PhaseBegun(journal.Waiting)
+		p.rested() // this attempt looks at everything
 		a, err := p.prepare()
 		if first && !p.held(a.known()) {
 			p.wake(ctx, a.known(), agent.Sleeper.Firmware) // before IMDS answers, or without it

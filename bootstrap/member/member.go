@@ -91,6 +91,7 @@ type Means struct {
 	// What a VM brings; nil = the real thing. Simulations of many VMs bring their own.
 	Dial  azure.Dial
 	Agent Agent
+	Slept func() time.Duration // how long the machine has slept since its boot
 }
 
 // Sources reads the configuration.
