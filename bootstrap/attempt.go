@@ -27,6 +27,7 @@ type attempt struct {
 	lost    bool          // another VM has this VM's agent
 
 	updates  string      // the agent's last word of its update
+	inPool   bool        // a standby pool: the agent does not start
 	restarts atomic.Bool // the agent is being restarted: it is not down
 }
 
@@ -71,7 +72,7 @@ func (a *attempt) bringUp(ctx context.Context) error {
 	stood := a.journal.State()
 	t := &join.Try{}
 	err = a.up(ctx, stood, t)
-	if err == nil || errors.Is(err, errAsked) { // who asks says what becomes of the VM
+	if err == nil || errors.Is(err, errAsked) || errors.Is(err, errHeld) { // who asks says what becomes of the VM
 		return err
 	}
 	a.lost = t.Drain.Lost
@@ -118,7 +119,8 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		if !a.gate.underWay() { // of a daemon that was killed
 			s.Gate = nil
 		}
-		if !stoodBefore {
+		s.Metadata = nil                      // of an earlier boot, maybe
+		if !stoodBefore && s.Standby == nil { // what a pool held up goes on
 			s.Attempt++
 		}
 	}); err != nil {
@@ -134,18 +136,25 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	}
 	a.hooksOf(a.member.VM)
 	a.report.Live.AskForRoom(roomOf(a.member))
+	a.keepFromMetadata(limited, false)
+	if err := a.lookAtPool(limited); err != nil {
+		return err
+	}
 	if err := a.planRetirement(); err != nil {
 		return err
 	}
 	if err := a.gateBegins(ctx); err != nil { // before the disk is waited for: a script may mount it
 		return err
 	}
+	if a.registeredInPool() {
+		return errHeld
+	}
 	if err := a.furnish(limited); err != nil {
 		return err
 	}
 	a.report.Live.AskForJobs(a.member.Agent.Working) // IMDS may have named another folder or account
 	if a.journal.State().Phase == journal.Ready {    // its agent would start by itself
-		if err := a.throughGate(limited); err != nil {
+		if err := a.throughPool(limited); err != nil {
 			return err
 		}
 	}
@@ -176,7 +185,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		limited, cancel = context.WithTimeoutCause(ctx, limit, retry.ErrDeadline)
 		defer cancel()
 	}
-	if err := join.Up(limited, a.runner(), a.member, t, a.throughGate); err != nil {
+	if err := join.Up(limited, a.runner(), a.member, t, a.throughPool); err != nil {
 		if errors.Is(err, member.ErrSpent) {
 			_, err = a.leavesSpent(ctx, t.Drain.Lost)
 		}
@@ -247,6 +256,9 @@ func (a *attempt) returns(ctx context.Context) bool {
 // changed reports whether the configuration is another by now; one that is refused is said, and
 // changes nothing.
 func (a *attempt) changed() bool {
+	if a.rested() {
+		return true
+	}
 	next, err := a.prepare()
 	if err != nil {
 		a.sayRefused(err)
@@ -261,6 +273,9 @@ func (a *attempt) changed() bool {
 
 // accepts reads the configuration anew; one that is refused changes nothing.
 func (a *attempt) accepts() bool {
+	if a.rested() {
+		return true
+	}
 	_, err := a.prepare()
 	if err == nil {
 		a.Log.Info("the configuration is read again")

@@ -16,6 +16,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -51,6 +52,7 @@ type program struct {
 	report  *health.Reporter
 	reload  chan os.Signal
 	hears   *leave.Ear
+	rest    rest
 	gate    *passage // of this boot, once it was begun; nil when it was passed
 	jobs    *counter
 	hooks   hooker
@@ -75,12 +77,14 @@ func Run(ctx context.Context, o Options) error {
 	defer p.endGate()
 	defer p.beginHooks(ctx)()
 	defer p.countJobs(ctx)()
+	p.feelsRest(ctx)
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
 	var able *attempt // the last one whose configuration was accepted
 	for first := true; ; first = false {
 		report.PhaseBegun(journal.Waiting)
+		p.rested() // this attempt looks at everything
 		a, err := p.prepare()
 		if first && !p.held(a.known()) {
 			p.wake(ctx, a.known(), agent.Sleeper.Firmware) // before IMDS answers, or without it
@@ -104,6 +108,9 @@ func Run(ctx context.Context, o Options) error {
 		}
 		switch {
 		case n != nil || anew || ctx.Err() != nil:
+		case errors.Is(err, errHeld):
+			slow.Reset()
+			n = a.standsBy(ctx, reload)
 		case err == nil:
 			slow.Reset()
 			n = falls.watched(func(notBefore time.Time) (bool, *leave.Notice) { return a.watch(ctx, notBefore, nil) })
@@ -240,12 +247,13 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 	p.phases(nil).Record(f, func(s *journal.State, why *journal.Failure) {
 		switch {
 		case ready:
-			now, hook, once, retire := s.Agent, s.HookFailed, s.Once, s.Retire
+			now, hook, reach, once, retire := s.Agent, s.HookFailed, s.Metadata, s.Once, s.Retire
 			*s = stood
 			s.HookFailed, s.Once, s.Retire = hook, once, retire
 			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
 			s.Agent.Groups, s.Agent.Jobs = now.Groups, now.Jobs
+			s.Metadata = reach
 		case s.Phase == journal.Draining, s.Phase == journal.Removed:
 			s.LastError = why
 		default:

@@ -46,9 +46,12 @@ func (w *passage) underWay() bool {
 // gateOf is the gate of a VM as far as it is known.
 func (p *program) gateOf(m *member.Member) gate.Gate { return gate.Of(m.VM, p.StateDir) }
 
-// held reports whether an agent that stands on this VM may not start: its boot's gate was not passed.
-// m is nil if the configuration cannot be read.
-func (p *program) held(m *member.Member) bool {
+// held reports whether an agent that stands on this VM may not start: the VM is in a standby pool, as far
+// as is known, or its boot's gate was not passed. m is nil if the configuration cannot be read.
+func (p *program) held(m *member.Member) bool { return p.stoodBy() || p.shut(m) }
+
+// shut reports whether the gate of this boot was not passed.
+func (p *program) shut(m *member.Member) bool {
 	if m == nil {
 		return gate.Shut(p.StateDir)
 	}
@@ -81,7 +84,7 @@ func (a *attempt) gateBegins(ctx context.Context) error {
 // openGate begins what the gate waits for, unless that was passed in this boot or is under way. What
 // failed before is run again.
 func (a *attempt) openGate(ctx context.Context) error {
-	if !a.held(&a.member) {
+	if !a.shut(&a.member) {
 		if !a.gate.underWay() {
 			a.gate = nil // passed meanwhile, by another run: what failed before is over
 		}

@@ -140,7 +140,7 @@ func (r *retirer) look(ctx context.Context) {
 		return
 	}
 	switch {
-	case ctx.Err() != nil, s.Paused != nil, why == "" && !down, time.Now().Before(r.notBefore):
+	case ctx.Err() != nil, s.Paused != nil, s.Held(), why == "" && !down, time.Now().Before(r.notBefore):
 		return
 	case down:
 		r.downWithoutJob(ctx)

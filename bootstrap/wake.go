@@ -24,9 +24,14 @@ func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sl
 	if m != nil && m.Once() { // it starts when the server has said that it has begun no job
 		return
 	}
+	walled := m == nil // then the wall is the last one's
 	for _, s := range agent.Sleepers() {
 		if !here(s) {
 			continue
+		}
+		if !walled {
+			walled = true
+			p.wall(ctx, *m) //nolint:errcheck // said when it was looked whether it holds
 		}
 		var err error
 		if m != nil {
@@ -47,12 +52,18 @@ func awaitsDisk(err error) bool { return err != nil && fault.From(err).Class == 
 
 // wakeAnyway is wake for a configuration that is refused: IMDS is asked where it is by default.
 func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
-	if p.held(m) || p.Agent != nil || len(agent.Sleepers()) == 0 {
+	if p.shut(m) || p.Agent != nil || len(agent.Sleepers()) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if i, err := azure.NewIMDS(config.DefaultIMDS(), p.Dial).Instance(ctx); err == nil {
+	imds := azure.NewIMDS(config.DefaultIMDS(), p.Dial)
+	if p.stoodBy() {
+		if in, err := imds.InStandbyPool(ctx); in || err != nil {
+			return
+		}
+	}
+	if i, err := imds.Instance(ctx); err == nil {
 		p.wake(ctx, m, func(s agent.Sleeper) bool { return s.Instance == i.VMID })
 	}
 }

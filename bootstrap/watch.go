@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -46,7 +47,13 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 	secrets := make(chan azure.Secret)
 	go a.askForSecrets(ctx, secrets)
 	kept := make(chan struct{})
-	go func() { defer close(kept); a.keepDisk(ctx) }()
+	go func() {
+		defer close(kept)
+		var both sync.WaitGroup
+		both.Go(func() { a.keepDisk(ctx) })
+		both.Go(func() { a.keepWall(ctx) })
+		both.Wait()
+	}()
 	retires, awaited := a.awaitRetirement(ctx)
 	defer func() { // whoever comes next finds nobody at work on this VM
 		cancel()

@@ -4,7 +4,7 @@
 # servers on premises. The daemon is installed by `azp-bootstrap install --now` or by its package, with no
 # option that production would not have, and must bring the agent online as a service.
 #
-#   scripts/systemd-test.sh BUILD [MACHINE...]     deployment-group, pool, package, environment; by default all
+#   scripts/systemd-test.sh BUILD [MACHINE...]     deployment-group, pool, package, wall, environment; by default all
 set -euo pipefail
 build=$(cd "$1" && pwd)
 machines=" ${*:2} "
@@ -51,13 +51,13 @@ done
 package=vsts-agent-linux-x64-4.248.0.tar.gz
 sum=$("$build/azp-sim" agent-package "$dir/$package")
 
-# boot NAME: one boot of the machine, to its power-off; what the test inside found comes back.
+# boot NAME SCRIPT [OPTION...]: one boot of the machine, to its power-off; what the test inside found comes back.
 boot() {
     local m=$dir/$1 script=$2
     install -m 755 "$here/systemd/$script" "$m/root/root/test.sh"
     rm -rf "$m/root/var/lib/azp-test"
     systemd-nspawn -q --register=no --keep-unit --network-namespace-path="/run/netns/$ns" -D "$m/root" --boot \
-        --bind-ro="$build/azp-sim:/usr/local/bin/azp-sim" --bind-ro="$dir/azure:/mnt/azure" --setenv=CI_FULL="${CI_FULL:-}" --setenv=CI_GATE="${CI_GATE:-}" \
+        --bind-ro="$build/azp-sim:/usr/local/bin/azp-sim" --bind-ro="$dir/azure:/mnt/azure" --setenv=CI_FULL="${CI_FULL:-}" --setenv=CI_GATE="${CI_GATE:-}" "${@:3}" \
         >"$m/console.log" 2>&1 </dev/null || true
     cat "$m/root/var/lib/azp-test/log" 2>/dev/null || true
     [ -f "$m/root/var/lib/azp-test/passed" ] || {
@@ -196,6 +196,11 @@ try pool https://tfs.corp:8080/tfs/DefaultCollection 'pool: {name: Default}' shu
 if wanted package; then
     # shellcheck source=scripts/systemd/package.sh
     . "$here/systemd/package.sh"
+    passed=$((passed + 1))
+fi
+if wanted wall; then
+    # shellcheck source=scripts/systemd/walled.sh
+    . "$here/systemd/walled.sh"
     passed=$((passed + 1))
 fi
 # last, because the next machine would be told of its end as well: all are one VM to Azure

@@ -89,20 +89,28 @@ func (h Home) Lint(report func(file, wrong, fix string)) {
 	}
 }
 
-// RemoveUnits removes the units of agents below a systemd folder.
+// RemoveUnits removes the units of agents below a systemd folder, and what stands around them.
 func RemoveUnits(t tree.Tree, dir string) error {
-	return t.Walk(dir, func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+	var folders []string
+	err := t.Walk(dir, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return nil
-		}
-		if err == nil && !d.IsDir() && IsUnit(d.Name()) {
+		case err == nil && d.IsDir() && IsUnit(strings.TrimSuffix(d.Name(), ".d")):
+			folders = append(folders, name)
+		case err == nil && !d.IsDir() && IsUnit(d.Name()):
 			err = t.Remove(name)
 		}
 		return err
 	})
+	for _, name := range folders {
+		_ = t.Remove(name) // unless somebody keeps more in it
+	}
+	return err
 }
 
-// IsUnit reports whether a file has the name of an agent's unit.
+// IsUnit reports whether a file has the name of an agent's unit, of its second wall or of the wall's own unit.
 func IsUnit(name string) bool {
-	return strings.HasPrefix(name, "vsts.agent.") && strings.HasSuffix(name, ".service")
+	return strings.HasPrefix(name, "vsts.agent.") && strings.HasSuffix(name, ".service") ||
+		name == MetadataUnit || name == secondWallName
 }

@@ -22,6 +22,8 @@ type Service struct {
 
 	Capabilities []string // NAME=value
 
+	NoMetadata bool // systemd keeps it from the metadata service: the second wall
+
 	Environment []string // NAME=value, for jobs; where the agent is a process its PATH counts
 
 	Once   bool     // the agent runs one job, and ends

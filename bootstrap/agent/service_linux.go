@@ -60,16 +60,20 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 			return name, serviceFault(name, "cannot be installed", err)
 		}
 	}
+	denied, err := deny(name, s.NoMetadata)
+	if err != nil {
+		return name, serviceFault(name, "cannot be installed", err)
+	}
 	if err := h.putOwn(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
 		return name, err
 	}
 	if s.Once {
-		return name, startOnce(ctx, name, s.Marks.InstanceID, changed && old != nil)
+		return name, startOnce(ctx, name, s.Marks.InstanceID, (changed || denied) && old != nil)
 	}
 	if err := allow(s.Marks.InstanceID); err != nil {
 		return name, err
 	}
-	return name, enableAndStart(ctx, name, changed && old != nil)
+	return name, enableAndStart(ctx, name, (changed || denied) && old != nil)
 }
 
 // systemdPatience is how long systemd may take for one thing: longer than an agent that is stopped
@@ -161,6 +165,9 @@ func uninstallUnit(ctx context.Context, name string) error {
 	}
 	_, _ = c.DisableUnitFilesContext(ctx, []string{name}, false) // what counts is that the file is gone
 	if err := os.Remove(unitFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return serviceFault(name, "cannot be removed", err)
+	}
+	if _, err := deny(name, false); err != nil {
 		return serviceFault(name, "cannot be removed", err)
 	}
 	if err := c.ReloadContext(ctx); err != nil {

@@ -382,3 +382,41 @@ func TestMessagesNameTheAddressThatWasAsked(t *testing.T) {
 		}
 	}
 }
+
+// Whether a VM stands in a standby pool, IMDS says as a text or a word of JSON's; of what it does not know there is none.
+func TestInStandbyPool(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		in     bool
+		fails  bool
+	}{
+		"a text":            {200, `{"isVmInStandbyPool":"true"}`, true, false},
+		"a text of Azure's": {200, `{"isVmInStandbyPool":"True"}`, true, false},
+		"a word":            {200, `{"isVmInStandbyPool":true}`, true, false},
+		"not":               {200, `{"isVmInStandbyPool":"false"}`, false, false},
+		"not, as a word":    {200, `{"isVmInStandbyPool":false}`, false, false},
+		"empty":             {200, `{"isVmInStandbyPool":""}`, false, false},
+		"null":              {200, `{"isVmInStandbyPool":null}`, false, false},
+		"no field":          {200, `{"vmId":"1"}`, false, false},
+		"something else":    {200, `{"isVmInStandbyPool":{"x":1}}`, false, false},
+		"no such version":   {400, `{"error":"Bad request. api-version is invalid"}`, false, false},
+		"being updated":     {410, ``, false, true},
+		"not found":         {404, ``, false, true},
+		"forbidden":         {403, `no`, false, true},
+		"a portal":          {200, `<html>`, false, true},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Metadata") != "true" || r.URL.Query().Get("api-version") != "2023-11-15" {
+				t.Errorf("%s: asked %s", name, r.URL)
+			}
+			w.WriteHeader(c.status)
+			_, _ = io.WriteString(w, c.body)
+		}))
+		in, err := NewIMDS(server.URL, nil).InStandbyPool(t.Context())
+		server.Close()
+		if in != c.in || (err != nil) != c.fails {
+			t.Errorf("%s: %v, %v", name, in, err)
+		}
+	}
+}

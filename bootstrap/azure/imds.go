@@ -178,6 +178,9 @@ func (i *IMDS) get(ctx context.Context, client *http.Client, path string, into a
 	if res.StatusCode != http.StatusOK {
 		e := fault.New(fault.IMDS, "the Instance Metadata Service answered %s: %s", res.Status, snippet(data)).
 			Hint("%s", i.notAzure())
+		if res.StatusCode == http.StatusBadRequest {
+			e = e.About(ofRequest)
+		}
 		// 404 and 410 are answers of a service that is starting or being updated (up to 70 s).
 		if res.StatusCode == http.StatusNotFound || fault.PassingStatus(res.StatusCode) {
 			return e.Passing().Retry(fault.RetryAfter(res.Header))

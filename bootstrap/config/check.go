@@ -182,6 +182,10 @@ func (c *Config) checkAgent(f *findings) {
 	c.checkGroups(f)
 	f.oneOf("agent.service", c.Agent.Service)
 	f.oneOf("agent.replace", c.Agent.Replace)
+	f.oneOf("agent.metadata", c.Agent.Metadata)
+	if c.Agent.Metadata == Deny && runtime.GOOS == "windows" {
+		f.bad("agent.metadata", "deny is not for Windows", "Delete it. Azure's Metadata Security Protocol works there.")
+	}
 	if c.Agent.ConfigureTimeout <= 0 {
 		f.bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
 	}
@@ -208,6 +212,7 @@ func (c *Config) checkStart(f *findings) {
 	if c.Start.Run != "" && !filepath.IsAbs(c.Start.Run) {
 		f.bad("start.run", "not an absolute path", `Write for example /etc/azp-bootstrap/start.d, or "" for no scripts.`)
 	}
+	f.oneOf("start.hold", c.Start.Hold)
 	if c.Start.Timeout <= 0 {
 		f.bad("start.timeout", "is not more than zero", "Write for example 10m.")
 	}

@@ -2,7 +2,10 @@
 // and what is refused, with file, line and the fix. It needs no Azure.
 package config
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Config is the effective configuration. The keys are those of the file; see docs/configuration.md.
 type Config struct {
@@ -68,13 +71,21 @@ type Agent struct {
 	Environment      []string      `key:"environment"`
 	Capabilities     []string      `key:"capabilities"`
 	Groups           []string      `key:"groups"` // that the agent and its jobs are in besides the account's own
+	Metadata         string        `key:"metadata"`
 }
+
+// What agent.metadata says of jobs that ask the metadata service.
+const (
+	Deny  = "deny"
+	Allow = "allow"
+)
 
 // Start is the gate before the first job of a boot: what must have ended before the agent starts.
 type Start struct {
 	After   []string      `key:"after"`
 	Run     string        `key:"run"` // a folder of scripts; "" = none
 	Timeout time.Duration `key:"timeout"`
+	Hold    string        `key:"hold"` // auto: the agent does not start in a standby pool; never
 }
 
 // Hooks are scripts that run at events of this VM.
@@ -82,6 +93,10 @@ type Hooks struct {
 	Run     string        `key:"run"` // a folder with one for each event; "" = none
 	Timeout time.Duration `key:"timeout"`
 }
+
+// Holds reports whether the agent's start waits until the VM has left a standby pool. On Windows the service
+// starts by itself.
+func (s Start) Holds() bool { return s.Hold == "auto" && runtime.GOOS != "windows" }
 
 // CloudInit is a word of start.after: cloud-init has ended.
 const CloudInit = "cloudInit"
@@ -168,6 +183,7 @@ var defaults = map[string]any{
 	"agent.capabilities":          []string{},
 	"agent.groups":                []string{},
 	"agent.user":                  defaultUser,
+	"agent.metadata":              defaultMetadata,
 	"agent.service":               "auto",
 	"agent.replace":               "offline",
 	"agent.configureTimeout":      5 * time.Minute,
@@ -176,6 +192,7 @@ var defaults = map[string]any{
 	"start.timeout":               10 * time.Minute,
 	"hooks.run":                   defaultHooks,
 	"hooks.timeout":               time.Minute,
+	"start.hold":                  "auto",
 	"cloud":                       "auto",
 	"imds.endpoint":               "http://169.254.169.254",
 	"deadline":                    30 * time.Minute,

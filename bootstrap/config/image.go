@@ -14,6 +14,7 @@ type ImageTime struct {
 	Dir, User string // of the agent
 	Groups    []string
 	Start     string // folder of start scripts
+	Metadata  string // agent.metadata
 	Network   Network
 }
 
@@ -33,7 +34,7 @@ func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err 
 	}
 	values := map[string]string{}
 	for _, key := range []string{
-		"agent.dir", "agent.user", "start.run", "network.proxy", "network.noProxy", "network.caFile",
+		"agent.dir", "agent.user", "agent.metadata", "start.run", "network.proxy", "network.noProxy", "network.caFile",
 	} {
 		values[key], _ = defaults[key].(string)
 		for _, layer := range append(append([]Layer{}, l.local...), l.top...) {
@@ -48,7 +49,7 @@ func ForImageIn(image tree.Tree, file string, flags []string) (t ImageTime, err 
 		}
 	}
 	t.Dir, t.User = filepath.Clean(values["agent.dir"]), values["agent.user"]
-	t.Start = values["start.run"]
+	t.Start, t.Metadata = values["start.run"], values["agent.metadata"]
 	t.Network = Network{
 		Proxy:   values["network.proxy"],
 		NoProxy: values["network.noProxy"],

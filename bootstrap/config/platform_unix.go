@@ -18,6 +18,8 @@ const (
 	defaultHooks = "/etc/azp-bootstrap/hooks.d"
 
 	watchesDisk = true
+
+	defaultMetadata = Deny
 )
 
 // writableByOthers says who besides root and the caller may write a file; "" if nobody.

@@ -14,6 +14,8 @@ const (
 	defaultHooks = "" // nor are there hooks
 
 	watchesDisk = false // inodes, and scripts of root's, are not for Windows
+
+	defaultMetadata = Allow // there is no wall here
 )
 
 // Windows keeps rights in access control lists, which Go's mode bits do not show; ProgramData's own

@@ -61,6 +61,7 @@ var checks = []string{
 	"clock",
 	"disk",
 	"start",
+	"metadata",
 }
 
 // checkTimeout bounds each of the doctor's parallel errands.
@@ -108,6 +109,7 @@ func Examine(ctx context.Context, w member.Means) ([]Check, error) {
 		})
 		all.Go(func() { x.disk(m) })
 		x.startGate(m)
+		all.Go(func() { x.metadata(ctx, m) })
 		all.Wait()
 		x.older()
 		m.Access.Drop()

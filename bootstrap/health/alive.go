@@ -36,7 +36,7 @@ type Alive struct {
 // Down is what is wrong with a VM that is ready although its agent does not run; nil if it runs or
 // that cannot be seen.
 func (a Alive) Down(s journal.State) *fault.Error {
-	if s.Phase != journal.Ready || a.Agent != Stopped || s.Gate != nil {
+	if s.Phase != journal.Ready || a.Agent != Stopped || s.Gate != nil || s.Held() {
 		return nil
 	}
 	word, log := "", "agent.log in the state folder"
@@ -80,7 +80,8 @@ func (a Alive) daemon(s journal.State) string {
 // Joined reports whether the VM is ready and its agent runs. Where that cannot be seen, the word of
 // a daemon that runs counts.
 func (a Alive) Joined(s journal.State) bool {
-	return s.Phase == journal.Ready && s.Gate == nil && !a.Pending && (a.Agent == Running || a.Agent == Unknown && a.Daemon == Running)
+	started := s.Phase == journal.Ready && s.Gate == nil && !s.Held()
+	return started && !a.Pending && (a.Agent == Running || a.Agent == Unknown && a.Daemon == Running)
 }
 
 // TimedOut is what a wait for a VM to be ready ends with that took too long.
@@ -88,6 +89,9 @@ func (a Alive) TimedOut(s journal.State, after time.Duration) *fault.Error {
 	class, what := ClassOfPhase(s.Phase), "still in the phase "+s.Phase
 	hint := "Watch it: azp-bootstrap status; journalctl -u azp-bootstrap."
 	switch down := a.Down(s); {
+	case s.Held():
+		class, what = fault.Start.Code, "this VM stands in a standby pool"
+		hint = "Its agent starts when the VM leaves the pool."
 	case s.Gate != nil:
 		class, what = fault.Start.Code, "the agent's start still waits for "+s.Gate.WaitsFor
 	case a.Pending && (s.Phase == journal.Ready || s.Phase == journal.Failed): // of an earlier attempt, with its error

@@ -27,6 +27,7 @@ type Live struct {
 	state    journal.State
 	asserted bool      // this daemon has seen the agent online, or found it so
 	down     bool      // the agent does not run
+	held     bool      // in a standby pool: it is as it should be
 	lost     bool      // it runs, but says that it does not reach Azure DevOps
 	since    time.Time // when the VM was last not on its way to ready
 	retries  map[retryKey]int
@@ -65,6 +66,17 @@ func (l *Live) Assert() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asserted, l.down, l.lost = true, false, false
+}
+
+// Held says whether the VM is held in a standby pool, where it is as it should be: nothing must replace it. When
+// it has left the pool it is on its way anew.
+func (l *Live) Held(held bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held && !held {
+		l.since = time.Now()
+	}
+	l.held = held
 }
 
 // AgentDown says whether the agent was found not running.
@@ -164,7 +176,7 @@ func (l *Live) Verdict(grace time.Duration) Verdict {
 		return Healthy
 	}
 	switch {
-	case l.asserted && !l.down && !over && !l.state.NoRoom():
+	case l.held, l.asserted && !l.down && !over && !l.state.NoRoom():
 		return Healthy
 	case l.asserted || over || l.state.Phase == journal.Draining || time.Since(l.since) >= grace:
 		return Unhealthy

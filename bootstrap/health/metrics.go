@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/journal"
 )
 
@@ -57,7 +58,12 @@ var (
 		"What jobs may still write where the agent's folder, and the work folder, is.",
 		"folder",
 	)
-	descInodes  = describe("disk_free_inodes", "Inodes that are free there; absent if they are not counted.", "folder")
+	descInodes = describe("disk_free_inodes", "Inodes that are free there; absent if they are not counted.", "folder")
+	descReach  = describe(
+		"metadata_access",
+		"1 for how far jobs get to Azure's metadata service (closed, open, unknown), as of the last look.",
+		"state",
+	)
 	descFailure = describe("last_error", "1 for the class of the last error, at any time.", "class")
 )
 
@@ -146,6 +152,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if m.live.kills.looked {
 		ch <- prometheus.MustNewConstMetric(descKills, prometheus.CounterValue, float64(m.live.kills.total))
+	}
+	for _, reach := range []agent.Reach{agent.Closed, agent.Open, agent.Unknown} {
+		known := s.Metadata != nil && s.Metadata.Access == string(reach)
+		gauge(descReach, one(known || s.Metadata == nil && reach == agent.Unknown), string(reach))
 	}
 	if s.LastError != nil {
 		gauge(descFailure, 1, s.LastError.Code)

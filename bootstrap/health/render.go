@@ -52,6 +52,8 @@ func (p page) head(s journal.State, down bool) string {
 		return p.paint("1;31", "✗ no room")
 	case s.Attempt == 0:
 		return "○ not started"
+	case s.Held():
+		return p.paint("1;33", "● held: in a standby pool")
 	case s.Phase == journal.Ready && s.Gate != nil:
 		return p.paint("1;33", "… starts")
 	case s.Phase == journal.Ready && s.Paused != nil:
@@ -113,8 +115,19 @@ func (p page) membership(s journal.State, alive Alive) {
 	if s.Agent.Service != "" {
 		p.row("service", "%s", s.Agent.Service)
 	}
+	if s.Held() {
+		p.row("held", "in a standby pool, since %s: the agent starts when the VM leaves it",
+			s.Standby.Since.Format(time.RFC3339))
+	}
 	if s.Gate != nil {
 		p.row("waits", "for %s, since %s: the agent does not start before", s.Gate.WaitsFor, s.Gate.Since.Format(time.RFC3339))
+	}
+	if m := s.Metadata; m != nil {
+		text := metadataWords[m.Access] + " (" + line.Shown(m.Why) + ")"
+		if m.Access != "closed" {
+			text = p.paint("1;33", text)
+		}
+		p.row("metadata", "%s", text)
 	}
 	if s.Phase == journal.Ready && alive.Agent == Unknown {
 		p.row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
@@ -153,6 +166,13 @@ func Pause(p journal.Pause) string {
 		text += ": " + line.Shown(p.Reason)
 	}
 	return text
+}
+
+// metadataWords say how far jobs get to Azure's metadata service.
+var metadataWords = map[string]string{
+	"closed":  "closed to jobs",
+	"open":    "open: jobs can ask for tokens of the VM's identity",
+	"unknown": "unknown: whether jobs can ask for tokens of the VM's identity",
 }
 
 // asker says who asked the VM to leave, by the journal's word.

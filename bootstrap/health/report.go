@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,6 +20,8 @@ type Reporter struct {
 	Console *Console
 	Live    *Live
 	Words   LastWords
+
+	reach journal.Metadata // as it was said last
 
 	lostAt time.Time // since when the agent has lost Azure DevOps, or when that was asked about last; zero: it has not
 
@@ -110,6 +113,28 @@ func (r *Reporter) Gate(what string) {
 	r.Log.WithField("gate", what).Info("the agent's start waits for " + what)
 	r.Console.Line("%-10s the agent's start waits for %s", "gate", what)
 	r.status("the agent's start waits for %s", what)
+}
+
+// Metadata says how far jobs get to the metadata service, if that is news.
+func (r *Reporter) Metadata(m journal.Metadata, allowed bool, hint string) {
+	if r.reach == m {
+		return
+	}
+	r.reach = m
+	log := r.Log.WithFields(logrus.Fields{"metadata": m.Access, "why": m.Why})
+	switch {
+	case m.Access == "closed":
+		log.Info("jobs do not reach Azure's metadata service")
+	case allowed:
+		log.Info("jobs may ask Azure's metadata service for tokens of the VM's identity: agent.metadata is allow")
+	default:
+		text := "jobs can ask Azure's metadata service for tokens of the VM's identity"
+		if m.Access != "open" {
+			text = "nobody knows whether jobs can ask Azure's metadata service for tokens of the VM's identity"
+		}
+		log.WithField("hint", hint).Warn(text)
+		r.Console.Line("%-10s %s: %s (%s)", "metadata", strings.ToUpper(m.Access), text, m.Why)
+	}
 }
 
 // GatePassed says that the agent may start.
@@ -292,4 +317,20 @@ func (r *Reporter) ready(s journal.State) {
 		paused = ", paused " + Pause(*s.Paused)
 	}
 	r.status("ready: agent %s (ID %d) in %s%s", s.Agent.Name, s.Agent.ID, s.Target.Name, paused)
+}
+
+// Held says that the VM is held in a standby pool.
+func (r *Reporter) Held(s journal.State) {
+	r.Live.Set(s)
+	r.Live.Held(true)
+	r.Log.WithField("agent", s.Agent.Name).
+		Info("this VM stands in a standby pool: its agent is registered, and starts when the VM leaves the pool")
+	r.Console.Line("%-10s in a standby pool: agent %s starts when the VM leaves it", "held", s.Agent.Name)
+	r.status("held: in a standby pool; agent %s (ID %d) starts when the VM leaves it", s.Agent.Name, s.Agent.ID)
+}
+
+// LeftPool says that the VM is in a standby pool no more.
+func (r *Reporter) LeftPool() {
+	r.Log.Info("this VM has left the standby pool: its agent may start")
+	r.Console.Line("%-10s the VM has left the standby pool", "held")
 }

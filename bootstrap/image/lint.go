@@ -136,6 +136,9 @@ func (i *image) lintService() {
 	if why := notEnabled(i.tree); why != "" && HasSystemd(i.tree) {
 		i.note(i.at(unitFolder+"/"+daemonUnit), "the daemon does not start at boot: "+why, enableIt)
 	}
+	if i.walled && HasSystemd(i.tree) && agent.NFT(i.tree) == "" {
+		i.Say("Note: nft is missing, by which jobs are kept from Azure's metadata service (agent.metadata: deny). %s", agent.NoNFT)
+	}
 	for _, d := range disturbances(i.tree) {
 		i.Say("Note: %s. %s", d.What, d.Fix)
 	}

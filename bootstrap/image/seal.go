@@ -52,6 +52,7 @@ type image struct {
 	state   string
 	config  string
 	start   string // folder of start scripts; "" = none
+	walled  bool   // jobs are to be kept from the metadata service
 	set     []string
 	name    string // of the host that the image was built on; "" if it says nothing
 	notes   []Finding
@@ -95,6 +96,7 @@ func seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
 		}
 	}
 	i.home = agent.Home{Dir: i.at(t.Dir), User: t.User, Tree: i.tree}
+	i.walled = t.Metadata != config.Allow
 	if t.Start != "" {
 		i.start = i.at(t.Start)
 	}

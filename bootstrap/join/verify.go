@@ -16,11 +16,7 @@ import (
 // The agent lives without the vault and without a PAT, so trouble in asking Azure DevOps is logged,
 // not a reason to begin again.
 func Verify(ctx context.Context, r phase.Runner, m member.Member, t *Try) bool {
-	id, err := m.Agent.Registered()
-	s := m.State()
-	whole := err == nil && id != 0 && id == s.Agent.ID && m.Agent.LaidFor() == m.VM.Instance.VMID
-	wanted := s.Target.Named(m.VM.Target()) && s.Agent.Name == m.VM.AgentName
-	if !whole || !wanted || !m.Runs() {
+	if !Whole(m) || !m.Runs() {
 		return false
 	}
 	there, err := standing(ctx, m, t)
@@ -33,6 +29,14 @@ func Verify(ctx context.Context, r phase.Runner, m member.Member, t *Try) bool {
 		return true
 	}
 	return there
+}
+
+// Whole reports whether the agent that stands on this VM's disk is the one that it is to have.
+func Whole(m member.Member) bool {
+	id, err := m.Agent.Registered()
+	s := m.State()
+	whole := err == nil && id != 0 && id == s.Agent.ID && m.Agent.LaidFor() == m.VM.Instance.VMID
+	return whole && s.Target.Named(m.VM.Target()) && s.Agent.Name == m.VM.AgentName
 }
 
 // standing asks Azure DevOps for the agent of the journal. false means that it is gone, or another

@@ -71,8 +71,12 @@ type State struct {
 	DrainUntil *time.Time `json:"drainUntil,omitempty"`
 	// Gate is what the first job of this boot waits for, while it does.
 	Gate *Gate `json:"gate,omitempty"`
+	// Standby is set while the VM stands in a standby pool of its scale set: the agent does not start.
+	Standby *Standby `json:"standby,omitempty"`
 	// RemovedBy says who asked the VM to leave, from draining on.
 	RemovedBy string `json:"removedBy,omitempty"`
+	// Metadata is how far jobs get to Azure's metadata service, as of the last look; nil: nobody has looked yet.
+	Metadata *Metadata `json:"metadata,omitempty"`
 	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
 	Paused *Pause `json:"paused,omitempty"`
 	// Retire is when the VM leaves by itself, if it does; set while it is configured so.
@@ -225,6 +229,21 @@ type Gate struct {
 	Since    time.Time `json:"since"`
 }
 
+// Metadata says how far the jobs' account gets to Azure's metadata service (closed, open, unknown), and why that
+// is known or not.
+type Metadata struct {
+	Access string `json:"access"`
+	Why    string `json:"why"`
+}
+
+// Standby says since when a VM is known to stand in a standby pool.
+type Standby struct {
+	Since time.Time `json:"since"`
+}
+
+// Held reports whether the agent does not start because its VM stands in a standby pool.
+func (s State) Held() bool { return s.Standby != nil && s.Phase != Draining && s.Phase != Removed }
+
 // File is where the state of a VM is kept.
 func File(dir string) string { return filepath.Join(dir, "state.json") }
 
@@ -303,6 +322,8 @@ func (s State) copied() State {
 	s.Paused = copyOf(s.Paused)
 	s.Retire, s.Once = copyOf(s.Retire), copyOf(s.Once)
 	s.Gate, s.HookFailed = copyOf(s.Gate), copyOf(s.HookFailed)
+	s.Metadata = copyOf(s.Metadata)
+	s.Standby = copyOf(s.Standby)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}

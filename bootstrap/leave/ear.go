@@ -18,6 +18,12 @@ type Ear struct {
 	stop     context.CancelFunc
 }
 
+// Anew lets the next To listen anew, also at the same endpoint.
+func (e *Ear) Anew() {
+	e.stop()
+	e.endpoint = ""
+}
+
 // NewEar listens to nobody yet.
 func NewEar() *Ear { return &Ear{Heard: make(chan Notice), stop: func() {}} }
 

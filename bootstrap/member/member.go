@@ -13,6 +13,7 @@ import (
 	"azp-bootstrap/bootstrap/access"
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/azure"
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
@@ -88,8 +89,10 @@ type Means struct {
 	Begun      time.Time // when the attempt began; zero = now
 
 	// What a VM brings; nil = the real thing. Simulations of many VMs bring their own.
-	Dial     azure.Dial
-	Agent    Agent
+	Dial  azure.Dial
+	Agent Agent
+	Slept func() time.Duration // how long the machine has slept since its boot
+
 	PowerOff func(context.Context) error // the VM
 }
 
@@ -182,6 +185,7 @@ func (m Member) ServiceAt(p devops.Place) agent.Service {
 		Capabilities: m.VM.AgentCapabilities,
 		Once:         m.Once(),
 		Groups:       m.VM.Config.Agent.Groups,
+		NoMetadata:   m.VM.Config.Agent.Metadata == config.Deny,
 	}
 	if s.Group == "" { // an environment; its pool's name is nobody's business
 		s.Group = p.Name

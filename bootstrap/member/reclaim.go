@@ -43,7 +43,7 @@ func (m Member) Reclaim(
 	if m.Works() {
 		return a, nil
 	}
-	if g := gate.Of(m.VM, m.Journal.Dir()); g.Wanted() && !g.Passed() { // nothing starts the agent before
+	if g := gate.Of(m.VM, m.Journal.Dir()); m.State().Standby != nil || g.Wanted() && !g.Passed() { // nothing starts the agent before
 		return a, nil
 	}
 	log := m.Log.WithFields(logrus.Fields{"agent": a.Name, "id": a.ID, "instance": a.InstanceID})

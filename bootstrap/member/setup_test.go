@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/config"
+	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/member/membertest"
@@ -66,6 +67,17 @@ func TestAnAgentWithoutRoomStaysDisabled(t *testing.T) {
 		}
 		if err := m.NoteEnabled(t.Context(), at.Client, at.Place, at.Agent); err != nil || p.Enabled == full || m.State().Agent.Drained != full {
 			t.Errorf("full %v: enabled %v, drained %v, %v", full, p.Enabled, m.State().Agent.Drained, err)
+		}
+	}
+}
+
+// systemd keeps the agent's unit from the metadata service unless jobs may ask it.
+func TestTheSecondWallIsAsConfigured(t *testing.T) {
+	for metadata, want := range map[string]bool{config.Deny: true, config.Allow: false} {
+		m, _ := membertest.Joined(t, membertest.NewPool(), config.Drain{})
+		m.VM.Config.Agent.Metadata = metadata
+		if got := m.ServiceAt(devops.Place{PoolName: "p"}).NoMetadata; got != want {
+			t.Errorf("%s: %v", metadata, got)
 		}
 	}
 }

@@ -65,6 +65,12 @@ func (s *Sim) answerIMDS(vm VM, w http.ResponseWriter, r *http.Request) {
 		})
 	case r.URL.Path == "/metadata/instance":
 		reply(w, http.StatusOK, instance(vm))
+	case r.URL.Path == "/metadata/instance/compute":
+		compute := instance(vm)["compute"].(object)
+		if q.Get("api-version") >= "2023-07-01" { // versions are dates
+			compute["isVmInStandbyPool"] = vm.Standby
+		}
+		reply(w, http.StatusOK, compute)
 	case r.URL.Path == "/metadata/instance/compute/subscriptionId" && q.Get("format") == "text":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, vm.SubscriptionID)

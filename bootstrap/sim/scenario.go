@@ -54,6 +54,7 @@ type VM struct {
 	ResourceGroup  string            `yaml:"resourceGroup"`
 	SubscriptionID string            `yaml:"subscriptionId"`
 	Priority       string            `yaml:"priority"` // Spot, or empty
+	Standby        string            `yaml:"standby"`  // in a standby pool: "true", "false", or empty
 	Image          string            `yaml:"image"`    // ID of a gallery image's version
 	Flexible       bool              `yaml:"flexible"` // of a flexible scale set: a VM that stands for itself
 	Cloud          string            `yaml:"cloud"`    // as compute.azEnvironment

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/doctor"
 	"azp-bootstrap/bootstrap/fault"
@@ -113,7 +114,7 @@ func (a *app) pieces(ctx context.Context, ask bool) []piece {
 	}
 	add("files.txt", a.files())
 	if runtime.GOOS == "linux" {
-		units := []string{"azp-bootstrap.service"}
+		units := []string{"azp-bootstrap.service", agent.MetadataUnit}
 		if s.Agent.Service != "" {
 			units = append(units, s.Agent.Service)
 		}

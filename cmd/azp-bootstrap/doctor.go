@@ -22,7 +22,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check everything this VM needs to join; changes nothing",
 		Long: `doctor checks configuration, IMDS, identity, vault, secret, PAT, scopes, target, agent package, service,
-clock, disk and what the agent's start waits for, one line each, with the fix. It changes nothing. Exit code: 0, or the class's of the
+clock, disk, what the agent's start waits for, and whether jobs reach Azure's metadata service, one line each, with the fix. It changes nothing. Exit code: 0, or the class's of the
 first check that failed; what failed after it may follow from it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 )
 
@@ -109,6 +110,9 @@ func disablePackaged(cmd *cobra.Command, unit string) error {
 	}
 	if said, err := systemctl("disable", unitName); err != nil {
 		return systemctlFault("disabled", said, err)
+	}
+	if err := (agent.Runner{}).LowerWall(cmd.Context()); err != nil {
+		return err
 	}
 	out := cmd.OutOrStdout()
 	if err := os.Remove(ownUnit + asideExt); err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/whole"
 	"azp-bootstrap/systemd"
@@ -153,6 +154,9 @@ func removeOwn(cmd *cobra.Command) error {
 	}
 	if said, err := systemctl("disable", unitName); err != nil {
 		return systemctlFault("disabled", said, err)
+	}
+	if err := (agent.Runner{}).LowerWall(cmd.Context()); err != nil {
+		return err
 	}
 	if err := os.Remove(ownUnit); err != nil {
 		return systemctlFault("removed", err.Error(), err)

@@ -9,6 +9,7 @@ param secretName string = 'azp-pat'
 param sshKey string
 param instances int = 2
 param size string = 'Standard_D2s_v5'
+param imdsProfile string = '' // Metadata Security Protocol: the version of an inVMAccessControlProfile; '' = off. See README.md
 
 // What this scale set joins (sources.userData must be on in the image's configuration).
 var userData = '''
@@ -44,7 +45,7 @@ resource mayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
+resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-11-01' = {
   name: name
   location: location
   dependsOn: [mayRead]
@@ -76,6 +77,15 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
         uefiSettings: {
           secureBootEnabled: true
           vTpmEnabled: true
+        }
+        proxyAgentSettings: empty(imdsProfile) ? null : {
+          enabled: true
+          imds: {
+            inVMAccessControlProfileReferenceId: imdsProfile
+          }
+          wireServer: {
+            mode: 'Enforce'
+          }
         }
       }
       storageProfile: {

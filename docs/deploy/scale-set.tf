@@ -5,6 +5,10 @@ terraform {
       source  = "hashicorp/azurerm"
       version = "~> 4.0"
     }
+    azapi = { # for imds_profile alone
+      source  = "Azure/azapi"
+      version = "~> 2.0"
+    }
   }
 }
 
@@ -27,6 +31,12 @@ variable "name" {
 variable "secret_name" {
   type    = string
   default = "azp-pat"
+}
+
+# Metadata Security Protocol: the version of an inVMAccessControlProfile; "" = off. See README.md here.
+variable "imds_profile" {
+  type    = string
+  default = ""
 }
 
 resource "azurerm_user_assigned_identity" "agents" {
@@ -119,6 +129,26 @@ resource "azurerm_linux_virtual_machine_scale_set" "agents" {
       numberOfProbes    = 6 # one probe that meets a daemon being upgraded is no reason for a repair
       gracePeriod       = 1800
     })
+  }
+}
+
+# azurerm has no argument for it. VMs that are there already get it when they are upgraded to the latest model.
+resource "azapi_update_resource" "metadata_security_protocol" {
+  count       = var.imds_profile == "" ? 0 : 1
+  type        = "Microsoft.Compute/virtualMachineScaleSets@2024-11-01"
+  resource_id = azurerm_linux_virtual_machine_scale_set.agents.id
+  body = {
+    properties = {
+      virtualMachineProfile = {
+        securityProfile = {
+          proxyAgentSettings = {
+            enabled    = true
+            imds       = { inVMAccessControlProfileReferenceId = var.imds_profile }
+            wireServer = { mode = "Enforce" }
+          }
+        }
+      }
+    }
   }
 }
 

@@ -23,6 +23,21 @@ if [ -d /run/systemd/system ]; then
         systemctl stop $unit || true
     fi
 fi
+# The wall before Azure's metadata service (agent.metadata) goes with the daemon that looks after it.
+wall=azp-bootstrap-metadata.service units=/etc/systemd/system
+if [ -f $units/$wall ]; then
+    rm -f $units/$wall $units/sysinit.target.wants/$wall
+    if [ -d /run/systemd/system ]; then
+        systemctl stop $wall || true
+        ! command -v nft >/dev/null || nft delete table inet azp_bootstrap 2>/dev/null || true
+    fi
+fi
+for file in "$units"/vsts.agent.*.service.d/azp-bootstrap-metadata.conf; do
+    if [ -f "$file" ]; then
+        rm -f "$file"
+        rmdir "${file%/*}" 2>/dev/null || true
+    fi
+done
 # As %systemd_preun. Debian keeps the links and masks the unit (see postremove-deb.sh).
 if command -v systemctl >/dev/null && { [ "$1" = 0 ] || ! command -v deb-systemd-helper >/dev/null; }; then
     systemctl --no-reload disable $unit >/dev/null 2>&1 || true
