@@ -22,8 +22,11 @@ import (
 // After an update (exit code 4) what replaces the programs is still at work, in this control group: it
 // has the five seconds that AgentService.js gives it. A background process of a shell ignores SIGINT,
 // and so does .NET then; SIGTERM ends the listener's session as well (Agent.cs, Agent_Unloading).
-const runsOnce = `trap 'kill -TERM $PID' TERM INT; "$0" run --startuptype service & PID=$!; wait $PID; CODE=$?; ` +
-	`while kill -0 $PID 2>/dev/null; do wait $PID; CODE=$?; done; [ $CODE -ne 4 ] || sleep 5; exit $CODE`
+//
+// A stop counts from the first instant: before the listener is there it is kept for it.
+const runsOnce = `trap 'STOP=1; [ -z "$!" ] || kill -TERM $!' TERM INT; "$0" run --startuptype service & ` +
+	`[ -z "$STOP" ] || kill -TERM $!; wait $!; CODE=$?; ` +
+	`while kill -0 $! 2>/dev/null; do wait $!; CODE=$?; done; [ $CODE -ne 4 ] || sleep 5; exit $CODE`
 
 // startsOnce is the command of that unit.
 func (h Home) startsOnce() string {
