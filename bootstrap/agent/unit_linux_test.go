@@ -354,7 +354,6 @@ func TestWhatServesOnceRuns(t *testing.T) {
 		"it is told what to": {listener: `[ "$*" = "run --startuptype service" ] || exit 9`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			program := filepath.Join(t.TempDir(), "listener")
 			if err := os.WriteFile(program, []byte("#!/bin/sh\n"+c.listener+"\n"), 0o700); err != nil {
 				t.Fatal(err)
