@@ -77,7 +77,7 @@ func Run(ctx context.Context, o Options) error {
 	defer p.endGate()
 	defer p.beginHooks(ctx)()
 	defer p.countJobs(ctx)()
-	p.feelsRest(ctx)
+	defer p.feelsRest(ctx)()
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}
