@@ -140,6 +140,9 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	if err := a.lookAtPool(limited); err != nil {
 		return err
 	}
+	if err := a.planRetirement(); err != nil {
+		return err
+	}
 	if err := a.gateBegins(ctx); err != nil { // before the disk is waited for: a script may mount it
 		return err
 	}
@@ -168,6 +171,9 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		if err := a.journal.Update((*journal.State).Rejoin); err != nil {
 			return err
 		}
+		if err := a.planRetirement(); err != nil { // of a VM that had left
+			return err
+		}
 	}
 	works := a.member.Runs() || a.member.Works() // also one of which a lost state told
 	if stoodBefore ||
@@ -180,6 +186,9 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 		defer cancel()
 	}
 	if err := join.Up(limited, a.runner(), a.member, t, a.throughPool); err != nil {
+		if errors.Is(err, member.ErrSpent) {
+			_, err = a.leavesSpent(ctx, t.Drain.Lost)
+		}
 		return err
 	}
 	if err := a.journal.Update((*journal.State).Joined); err != nil {
@@ -193,7 +202,13 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 // stands looks where the VM stands by its journal. ended is true if there is nothing to do; else
 // the VM joins, if there is no error. limited is ctx with the deadline of joining.
 func (a *attempt) stands(ctx, limited context.Context, t *join.Try) (ended bool, err error) {
+	if a.spent() {
+		if ended, err := a.leavesSpent(ctx, t.Drain.Lost); ended || err != nil {
+			return ended, err
+		}
+	}
 	at := a.journal.State().Phase // another instance's standing is none: discover sees to that
+	retired := a.journal.State().RemovedBy == journal.ByRetired
 	leaves := at == journal.Draining || at == journal.Removed && !a.Once
 	if !leaves { // who leaves may leave
 		if err := a.member.Agent.Guarded(); err != nil {
@@ -206,9 +221,14 @@ func (a *attempt) stands(ctx, limited context.Context, t *join.Try) (ended bool,
 		return true, nil
 	case at == journal.Draining && !a.returns(limited): // cut off, or what was to be removed was left behind
 		_, err := leave.Leave(ctx, a.runner(), a.member, leave.CutOff(a.journal.State()), t.Drain.Lost)
+		if err == nil && a.Once && retired {
+			err = a.hasRetired()
+		}
 		if err != nil || !a.Once {
 			return true, err
 		}
+	case at == journal.Removed && a.Once && retired && a.goes():
+		return true, a.hasRetired()
 	case at == journal.Removed && !a.Once && !a.returns(limited):
 		a.report.Removed(a.journal.State())
 		return true, nil

@@ -247,9 +247,9 @@ func (p *program) failed(err error, stood journal.State, lost bool) error {
 	p.phases(nil).Record(f, func(s *journal.State, why *journal.Failure) {
 		switch {
 		case ready:
-			now, hook, reach := s.Agent, s.HookFailed, s.Metadata
+			now, hook, reach, once, retire := s.Agent, s.HookFailed, s.Metadata, s.Once, s.Retire
 			*s = stood
-			s.HookFailed = hook
+			s.HookFailed, s.Once, s.Retire = hook, once, retire
 			s.Agent.Drained, s.Agent.Full, s.Agent.Cleaning, s.LastError = now.Drained, now.Full, now.Cleaning, why
 			s.Agent.Setup, s.Agent.Unapplied = now.Setup, now.Unapplied
 			s.Agent.Groups, s.Agent.Jobs = now.Groups, now.Jobs

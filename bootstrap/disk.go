@@ -170,7 +170,7 @@ func (k *keeper) look(ctx context.Context) {
 // leftDisabled reports whether an agent stands disabled that nobody keeps so: what disabled it was cut off.
 func (k *keeper) leftDisabled() bool {
 	s := k.journal.State()
-	return s.Agent.Drained && s.Paused == nil
+	return s.Agent.Drained && s.Paused == nil && !s.Retires() && !s.Spent()
 }
 
 // trouble tells once what keeps the keeper from its work.

@@ -116,7 +116,8 @@ func (f *fleet) watched(h http.Handler) http.Handler {
 		if a := r.Header.Get("Authorization"); a != "" {
 			kind, _, _ := strings.Cut(a, " ")
 			host := strings.TrimSuffix(r.Host, ":443")
-			if want := map[string]string{"contoso.vault.azure.net": "Bearer", "dev.azure.com": "Basic"}[host]; kind != want {
+			if want := map[string]string{"contoso.vault.azure.net": "Bearer", "dev.azure.com": "Basic",
+				"management.azure.com": "Bearer"}[host]; kind != want {
 				f.mu.Lock()
 				f.astray = append(f.astray, kind+" to "+r.Host)
 				f.mu.Unlock()

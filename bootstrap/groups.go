@@ -16,6 +16,9 @@ import (
 // on as it is.
 func (k *keeper) regroup(ctx context.Context) {
 	s, wants := k.journal.State(), k.member.VM.Config.Agent.Groups
+	if k.member.Once() || s.Retires() { // it starts for its only job, or never again
+		return
+	}
 	if s.Phase != journal.Ready || s.Agent.Groups == journal.JoinedGroups(wants) || ctx.Err() != nil {
 		return
 	}

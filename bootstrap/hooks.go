@@ -14,6 +14,7 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
 	"azp-bootstrap/bootstrap/line"
+	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/vm"
 )
 
@@ -25,6 +26,7 @@ type hooker struct {
 	vm      *vm.VM // as far as it is known; nil = not at all
 	waiting map[string]bool
 	running sync.WaitGroup
+	active  int  // events whose scripts run, or are about to
 	left    bool // the scripts of leaving have run for this stay
 }
 
@@ -60,8 +62,14 @@ func (p *program) fires(event string, by time.Time, facts ...string) (wait func(
 	h.waiting[event] = true
 	v, ended := *h.vm, make(chan struct{})
 	h.running.Add(1)
+	h.active++
 	go func() {
 		defer h.running.Done()
+		defer func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.active--
+		}()
 		defer close(ended)
 		p.runHooks(h.ctx, v, event, by, facts)
 	}()
@@ -118,6 +126,23 @@ func (p *program) runHooks(ctx context.Context, v vm.VM, event string, by time.T
 	}
 	if err := p.journal.Update(func(s *journal.State) { s.HookFailed = failed }); err != nil {
 		log.WithError(err).Debug("what became of the hooks could not be recorded")
+	}
+}
+
+// hooksRest waits until no hook runs: that of a job which has just ended has been heard of by then.
+func (p *program) hooksRest(ctx context.Context) {
+	for end := time.Now().Add(2 * lookJobs); !p.journal.State().Agent.Jobs.Since.IsZero() && time.Now().Before(end); {
+		if !retry.Pause(ctx, lookSoon) {
+			return
+		}
+	}
+	for retry.Pause(ctx, lookSoon) {
+		p.hooks.mu.Lock()
+		active := p.hooks.active
+		p.hooks.mu.Unlock()
+		if active == 0 {
+			return
+		}
 	}
 }
 

@@ -23,7 +23,9 @@ func (a *attempt) leaves(ctx context.Context, n leave.Notice) {
 		case err == nil || at == journal.Draining || at == journal.Removed || ctx.Err() != nil:
 			return
 		case n.Until.IsZero() || time.Now().After(n.Until):
-			a.report.LeftBehind(a.journal.State(), fault.From(err))
+			if n.Goes {
+				a.report.LeftBehind(a.journal.State(), fault.From(err))
+			}
 			return
 		}
 		a.Log.WithError(err).

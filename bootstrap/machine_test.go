@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,13 @@ type machine struct {
 	words   chan agent.Word
 	quiet   bool          // logs errors only
 	takes   time.Duration // config.sh's own time
+
+	pool, retire string // "" = none: the target is an environment; retire as YAML
+	serves       bool   // jobs that the server has for it
+	single       bool   // the agent was started to run one job
+	goesOff      func(context.Context) error
+	lives        int   // how often the agent was started or stopped
+	began        []int // jobs that its agent has begun, over all its life
 
 	environment string        // "" = production
 	tags        string        // as YAML
@@ -103,6 +111,12 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 		m.proxy,
 		limit,
 	)
+	if m.pool != "" {
+		text = strings.Replace(text, "target: {", "target: {pool: {name: "+m.pool+"}}\n#", 1)
+	}
+	if m.retire != "" {
+		text += "retire: " + m.retire + "\n"
+	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		m.t.Fatal(err)
 	}
@@ -129,6 +143,7 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	o := bootstrap.Options{Once: true, Version: "test", Means: member.Means{
 		ConfigFile: file, Set: m.set, StateDir: m.state, Log: log, Redactor: redactor, Dial: m.dial,
 	}}
+	o.PowerOff = m.goesOff
 	if m.real == nil {
 		o.Agent = m
 	}
@@ -170,6 +185,10 @@ func (m *machine) works(until time.Time) {
 func (m *machine) start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.serves && !m.runs {
+		m.lives++
+		go m.listens(m.lives, m.disk.id)
+	}
 	m.runs = true
 	if m.disk.id != 0 {
 		m.online = m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, true)
@@ -180,6 +199,9 @@ func (m *machine) stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.runs = false
+	if m.lives++; m.serves {
+		m.busyUntil = time.Time{}
+	}
 	if m.disk.id != 0 {
 		m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, false)
 	}
@@ -258,8 +280,10 @@ func (m *machine) connected() bool {
 	return m.online
 }
 
-func (m *machine) Start(context.Context, agent.Service, string) (string, error) {
-	m.disk.service = true
+func (m *machine) Start(_ context.Context, s agent.Service, _ string) (string, error) {
+	if m.disk.service, m.single = !s.Once, s.Once; s.Once && m.isRunning() {
+		return "", nil
+	}
 	if m.starts == 0 {
 		m.start()
 		return "", nil
@@ -303,6 +327,9 @@ func (m *machine) Configure(
 		return 0, err
 	}
 	defer c.client.CloseIdleConnections()
+	if r.Kind == "pool" {
+		return m.configurePool(&c, r)
+	}
 	type entry struct {
 		ID      int
 		Name    string
@@ -393,5 +420,77 @@ func (c *config) call(method, address string, in, into any) {
 		c.err = fmt.Errorf("%s %s: %s: %s", method, address, res.Status, data)
 	case into != nil:
 		c.err = json.Unmarshal(data, into)
+	}
+}
+
+// configurePool registers in a pool.
+func (m *machine) configurePool(c *config, r agent.Registration) (int, error) {
+	type named struct {
+		ID   int
+		Name string
+	}
+	var pools, agents struct{ Value []named }
+	c.call("GET", r.URL+"/_apis/distributedtask/pools?poolName="+url.QueryEscape(r.Name), nil, &pools)
+	if c.err == nil && len(pools.Value) != 1 {
+		c.err = errors.New("no such pool")
+	}
+	if c.err != nil {
+		return 0, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()
+	}
+	at := fmt.Sprintf("%s/_apis/distributedtask/pools/%d/agents", r.URL, pools.Value[0].ID)
+	c.call("GET", at+"?agentName="+url.QueryEscape(r.AgentName), nil, &agents)
+	me := map[string]any{"name": r.AgentName, "version": "4.248.0", "systemCapabilities": map[string]string{
+		"AZP_BOOTSTRAP_INSTANCE_ID": r.InstanceID, "AZP_BOOTSTRAP_REGISTERED": r.Registered}}
+	var got named
+	switch {
+	case len(agents.Value) == 0:
+		c.call("POST", at, me, &got)
+	case !r.Replace:
+		return 0, fault.New(fault.Target, "the name %s is taken", r.AgentName)
+	default:
+		me["id"] = agents.Value[0].ID
+		c.call("PUT", fmt.Sprintf("%s/%d", at, agents.Value[0].ID), me, &got)
+	}
+	if c.err != nil {
+		return 0, fault.New(fault.Agent, "config.sh").Because(c.err).Passing()
+	}
+	m.disk.id = got.ID
+	return got.ID, nil
+}
+
+func (m *machine) isRunning() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.runs
+}
+
+// listens is an agent that takes jobs: it asks for one, runs it, and ends then if it was started for one.
+func (m *machine) listens(life, id int) {
+	is := func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.runs && m.lives == life
+	}
+	for is() {
+		j, got := m.azure.Receive(id)
+		if !got {
+			time.Sleep(200 * time.Millisecond)
+			continue
+		}
+		m.mu.Lock()
+		m.began = append(m.began, j.ID)
+		m.busyUntil = time.Now().Add(time.Duration(j.Seconds * float64(time.Second)))
+		m.mu.Unlock()
+		for is() && m.Working("") {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if !is() {
+			return // its job is abandoned
+		}
+		m.azure.Finish(id, "succeeded")
+		if m.single {
+			m.stop()
+			return
+		}
 	}
 }

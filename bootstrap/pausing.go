@@ -154,7 +154,10 @@ func (a *attempt) resume(ctx context.Context) (done string, err error) {
 			a.journal.Update(func(s *journal.State) { s.Paused = nil })
 	}
 	works, err := a.member.Resume(ctx, at.Client, at.Place, at.Agent)
-	if !works && s.Agent.Shut() {
+	if !works && (s.Retires() || s.Spent()) {
+		return "Resumed: the agent " + name + " takes no more jobs; this VM goes on leaving.", err
+	}
+	if !works && s.Shut() {
 		return "Resumed: the agent " + name + " takes jobs when there is room on its work disk.", err
 	}
 	if !works {

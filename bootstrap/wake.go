@@ -21,6 +21,9 @@ func (p *program) wake(ctx context.Context, m *member.Member, here func(agent.Sl
 	if p.Agent != nil { // a simulated one, which no service keeps
 		return
 	}
+	if m != nil && m.Once() { // it starts when the server has said that it has begun no job
+		return
+	}
 	walled := m == nil // then the wall is the last one's
 	for _, s := range agent.Sleepers() {
 		if !here(s) {
@@ -70,7 +73,7 @@ func (p *program) wakeAnyway(ctx context.Context, m *member.Member) {
 // whatever has become of the configuration.
 func (a *attempt) runOn(ctx context.Context, stood journal.State) {
 	m := a.member
-	ours := !a.lost && m.VM.Known() && m.VM.AsProcess() && untouched(stood, m.State())
+	ours := !a.lost && m.VM.Known() && m.VM.AsProcess() && !m.Once() && untouched(stood, m.State())
 	if ctx.Err() != nil || !ours || a.held(&m) || m.Runs() || m.Agent.LaidFor() != m.VM.Instance.VMID {
 		return
 	}

@@ -54,11 +54,14 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 		both.Go(func() { a.keepWall(ctx) })
 		both.Wait()
 	}()
+	retires, awaited := a.awaitRetirement(ctx)
 	defer func() { // whoever comes next finds nobody at work on this VM
 		cancel()
-		select {
-		case <-kept:
-		case <-time.After(hangs):
+		for _, ended := range []chan struct{}{kept, awaited} {
+			select {
+			case <-ended:
+			case <-time.After(hangs):
+			}
 		}
 	}()
 	a.lookForKills()
@@ -76,6 +79,16 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 			return false, nil
 		case n := <-a.hears.Heard:
 			return false, &n
+		case n := <-retires.retires:
+			return false, &n
+		case <-retires.fell:
+			if time.Now().Before(notBefore) {
+				continue
+			}
+			a.report.Live.AgentDown(true)
+			a.Log.WithField("agent", a.journal.State().Agent.Name).
+				Warn("the agent, which has begun no job, is down: it is brought up again")
+			return true, nil
 		case <-due:
 			return false, nil
 		case <-back:
@@ -149,13 +162,16 @@ func (a *attempt) watch(ctx context.Context, notBefore time.Time, due <-chan tim
 					Warn("the agent says that the server lets it in no more: Azure DevOps is asked")
 				return true, nil
 			}
+			if a.member.Once() && s.Spent() { // it ends with its job
+				continue
+			}
 			if running, state := a.member.Agent.Running(s.Agent.Service); running {
 				down = 0
 				a.report.Live.AgentDown(false)
 				continue
 			} else if a.restarts.Load() {
 				continue
-			} else if down++; !a.member.VM.AsProcess() && down < patience {
+			} else if down++; a.member.Once() || !a.member.VM.AsProcess() && down < patience { // the server is asked first
 				continue
 			} else if a.report.Live.AgentDown(true); !early {
 				a.Log.WithField("service", state).Warn("the agent is down: it is brought up again")

@@ -30,6 +30,9 @@ func (r Runner) configureRecord() string { return filepath.Join(r.State, "config
 // returns the name of its service, "" for a process.
 func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, error) {
 	script := map[bool]string{false: "runsvc.sh", true: "run.sh"}[r.Process]
+	if s.Once && !r.Process {
+		script = listener
+	}
 	if _, err := r.read(script); errors.Is(err, fs.ErrNotExist) {
 		return "", fault.New(fault.Agent, "the agent's folder has no %s, which starts it", script).Because(ErrGutted).
 			Hint("If a job removed it, the next attempt recreates the agent: systemctl restart azp-bootstrap begins it " +
@@ -57,6 +60,9 @@ func (r Runner) Start(ctx context.Context, s Service, caFile string) (string, er
 	}
 	if path := r.jobs(s.Environment)["PATH"]; path != "" { // as runsvc.sh does with .path
 		env = append(env, "PATH="+path) // the last one counts
+	}
+	if s.Once {
+		env = append(env, onceInput)
 	}
 	// The agent outlives this process (run --once), so its output goes to a file, not to a pipe.
 	out, err := os.OpenFile(filepath.Join(r.State, "agent.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)

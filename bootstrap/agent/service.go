@@ -26,6 +26,7 @@ type Service struct {
 
 	Environment []string // NAME=value, for jobs; where the agent is a process its PATH counts
 
+	Once   bool     // the agent runs one job, and ends
 	Groups []string // that the agent is in besides its account's own
 }
 

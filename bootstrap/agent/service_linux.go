@@ -37,7 +37,11 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	if err != nil {
 		return name, err
 	}
-	text, err := h.unit(plain, name, unitUser(u), s.Marks.InstanceID, s.Work, s.Groups...)
+	write := h.unit
+	if s.Once {
+		write = h.onceUnit(s)
+	}
+	text, err := write(plain, name, unitUser(u), s.Marks.InstanceID, s.Work, s.Groups...)
 	if err != nil {
 		return name, err
 	}
@@ -62,6 +66,9 @@ func (h Home) installService(ctx context.Context, s Service) (string, error) {
 	}
 	if err := h.putOwn(".service", name+"\n", 0o644); err != nil { // for people, and for the agent's own `remove`
 		return name, err
+	}
+	if s.Once {
+		return name, startOnce(ctx, name, s.Marks.InstanceID, (changed || denied) && old != nil)
 	}
 	if err := allow(s.Marks.InstanceID); err != nil {
 		return name, err

@@ -33,6 +33,10 @@ import (
 // the job with it. The kernel looks for such a step first, since the agent gives its steps a score
 // of 500 (ProcessInvoker.cs, WriteProcessOomScoreAdj), and for the listener and its worker last.
 func (h Home) unit(plain, name, user, instance, work string, groups ...string) (string, error) {
+	return unitText(h.lines(plain, name, user, instance, work, groups...))
+}
+
+func (h Home) lines(plain, name, user, instance, work string, groups ...string) []*unit.UnitOption {
 	const unitSection, service, install = "Unit", "Service", "Install"
 	lines := []*unit.UnitOption{
 		{
@@ -68,8 +72,15 @@ func (h Home) unit(plain, name, user, instance, work string, groups ...string) (
 	if name != plain && len(plain) <= longestUnit && plainUnit.MatchString(plain) { // the same name as people type it
 		lines = append(lines, &unit.UnitOption{Section: install, Name: "Alias", Value: plain})
 	}
+	return lines
+}
+
+func doubled(value string) string { return strings.ReplaceAll(value, "%", "%%") } // systemd's specifiers
+
+// unitText is a unit's, whose lines are made of words of others, too.
+func unitText(lines []*unit.UnitOption) (string, error) {
 	for _, l := range lines {
-		l.Value = strings.ReplaceAll(l.Value, "%", "%%") // systemd's specifiers
+		l.Value = doubled(l.Value)
 		wrong := line.Wrong(l.Value, longestLine)
 		if wrong == "" && strings.HasSuffix(l.Value, `\`) {
 			wrong = `ends with \, which would join it with the next line`
@@ -164,7 +175,7 @@ func (h Home) runsHere(text []byte) bool {
 			starts = append(starts, o.Value)
 		}
 	}
-	return len(starts) == 1 && starts[0] == strings.ReplaceAll(h.starts(), "%", "%%")
+	return len(starts) == 1 && slices.Contains([]string{doubled(h.starts()), doubled(h.startsOnce())}, starts[0])
 }
 
 // units are the names of the units that start this folder's agent.

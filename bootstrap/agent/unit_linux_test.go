@@ -3,10 +3,13 @@ package agent
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/coreos/go-systemd/v22/unit"
@@ -299,5 +302,80 @@ func TestFolderSaysNothingButTheID(t *testing.T) {
 		if err != nil || len(word) > 3 && bytes.Contains([]byte(strings.ReplaceAll(text, h.Dir, "")), []byte(word)) {
 			t.Errorf("%.40q: %v\n%s", word, err, text)
 		}
+	}
+}
+
+// The unit of an agent that serves once is started by the daemon alone, and by nobody again.
+func TestUnitThatServesOnce(t *testing.T) {
+	h := Home{Dir: "/opt/azp agent$1 50%"}
+	text, err := h.onceUnit(Service{Once: true, Environment: []string{"PATH=/usr/bin:/opt/x y"}})(
+		"vsts.agent.contoso.P.web-1.service", `vsts.agent.contoso.P.web\x2d1.service`, "azp", "5c7a1b1e", "_work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options, err := unit.DeserializeOptions(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, o := range options {
+		got[o.Name] = append(got[o.Name], o.Value)
+	}
+	for name, want := range map[string][]string{
+		"WantedBy": nil, "Restart": {"no"}, "RestartSec": nil, "KillMode": {"mixed"}, "User": {"azp"},
+		"ConditionPathExists": {"/run/azp-bootstrap/once-5c7a1b1e"},
+		"Environment":         {"VSTS_AGENT_INPUT_ONCE=true", `"PATH=/usr/bin:/opt/x y"`},
+	} {
+		if !slices.Equal(got[name], want) {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+	if !h.runsHere([]byte(text)) || (Home{Dir: "/opt/other"}).runsHere([]byte(text)) {
+		t.Error("whose unit it is is not seen")
+	}
+	if instanceOf([]byte(text)) != "" {
+		t.Error("it counts as one that waits for the daemon's word: it would be woken without a question")
+	}
+}
+
+// What the unit runs ends as the listener does; after an update it waits for what replaces the programs, and a
+// stop goes to the listener.
+func TestWhatServesOnceRuns(t *testing.T) {
+	for name, c := range map[string]struct {
+		listener string
+		stop     bool
+		code     int
+		atLeast  time.Duration
+	}{
+		"its job has ended":  {listener: "exit 0"},
+		"it has failed":      {listener: "exit 2", code: 2},
+		"it must update":     {listener: "exit 4", code: 4, atLeast: 5 * time.Second},
+		"it is stopped":      {listener: `trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done`, stop: true},
+		"it is told what to": {listener: `[ "$*" = "run --startuptype service" ] || exit 9`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program := filepath.Join(t.TempDir(), "listener")
+			if err := os.WriteFile(program, []byte("#!/bin/sh\n"+c.listener+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("/bin/sh", "-c", runsOnce, program)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if c.stop {
+				_, _ = out.Read(make([]byte, 3)) // it is up
+				_ = cmd.Process.Signal(syscall.SIGTERM)
+			}
+			_ = cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != c.code || time.Since(begun) < c.atLeast {
+				t.Errorf("exit code %d after %s", code, time.Since(begun))
+			}
+		})
 	}
 }

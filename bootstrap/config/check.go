@@ -47,6 +47,7 @@ func (c *Config) check(targetAwaited, patGiven bool) Problems {
 	}
 	c.checkAgent(f)
 	c.checkStart(f)
+	c.checkRetire(f)
 	c.checkHooks(f)
 	for _, key := range []string{"disk.min", "disk.minInodes"} {
 		if off := c.Values[key].Any; !watchesDisk && off != Size(0) && off != Percent(0) && off != nil {

@@ -23,6 +23,7 @@ type Config struct {
 	Health     Health        `key:"health"`
 	Drain      Drain         `key:"drain"`
 	Disk       Disk          `key:"disk"`
+	Retire     Retire        `key:"retire"`
 	Sources    Sources       `key:"sources"`
 
 	// Server is URL and Collection, understood.
@@ -202,6 +203,11 @@ var defaults = map[string]any{
 	"drain.onShutdown":            false,
 	"disk.min":                    Size(0),
 	"disk.minInodes":              Percent(0),
+	"retire.jobs":                 Count(0),
+	"retire.idle":                 time.Duration(0),
+	"retire.age":                  time.Duration(0),
+	"retire.keep":                 Count(0),
+	"retire.then":                 ThenDelete,
 	"agent.reregister":            true,
 	"sources.userData":            false,
 	"sources.tags":                false,

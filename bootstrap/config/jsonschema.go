@@ -15,6 +15,7 @@ var choices = map[string][]string{
 	"cloud":          {"auto", "public", "usgovernment", "china"},
 	"start.after":    {CloudInit},
 	"start.hold":     {"auto", "never"},
+	"retire.then":    {ThenDelete, ThenReimage, ThenPowerOff, ThenNone},
 }
 
 // JSONSchema is the configuration's schema (JSON Schema draft 7, which editors' YAML servers read), made from the keys, types,
@@ -64,6 +65,7 @@ func object(about string) map[string]any {
 const (
 	durationForm = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`
 	sizeForm     = `^\s*(0|[0-9][0-9,]*(\.[0-9]*)?\s*([KkMmGgTtPpEe][Ii]?[Bb]?|[Bb]))\s*$`
+	countForm    = `^0*[0-9]{1,6}$`
 	percentForm  = `^\s*(0|0*[0-9]{1,2}\s*%)\s*$`
 )
 
@@ -71,7 +73,11 @@ func leaf(key, about string) map[string]any {
 	t, l := schema[key], map[string]any{}
 	switch wanted(t) {
 	case "a duration":
-		l["type"], l["pattern"] = []string{"string", "null"}, durationForm
+		l["type"], l["pattern"] = []string{"string", "integer", "null"}, durationForm
+		l["minimum"], l["maximum"] = 0, 0
+	case "a number":
+		l["type"], l["pattern"] = []string{"string", "integer", "null"}, countForm
+		l["minimum"], l["maximum"] = 0, mostCounted
 	case "a size":
 		l["type"], l["pattern"] = []string{"string", "integer", "null"}, sizeForm
 		l["minimum"], l["maximum"] = 0, 0 // of numbers only 0, which switches off

@@ -18,7 +18,7 @@ import (
 
 // A Value is one configured value and the place it was read from.
 type Value struct {
-	Any   any    // string, bool, time.Duration, Size, Percent or []string
+	Any   any    // string, bool, time.Duration, Size, Percent, Count or []string
 	Where string // "file:line", "environment AZP_BOOTSTRAP_URL", "default", …
 }
 
@@ -264,6 +264,8 @@ func wanted(t reflect.Type) string {
 		return "a size"
 	case t == reflect.TypeFor[Percent]():
 		return "a percentage"
+	case t == reflect.TypeFor[Count]():
+		return "a number"
 	}
 	return "a text"
 }
@@ -280,6 +282,8 @@ func wantedFix(t reflect.Type) string {
 		return "Write a number with a unit, such as 5GiB or 500MB; 0 = off."
 	case "a percentage":
 		return "Write a whole number with %, such as 5%; 0 = off."
+	case "a number":
+		return "Write a whole number, such as 1; 0 = off."
 	}
 	return "Write a text; put quotes around it if it looks like a number or a date."
 }
@@ -318,7 +322,7 @@ func fromNode(t reflect.Type, n *yaml.Node) (any, string) {
 		}
 		return b, ""
 	default:
-		off := n.Tag == "!!int" && n.Value == "0" && (wanted(t) == "a size" || wanted(t) == "a percentage")
+		off := n.Tag == "!!int" && (n.Value == "0" && wanted(t) != "a text" || wanted(t) == "a number")
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && !off {
 			return wrong()
 		}
@@ -345,6 +349,11 @@ func fromText(t reflect.Type, s string) (any, string) {
 			return percent, ""
 		}
 		return nil, "not a percentage below 100: " + strconv.Quote(s)
+	case "a number":
+		if count, ok := countOf(s); ok {
+			return count, ""
+		}
+		return nil, "not a number of things: " + strconv.Quote(s)
 	case "true or false":
 		b, err := strconv.ParseBool(s)
 		if err != nil {

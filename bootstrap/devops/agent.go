@@ -36,7 +36,8 @@ type Agent struct {
 	Offline    bool      // the server says so
 	Since      time.Time // when it came online or went offline; zero if the server does not tell
 	Enabled    bool      // takes new jobs
-	Busy       bool      // has a job that is not finished; only ByID asks
+	Busy       bool      // has a job that is not finished; only ByID asks, and Agent for a pool
+	Given      Requests  // the same
 	Tags       []string  // of a deployment target or VM resource
 	InstanceID string    // the VM it stands on, in lower case, if it is one of ours and the server tells
 	Created    time.Time // when it was registered, or later taken over by a VM; zero if the server does not tell
@@ -54,9 +55,35 @@ type agentBody struct {
 	CreatedOn          moment            `json:"createdOn"`
 	Enabled            *bool             `json:"enabled"`
 	SystemCapabilities map[string]string `json:"systemCapabilities"`
-	AssignedRequest    *struct {
-		RequestID int64 `json:"requestId"`
-	} `json:"assignedRequest"`
+	AssignedRequest    *request          `json:"assignedRequest"`
+	Completed          *request          `json:"lastCompletedRequest"`
+}
+
+// A request is a job as the server keeps it (TaskAgentJobRequest).
+type request struct {
+	RequestID   int64  `json:"requestId"`
+	ReceiveTime moment `json:"receiveTime"` // when an agent received it; none: it has not
+}
+
+// Requests are the IDs of the job that an agent is at and of the last one that it finished, if it has
+// received them; 0 = none. What was given to it and never reached it is none.
+type Requests struct{ Assigned, Completed int64 }
+
+// Since is a job that is not among those of before; 0 = none.
+func (r Requests) Since(before Requests) int64 {
+	for _, id := range []int64{r.Assigned, r.Completed} {
+		if id != 0 && id != before.Assigned && id != before.Completed {
+			return id
+		}
+	}
+	return 0
+}
+
+func (r *request) received() int64 {
+	if r == nil || r.ReceiveTime.IsZero() {
+		return 0
+	}
+	return r.RequestID
 }
 
 // A moment is a time as the server writes it. One that was never set comes as null or as
@@ -82,6 +109,7 @@ func (b agentBody) agent(resource int) *Agent {
 		Created:        b.CreatedOn.Time,
 		Enabled:        b.Enabled == nil || *b.Enabled,
 		Busy:           b.AssignedRequest != nil,
+		Given:          Requests{b.AssignedRequest.received(), b.Completed.received()},
 		Online:         strings.EqualFold(b.Status, "online"),
 		Offline:        strings.EqualFold(b.Status, "offline"),
 		InstanceID:     strings.ToLower(tells[InstanceIDCapability]),
@@ -152,7 +180,8 @@ func (c *Client) named(ctx context.Context, p Place, name string) (*Agent, error
 	query := url.Values{"name": {name}}
 	switch p.Kind {
 	case Pool:
-		query = url.Values{"agentName": {name}, "includeCapabilities": {"true"}}
+		query = url.Values{"agentName": {name}, "includeCapabilities": {"true"}, "includeAssignedRequest": {"true"},
+			"includeLastCompletedRequest": {"true"}}
 	case DeploymentGroup:
 		query.Set("$expand", "capabilities")
 	}
@@ -212,7 +241,8 @@ func (c *Client) ByID(ctx context.Context, p Place, id int) (*Agent, error) {
 	path, err := c.inPool(ctx, p, id)
 	var b agentBody
 	if err == nil {
-		query := url.Values{"includeCapabilities": {"true"}, "includeAssignedRequest": {"true"}}
+		query := url.Values{"includeCapabilities": {"true"}, "includeAssignedRequest": {"true"},
+			"includeLastCompletedRequest": {"true"}}
 		err = c.call(ctx, http.MethodGet, path, query, false, nil, &b)
 	}
 	if r, ok := err.(*refusal); ok && strings.HasPrefix(r.Type, "TaskAgentNotFound") {

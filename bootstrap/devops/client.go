@@ -77,6 +77,10 @@ const MaxSkew = 5 * time.Minute
 // TFS 2018 (learn.microsoft.com/rest/api/azure/devops, "API and TFS version mapping").
 var versions = []string{"7.1", "6.0", "5.1", "4.1"}
 
+// TellsOfJobs reports whether the server, as far as it is known, tells of the last job that an agent has
+// finished: since 5.1 (Microsoft/azure-devops-python-api, get_agent of v5_1; that of v4_1 has no such question).
+func (c *Client) TellsOfJobs() bool { return versions[c.version] != "4.1" }
+
 // New makes a client for the organization or collection at base. The credential is used until the
 // client is dropped.
 func New(base, name string, client *http.Client, with Credential) *Client {

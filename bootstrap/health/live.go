@@ -169,6 +169,12 @@ func (l *Live) Verdict(grace time.Duration) Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	over := l.state.Phase == journal.Failed || l.state.Phase == journal.Removed
+	if l.state.RemovedBy == journal.ByRetired && (l.state.Phase == journal.Draining || l.state.Phase == journal.Removed) {
+		if l.state.Phase == journal.Removed && l.state.LastError != nil || l.state.LeftBehind() {
+			return Unhealthy // it cannot go, and takes no job any more
+		}
+		return Healthy
+	}
 	switch {
 	case l.held, l.asserted && !l.down && !over && !l.state.NoRoom():
 		return Healthy

@@ -39,6 +39,8 @@ var (
 		"0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.",
 	)
 	descPaused  = describe("paused", "1 while an operator lets the agent take no job (azp-bootstrap pause).")
+	descRetires = describe("retiring", "1 while the VM is to leave by itself (retire): its agent takes no new job.")
+	descDue     = describe("retire_due_timestamp_seconds", "When the VM is to leave by its age; absent if it is not.")
 	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
 	descSecret  = describe("secret_expiry_timestamp_seconds", "When the vault's secret ends; absent if it does not.")
@@ -121,6 +123,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descOnline, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down && !m.live.lost))
 	gauge(descEnabled, one(!s.Agent.Disabled))
 	gauge(descPaused, one(s.Paused != nil))
+	gauge(descRetires, one(s.Retires() || s.RemovedBy == journal.ByRetired))
+	if s.Retire != nil && !s.Retire.Due.IsZero() {
+		gauge(descDue, float64(s.Retire.Due.Unix()))
+	}
 	gauge(descDrain, one(s.Phase == journal.Draining))
 	gauge(descAttempt, float64(s.Attempt))
 	if s.Secret != nil && s.Secret.Expires != nil {

@@ -75,12 +75,18 @@ func (p page) membership(s journal.State, alive Alive) {
 		if s.RemovedBy == journal.ByOperator {
 			again = "; azp-bootstrap rejoin joins it again"
 		}
+		if s.RemovedBy == journal.ByRetired {
+			again = gone(s)
+		}
 		p.row("left", "%s%s", who, again)
 	} else if who != "" {
 		p.row("leaves", "%s%s%s", who, since(s), waitsUntil(s))
 	}
 	if s.Paused != nil {
 		p.row("paused", "%s", p.paint("1;33", Pause(*s.Paused)+"; azp-bootstrap resume ends it"))
+	}
+	if text := Retires(s, time.Now()); text != "" {
+		p.row("retires", "%s", text)
 	}
 	if s.Target.Kind != "" {
 		where := s.Target.Name
@@ -173,6 +179,7 @@ var metadataWords = map[string]string{
 var asker = map[string]string{
 	journal.ByTerminate: "Azure deletes this VM", journal.ByPreempt: "Azure evicts this VM",
 	journal.ByShutdown: "this VM shuts down", journal.ByOperator: "an operator asked for it",
+	journal.ByRetired: "this VM left by itself",
 }
 
 // since is when the phase at work began.

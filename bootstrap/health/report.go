@@ -216,12 +216,22 @@ func (r *Reporter) LeftBehind(s journal.State, f *fault.Error) {
 // Removed says that the VM has left.
 func (r *Reporter) Removed(s journal.State) {
 	how := "azp-bootstrap rejoin joins it again"
-	if s.ByAzure() {
+	switch {
+	case s.ByAzure():
 		how = "if it is there again, it joins again"
+	case s.RemovedBy == journal.ByRetired && s.Retire != nil && s.Retire.Then != "none":
+		how = "it goes: " + s.Retire.Then
 	}
 	r.Log.WithFields(logrus.Fields{"phase": journal.Removed, "removedBy": s.RemovedBy}).
 		Info("this VM has left Azure DevOps; " + how)
 	r.status("removed: agent %s", s.Agent.Name)
+}
+
+// Goes says that a VM that has retired is to go.
+func (r *Reporter) Goes(then string) {
+	r.Log.WithFields(logrus.Fields{"phase": journal.Removed, "then": then}).Warn("this VM goes: " + then)
+	r.Console.Line("%-10s this VM goes: %s", journal.Removed, then)
+	r.status("removed: this VM goes: %s", then)
 }
 
 // Lost says that the agent has lost Azure DevOps, in its own words.

@@ -19,6 +19,9 @@ import (
 // enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it
 // begins.
 func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (phase.Fields, error) {
+	if err := m.MayServe(nil); err != nil { // a registration anew is no way to a second job
+		return nil, err
+	}
 	if err := m.Agent.WorkFolder(m.Setup.Work); err != nil { // before anything is changed
 		return nil, err
 	}
@@ -44,6 +47,9 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 		s.Target = m.VM.TargetAt(t.At.Place)
 		s.Agent = journal.Agent{Name: m.VM.AgentName, ID: id, Registered: r.Registered, Drained: s.Registering.Drained, Setup: m.Setup,
 			Full: s.Agent.Full}
+		if m.Once() {
+			s.Once = &journal.Once{Before: s.Registering.Before}
+		}
 		s.Registering = nil
 	})
 	return phase.Fields{"agent": m.VM.AgentName, "id": id}, err
@@ -66,16 +72,24 @@ func mayPass(err error, t *Try) error {
 // noteIntent writes down what config.sh is about to do, for whoever finds it cut off.
 func noteIntent(m member.Member, at devops.Place, there *devops.Agent) error {
 	existing, drained := 0, false
+	var before journal.Requests
+	if once := m.State().Once; once != nil {
+		before = once.Before
+	}
 	if there != nil {
 		existing = there.ID
 		ours := m.Whose(there) == member.ThisVM
 		drained = !there.Enabled && (!ours || m.State().Agent.Drained)
+		if !ours {
+			before = journal.Requests(there.Given)
+		}
 		m.Log.WithFields(phase.Fields{"agent": there.Name, "id": there.ID, "online": there.Online}).
 			Info("the agent of this name is taken over")
 	}
 	return m.Journal.Update(func(s *journal.State) {
 		if made := s.Registering; made == nil || made.Name != m.VM.AgentName || made.Target.ID != at.ID {
-			s.Registering = &journal.Registering{Name: m.VM.AgentName, Existing: existing, Target: m.VM.TargetAt(at)}
+			s.Registering = &journal.Registering{Name: m.VM.AgentName, Existing: existing, Target: m.VM.TargetAt(at),
+				Before: before}
 		}
 		s.Registering.Drained = s.Registering.Drained || drained
 	})

@@ -16,7 +16,7 @@ import (
 // hold keeps the agent of a VM that is paused, or has no room for jobs, from taking a job before it starts: the server has
 // enabled one that was just registered. If the server does not show yet whose it is, online looks again.
 func hold(ctx context.Context, m member.Member, at devops.Place) error {
-	if s := m.State(); s.Paused == nil && !s.Agent.Shut() {
+	if s := m.State(); s.Paused == nil && !s.Shut() {
 		return nil
 	}
 	c, err := m.Access.DevOps(ctx)
@@ -45,6 +45,11 @@ func startService(
 	if err != nil {
 		return since, nil, err
 	}
+	if m.Once() {
+		if runs, err := serves(ctx, m, at, fresh); runs || err != nil {
+			return since, phase.Fields{"service": m.State().Agent.Service}, err
+		}
+	}
 	if fresh || !m.Runs() {
 		since = time.Now()
 	}
@@ -64,6 +69,27 @@ func startService(
 		return since, phase.Fields{"runs": "as a process of the daemon"}, nil
 	}
 	return since, phase.Fields{"service": name}, nil
+}
+
+// serves finds out whether the agent that runs one job only may be started: not if it runs, as it may
+// have ended when it would be started; and not before the server has said that it has begun none, but
+// for one that was just registered.
+func serves(ctx context.Context, m member.Member, at devops.Place, fresh bool) (runs bool, err error) {
+	if fresh {
+		return false, nil
+	}
+	if m.Runs() {
+		return true, nil
+	}
+	c, err := m.Access.DevOps(ctx)
+	if err != nil {
+		return false, err
+	}
+	a, err := c.ByID(ctx, at, m.State().Agent.ID)
+	if err != nil {
+		return false, err
+	}
+	return false, m.MayServe(a)
 }
 
 // comesOnline is how long a started agent may take to show up: the listener waits at most four
@@ -123,6 +149,11 @@ func online(
 				"again.")
 	case a.ID != m.State().Agent.ID || !heard && m.Whose(a) == member.AnotherVM:
 		return since, nil, taken(m, at.String(), a)
+	}
+	served := m.MayServe(a) // one that runs a job stands as well as one that waits for it
+	switch {
+	case served != nil && !a.Online:
+		return since, nil, served
 	case a.Online:
 		return since, phase.Fields{"agent": a.Name, "id": a.ID, "version": a.Version}, confirm(ctx, m, c, at, a)
 	}

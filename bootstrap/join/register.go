@@ -33,6 +33,14 @@ func register(ctx context.Context, m member.Member, t *Try) (fresh bool, f phase
 	if err == nil {
 		there, err = m.Reclaim(ctx, c, t.At.Place, there, &t.Drain)
 	}
+	if err == nil && m.Once() && !c.TellsOfJobs() {
+		err = fault.New(fault.Target, "the server is too old for retire.jobs: 1: it does not tell which job an agent finished "+
+			"last").
+			Hint("Use Azure DevOps Services, or Azure DevOps Server 2019 Update 1 or later; or set retire.jobs: 0.")
+	}
+	if err == nil {
+		err = m.MayServe(there)
+	}
 	if err != nil {
 		return false, nil, err
 	}
@@ -160,6 +168,11 @@ func mayReturn(ctx context.Context, m member.Member, c *devops.Client, t *Try) e
 		return taken(m, t.At.String(), a)
 	case !errors.Is(err, devops.ErrGone):
 		return err
+	}
+	if m.Once() {
+		return fault.New(fault.Target, "the agent %s was removed from the %s, and nobody knows whether it had begun its "+
+			"only job (retire.jobs: 1)", m.VM.AgentName, t.At).
+			Hint("Let this VM go. Or, if it may take a job: azp-bootstrap deregister --local, then azp-bootstrap rejoin.")
 	}
 	if !m.VM.Config.Agent.Reregister {
 		return fault.New(fault.Target, "the agent %s was removed from the %s, and agent.reregister "+

@@ -74,6 +74,9 @@ func standing(ctx context.Context, m member.Member, t *Try) (bool, error) {
 		p.PoolID = pool
 		t.At.Place = p
 	}
+	if err := m.NoteGiven(a); err != nil {
+		return false, err
+	}
 	registered := m.Journal.Update(func(s *journal.State) {
 		if s.Agent.Registered == "" { // of an earlier version
 			s.Agent.Registered = a.Registered

@@ -130,6 +130,7 @@ func TestStatesAreCopies(t *testing.T) {
 	full.Secret, full.Registering = &Secret{Version: "1", Expires: &at}, &Registering{Name: "x"}
 	full.Package, full.DrainUntil, full.Paused = &Package{File: "f"}, &at, &Pause{By: "alice"}
 	full.Gate, full.HookFailed = &Gate{WaitsFor: "cloud-init"}, &Hook{Event: "leaving"}
+	full.Retire, full.Once = &Retire{Why: "w"}, &Once{Request: 7}
 	full.Metadata = &Metadata{Access: "closed"}
 	full.Standby = &Standby{Since: at}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
@@ -143,6 +144,7 @@ func TestStatesAreCopies(t *testing.T) {
 		s.Phases[0].Seconds, s.LastError.Code, s.Registering.Name, s.Package.File = 99, "spoiled", "spoiled", "spoiled"
 		s.Paused.By = "spoiled"
 		s.Gate.WaitsFor, s.HookFailed.Event = "spoiled", "spoiled"
+		s.Retire.Why, s.Once.Request = "spoiled", 99
 		s.Metadata.Access = "spoiled"
 		s.Standby.Since = time.Time{}
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
@@ -155,7 +157,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed Standby ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed Standby Retire Once ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}

@@ -44,6 +44,7 @@ const (
 	ByPreempt   = "preempt"
 	ByShutdown  = "shutdown"
 	ByOperator  = "operator"
+	ByRetired   = "retired" // the VM itself (retire)
 )
 
 // State is state.json: where this VM stands. It never holds a secret. Nobody keeps one across a
@@ -78,6 +79,10 @@ type State struct {
 	Metadata *Metadata `json:"metadata,omitempty"`
 	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
 	Paused *Pause `json:"paused,omitempty"`
+	// Retire is when the VM leaves by itself, if it does; set while it is configured so.
+	Retire *Retire `json:"retire,omitempty"`
+	// Once is what is known of the job of an agent that runs one and no more.
+	Once *Once `json:"once,omitempty"`
 	// HookFailed is the last run of hooks that did not end well, until one of its event does.
 	HookFailed *Hook `json:"hookFailed,omitempty"`
 }
@@ -207,6 +212,8 @@ type Registering struct {
 	Existing int    `json:"existing"`
 	Drained  bool   `json:"drained,omitempty"` // it stood there disabled by a drain
 	Target   Target `json:"target"`            // where
+	// Before are jobs that the agent stood there with: another VM's.
+	Before Requests `json:"before,omitzero"`
 }
 
 // A Hook is a run of an event's hooks that did not end well.
@@ -313,6 +320,7 @@ func (s State) copied() State {
 	s.ReadyAt, s.DrainUntil = copyOf(s.ReadyAt), copyOf(s.DrainUntil)
 	s.LastError, s.Registering, s.Package = copyOf(s.LastError), copyOf(s.Registering), copyOf(s.Package)
 	s.Paused = copyOf(s.Paused)
+	s.Retire, s.Once = copyOf(s.Retire), copyOf(s.Once)
 	s.Gate, s.HookFailed = copyOf(s.Gate), copyOf(s.HookFailed)
 	s.Metadata = copyOf(s.Metadata)
 	s.Standby = copyOf(s.Standby)

@@ -31,6 +31,7 @@ func (s *State) Rejoin() {
 	s.Attempt++
 	if s.Phase == Removed {
 		s.Agent, s.Target = Agent{}, Target{}
+		s.Once, s.Retire = nil, nil // an agent that is registered anew has its own
 	}
 	s.ReadyAt, s.DrainUntil, s.RemovedBy, s.Phases = nil, nil, "", []Phase{}
 	s.Phase = Credential
@@ -85,7 +86,7 @@ func (s *State) Joined() {
 // Left records that the VM has left its target. Its pause, an operator's word, ends by an operator's:
 // a VM that Azure took away and that is there again is paused still.
 func (s *State) Left() {
-	if s.RemovedBy == ByOperator {
+	if s.RemovedBy == ByOperator || s.RemovedBy == ByRetired {
 		s.Paused = nil
 	}
 	s.Phase, s.ReadyAt, s.Registering, s.DrainUntil, s.LastError = Removed, nil, nil, nil, nil

@@ -198,9 +198,9 @@ func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.
 	}
 	LetWork(ctx, m)
 	r.Record(fault.From(err), func(s *journal.State, why *journal.Failure) {
-		now, hook := s.Agent, s.HookFailed
+		now, hook, once := s.Agent, s.HookFailed, s.Once
 		*s = before
-		s.HookFailed = hook
+		s.HookFailed, s.Once = hook, once
 		s.Agent.Drained, s.Agent.Jobs, s.LastError = now.Drained, now.Jobs, why
 	})
 	return true
@@ -209,7 +209,7 @@ func stays(ctx context.Context, r phase.Runner, m member.Member, before journal.
 // LetWork enables the agent that a drain has disabled, which came to nothing. That of a VM that is
 // paused was disabled before.
 func LetWork(ctx context.Context, m member.Member) {
-	if s := m.State(); !s.Agent.Drained || s.Paused != nil || s.Agent.Shut() {
+	if s := m.State(); !s.Agent.Drained || s.Paused != nil || s.Shut() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atLeast)

@@ -79,6 +79,9 @@ func (m Member) Withdraw(ctx context.Context, d *Drain) error {
 	if err := m.Agent.Remove(ctx, known.Service); err != nil {
 		return err
 	}
+	if err := m.noteLast(ctx, at); err != nil {
+		return err
+	}
 	if err := at.Client.Delete(ctx, at.Place, at.Agent); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // NoteEnabled enables an agent that a drain had disabled. One that somebody disabled stays so, and
 // is shown. That of a VM that is paused, or has no room for jobs, takes none, whoever has enabled it.
 func (m Member) NoteEnabled(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) error {
-	if s := m.State(); s.Paused != nil || s.Agent.Shut() {
+	if s := m.State(); s.Paused != nil || s.Shut() {
 		return m.hold(ctx, c, p, a)
 	}
 	note := func(disabled, drained bool) error {

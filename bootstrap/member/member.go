@@ -92,6 +92,8 @@ type Means struct {
 	Dial  azure.Dial
 	Agent Agent
 	Slept func() time.Duration // how long the machine has slept since its boot
+
+	PowerOff func(context.Context) error // the VM
 }
 
 // Sources reads the configuration.
@@ -181,6 +183,7 @@ func (m Member) ServiceAt(p devops.Place) agent.Service {
 		Marks:        m.VM.Marks(known.Registered),
 		Environment:  m.VM.Config.Agent.Environment,
 		Capabilities: m.VM.AgentCapabilities,
+		Once:         m.Once(),
 		Groups:       m.VM.Config.Agent.Groups,
 		NoMetadata:   m.VM.Config.Agent.Metadata == config.Deny,
 	}

@@ -28,7 +28,7 @@ func (m Member) hold(ctx context.Context, c *devops.Client, p devops.Place, a *d
 // had disabled before stays so. It reports whether the agent takes jobs.
 func (m Member) Resume(ctx context.Context, c *devops.Client, p devops.Place, a *devops.Agent) (works bool, err error) {
 	before := m.State()
-	if before.Agent.Shut() { // it is enabled when there is room for its jobs
+	if before.Shut() { // it is enabled when there is room for its jobs
 		return a.Enabled, m.Journal.Update(func(s *journal.State) { s.Paused = nil })
 	}
 	// On disk before: if this is cut off, the daemon enables the agent, which a pause has drained.

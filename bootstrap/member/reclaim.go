@@ -34,6 +34,9 @@ func (m Member) Reclaim(
 	if a == nil || d.Lost || m.Whose(a) == ThisVM || !m.provable(a) {
 		return a, nil
 	}
+	if m.Once() { // before its only job nobody has changed its marks; after it, it does not start again
+		return a, nil
+	}
 	if d.waits() && m.Works() {
 		return nil, Busy(known.Name)
 	}

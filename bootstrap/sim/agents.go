@@ -23,6 +23,8 @@ type agent struct {
 	created   time.Time
 	disabled  bool
 	job       *Job
+	last      *Job   // that it finished
+	refresh   string // the version that the server wants it to have
 }
 
 type publicKey struct {
@@ -72,6 +74,10 @@ func (c *call) body(a *agent, capabilities bool) object {
 	}
 	if capabilities {
 		o["systemCapabilities"] = a.caps
+	}
+	c.sim.settleJob(a)
+	if a.last != nil && c.r.URL.Query().Get("includeLastCompletedRequest") == "true" {
+		o["lastCompletedRequest"] = a.last.body()
 	}
 	if r := a.assigned(); r != nil && c.r.URL.Query().Get("includeAssignedRequest") == "true" {
 		o["assignedRequest"] = r
@@ -247,7 +253,7 @@ func (c *call) forget(p *pool, a *agent) {
 // busy refuses to remove an agent that runs a job, with the words of
 // github.com/MicrosoftDocs/azure-devops-docs, pull request 10586.
 func (c *call) busy(p *pool, a *agent) bool {
-	if a.job == nil {
+	if c.sim.settleJob(a); a.job == nil {
 		return false
 	}
 	c.refuse(http.StatusBadRequest, "TaskAgentJobStillRunningException",

@@ -56,6 +56,11 @@ func (s *Sim) Control() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		if r.FormValue("wait") == "true" {
+			reply(w, http.StatusOK, s.Queue(r.FormValue("agent"), r.FormValue("pool"), r.FormValue("name"), r.FormValue("run"),
+				takes.Seconds()))
+			return
+		}
 		j, problem := s.queue(r.FormValue("agent"), r.FormValue("name"), r.FormValue("run"), takes.Seconds())
 		if problem != "" {
 			http.Error(w, problem, http.StatusConflict)
@@ -92,6 +97,9 @@ func (s *Sim) Control() http.Handler {
 	})
 	m.HandleFunc("POST /enable", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Enable(r.FormValue("name"), r.FormValue("enabled") == "true"), "agent")
+	})
+	m.HandleFunc("POST /refresh", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.Refresh(r.FormValue("name"), r.FormValue("version")), "agent")
 	})
 	m.HandleFunc("POST /rename", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Rename(r.FormValue("kind"), r.FormValue("old"), r.FormValue("new")), r.FormValue("kind"))

@@ -122,7 +122,10 @@ func (s *Sim) Connected(id int, vm, instance string, yes bool) (has bool) {
 				case yes:
 					a.session, a.listening, a.seen, has = vm, 1, time.Now(), true
 				default:
-					a.session, a.listening = "", 0
+					a.session, a.listening, a.seen = "", 0, time.Now()
+					if a.job != nil {
+						a.job.session = ""
+					}
 				}
 			}
 		}

@@ -116,6 +116,20 @@ func (s *Sim) Enable(name string, enabled bool) (found bool) {
 	return found
 }
 
+// Refresh lets the server tell an agent to update itself to a version, as it does when its own is newer.
+func (s *Sim) Refresh(name, version string) (found bool) {
+	s.eachServer(func(v *server) {
+		for _, p := range v.pools {
+			for _, a := range p.agents {
+				if strings.EqualFold(a.name, name) {
+					a.refresh, found = version, true
+				}
+			}
+		}
+	})
+	return found
+}
+
 // Rename gives a pool, project, environment or deployment group another name. Its ID stays.
 func (s *Sim) Rename(kind, name, to string) (found bool) {
 	s.eachServer(func(v *server) {

@@ -50,6 +50,7 @@ func (c *call) sessions(p *pool, id string) {
 	case http.MethodDelete:
 		if a.session == id {
 			a.session = ""
+			c.sim.settleJob(a)
 		}
 		c.w.WriteHeader(http.StatusNoContent)
 	}
@@ -87,6 +88,7 @@ func (c *call) messages(p *pool) {
 			waiting = false
 		case <-tick.C:
 			c.sim.mu.Lock()
+			c.sim.assign()
 			if waiting = p.holds(a) &&
 				a.session == session; waiting { // removed or taken over meanwhile: the next poll is refused
 				message = a.message()

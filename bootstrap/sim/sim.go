@@ -26,6 +26,7 @@ type Sim struct {
 	events      []ScheduledEvent
 	incarnation int
 	jobs        []*Job
+	waiting     []*Job  // for an agent that can take them
 	fates       []*Fate // of VMs
 }
 

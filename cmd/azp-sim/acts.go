@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -23,8 +24,17 @@ func act(cmd *cobra.Command, dir, path string, form url.Values) error {
 
 func job(dir *string) *cobra.Command {
 	var takes time.Duration
-	var name, run string
-	c := &cobra.Command{Use: "job AGENT", Short: "Give an agent a job", Args: cobra.ExactArgs(1)}
+	var name, run, pool string
+	var wait bool
+	c := &cobra.Command{
+		Use:   "job [AGENT]",
+		Short: "Give an agent a job",
+		Long: `job gives a job to an agent that can take one. With --wait it is queued, and begins when the agent can
+take it; with --pool any agent of the pool may.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	c.Flags().BoolVar(&wait, "wait", false, "queue it, until the agent can take it")
+	c.Flags().StringVar(&pool, "pool", "", "queue it for any agent of the pool of this `name`")
 	c.Flags().DurationVar(&takes, "takes", 5*time.Second, "how long its work takes, after its step if it has one")
 	c.Flags().StringVar(&run, "run", "", "its step: a shell `script`, run by the agent's worker in the work folder")
 	c.Flags().StringVar(&name, "name", "deploy", "its `name`")
@@ -32,8 +42,21 @@ func job(dir *string) *cobra.Command {
 		if run != "" && !cmd.Flags().Changed("takes") {
 			takes = 0
 		}
-		form := url.Values{"agent": {args[0]}, "name": {name}, "run": {run}, "takes": {takes.String()}}
+		if len(args) == 0 == (pool == "") {
+			return errors.New("name an agent, or a pool with --pool")
+		}
+		form := url.Values{"agent": args, "name": {name}, "run": {run}, "takes": {takes.String()}, "pool": {pool},
+			"wait": {strconv.FormatBool(wait || pool != "")}}
 		return act(cmd, *dir, "/jobs", form)
+	}
+	return c
+}
+
+func refresh(dir *string) *cobra.Command {
+	c := &cobra.Command{Use: "update-agent AGENT", Short: "Tell an agent to update itself, as a server does", Args: cobra.ExactArgs(1)}
+	to := c.Flags().String("to", "4.250.0", "the `version`")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		return act(cmd, *dir, "/refresh", url.Values{"name": args, "version": {*to}})
 	}
 	return c
 }

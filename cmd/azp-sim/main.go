@@ -52,7 +52,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 	root.AddCommand(serve(&dir), agentPackage(), scenario(), machine(&dir), validate(), apply(&dir), setSecret(&dir),
 		show(&dir, "log", "Show the requests seen", printLog),
 		show(&dir, "agents", "Show the agents that stand on the servers", printAgents),
-		job(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
+		job(&dir), refresh(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),
 		show(&dir, "fates", "Show which VMs were deleted or made anew through Azure Resource Manager", printLines),
 		event(&dir), cancelEvent(&dir),
 		show(&dir, "events", "Show the scheduled events, and who acknowledged them", printLines),

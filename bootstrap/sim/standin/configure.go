@@ -61,7 +61,7 @@ func listener(args []string) int {
 	case "remove":
 		err = remove(o)
 	case "run":
-		return runAgent()
+		return runAgent(o.flags["once"])
 	case "warmup":
 		return 0
 	default:

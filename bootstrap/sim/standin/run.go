@@ -20,6 +20,8 @@ import (
 const (
 	terminated = 1
 	retryable  = 2
+	updating   = 3
+	updatingOf = 4 // of an agent that runs one job (RunOnceAgentUpdating, Constants.cs)
 )
 
 func say(format string, args ...any) {
@@ -35,7 +37,7 @@ func readSettings() (s settings, err error) {
 }
 
 // runAgent holds a session with the server until it is told to end.
-func runAgent() int {
+func runAgent(once bool) int {
 	s, err := readSettings()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Not configured. Run config.(sh/cmd) to configure the agent.")
@@ -52,7 +54,7 @@ func runAgent() int {
 	if s.CollectionName != "" {
 		base += "/" + escape(s.CollectionName)
 	}
-	l := &messageListener{connection: c, settings: s, running: make(chan struct{}, 1),
+	l := &messageListener{connection: c, settings: s, running: make(chan struct{}, 1), once: once, ended: make(chan struct{}),
 		pool: fmt.Sprintf("%s/_apis/distributedtask/pools/%d", base, s.PoolID)}
 	if !l.createSession(ctx) {
 		if ctx.Err() != nil {
@@ -64,8 +66,12 @@ func runAgent() int {
 	err = l.receive(ctx)
 	l.running <- struct{}{} // a job that is cancelled still reports
 	l.deleteSession()
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil, errors.Is(err, errServed):
 		return 0
+	case errors.Is(err, errRefresh):
+		say("Agent update in progress, do not shutdown agent.")
+		return map[bool]int{false: updating, true: updatingOf}[once]
 	}
 	fmt.Fprintf(os.Stderr, "An error occurred: %v\n", err) // Program.cs
 	return retryable
@@ -80,7 +86,14 @@ type messageListener struct {
 	pool     string // address
 	session  string
 	running  chan struct{} // one job at a time
+	once     bool          // it runs one, and ends (Agent.cs, RunAsync)
+	ended    chan struct{} // it has
 }
+
+var (
+	errServed  = errors.New("the only job has ended")
+	errRefresh = errors.New("the agent must update itself")
+)
 
 // Pauses between attempts: the real one's, of which the second is 15 to 30 seconds. A conflict is
 // that of a session which a crash left open: the simulator's end after seconds in place of minutes,
@@ -170,10 +183,24 @@ func (l *messageListener) deleteSession() {
 
 // receive is GetNextMessageAsync, over and over, and begins the jobs that come. It ends with what
 // is not tried again.
-func (l *messageListener) receive(ctx context.Context) error {
-	for said := false; ; {
+func (l *messageListener) receive(outer context.Context) error {
+	ctx, cancel := context.WithCancel(outer)
+	defer cancel()
+	go func() { // the job is over: no further message is waited for
+		select {
+		case <-l.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for said, received := false, false; ; {
 		var m struct{ MessageType, Body string }
 		err := l.call(ctx, http.MethodGet, l.pool+"/messages?sessionId="+l.session, "4.1", nil, &m)
+		select {
+		case <-l.ended:
+			return errServed
+		default:
+		}
 		if ctx.Err() != nil {
 			return err
 		}
@@ -182,11 +209,18 @@ func (l *messageListener) receive(ctx context.Context) error {
 				say("Agent reconnected.")
 				said = false
 			}
-			if m.MessageType == "PipelineAgentJobRequest" {
+			switch {
+			case m.MessageType == "AgentRefresh" && !received: // in a job, the real one updates after it
+				return errRefresh
+			case m.MessageType == "PipelineAgentJobRequest" && !(l.once && received): // else it is left to others
+				received = l.once
 				l.running <- struct{}{}
 				go func() {
-					defer func() { <-l.running }()
-					l.work(ctx, l.pool, m.Body)
+					l.work(outer, l.pool, m.Body)
+					<-l.running
+					if l.once {
+						close(l.ended)
+					}
 				}()
 			}
 			continue
@@ -278,7 +312,7 @@ func node(args []string) int {
 			return 0
 		case <-ended:
 		}
-		if code := cmd.ProcessState.ExitCode(); code != retryable {
+		if code := cmd.ProcessState.ExitCode(); code == 0 || code == terminated { // AgentService.js
 			fmt.Println("Agent listener exit with code", code)
 			return code
 		}

@@ -205,7 +205,7 @@ func TestNothingAgainstItself(t *testing.T) {
 	}
 	for _, want := range []string{
 		"GET /_apis/connectionData", "GET /_apis/distributedtask/pools?actionFilter&poolName&poolType",
-		"GET /_apis/distributedtask/pools/{id}/agents/{id}?includeAssignedRequest&includeCapabilities",
+		"GET /_apis/distributedtask/pools/{id}/agents/{id}?includeAssignedRequest&includeCapabilities&includeLastCompletedRequest",
 		"POST /_apis/distributedtask/pools/{id}/agents", "PATCH /_apis/distributedtask/pools/{id}/agents/{id}",
 		"DELETE /_apis/distributedtask/pools/{id}/agents/{id}",
 		"GET /{project}/_apis/distributedtask/deploymentgroups?actionFilter&name",

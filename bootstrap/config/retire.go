@@ -1,0 +1,62 @@
+package config
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Retire says when a VM leaves by itself, and what becomes of it then; 0 = not for that.
+type Retire struct {
+	Jobs Count         `key:"jobs"` // after so many
+	Idle time.Duration `key:"idle"` // without a job for so long
+	Age  time.Duration `key:"age"`  // since it joined
+	Keep Count         `key:"keep"` // agents that must stay online in the target
+	Then string        `key:"then"`
+}
+
+// The words of retire.then.
+const (
+	ThenDelete   = "delete"
+	ThenReimage  = "reimage"
+	ThenPowerOff = "poweroff"
+	ThenNone     = "none"
+)
+
+// Wanted reports whether the VM ever leaves by itself.
+func (r Retire) Wanted() bool { return r.Jobs > 0 || r.Idle > 0 || r.Age > 0 }
+
+// Once reports whether the agent runs one job and never a second one.
+func (r Retire) Once() bool { return r.Jobs == 1 }
+
+// A Count is a number of things.
+type Count int
+
+func (c Count) String() string { return strconv.Itoa(int(c)) }
+
+// mostCounted bounds a count; nobody means more.
+const mostCounted = 999_999
+
+// countOf reads a count; ok is false if it is none.
+func countOf(text string) (c Count, ok bool) {
+	n, err := strconv.Atoi(text)
+	return Count(n), err == nil && strings.Trim(text, "0123456789") == "" && n <= mostCounted
+}
+
+func (c *Config) checkRetire(f *findings) {
+	r := c.Retire
+	f.oneOf("retire.then", r.Then)
+	if r.Wanted() && runtime.GOOS != "linux" {
+		f.bad("retire", "is for Linux only", "Delete it, and let the scale set's own rules replace its VMs.")
+	}
+	if kind := c.Target.Kind(); kind != "" && kind != KindPool {
+		for _, key := range []string{"retire.jobs", "retire.idle"} {
+			if on := c.Values[key].Any; on != Count(0) && on != time.Duration(0) && on != nil {
+				f.bad(key, "is for pools only: a deployment runs several jobs on each VM of it, hours apart if somebody must "+
+					"approve them, and the VM would be gone between two of them",
+					"Join a pool, or use retire.age, which counts for all targets.")
+			}
+		}
+	}
+}

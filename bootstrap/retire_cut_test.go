@@ -1,0 +1,245 @@
+//go:build linux
+
+package bootstrap_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/sim"
+)
+
+// lose are these VMs as ones that can lose their power at each of their effects. Azure may be asked to take one only when
+// it has begun its job and its agent is gone.
+func lose(t *testing.T, all []*machine) (mortals []*mortal) {
+	byName := map[string]*mortal{}
+	for _, m := range all {
+		one := &mortal{machine: m}
+		dial := m.dial
+		m.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !one.powered() {
+				return nil, errDead
+			}
+			return dial(ctx, network, address)
+		}
+		byName[m.name] = one
+		mortals = append(mortals, one)
+	}
+	all[0].front(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			one := byName[r.RemoteAddr]
+			drop := func() {
+				if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+					_ = c.Close()
+				}
+			}
+			if !one.effect() {
+				drop()
+				return
+			}
+			if strings.HasPrefix(r.Host, "management.azure.com") && r.Method == http.MethodDelete {
+				if n := one.ofInstances()[one.instance()]; n != 0 || len(one.jobsBegun()) == 0 {
+					t.Errorf("%s is to go: %d agents, jobs %v", one.name, n, one.jobsBegun())
+				}
+			}
+			rec := &recorded{header: http.Header{}, status: http.StatusOK}
+			next.ServeHTTP(rec, r)
+			if !one.effect() {
+				drop()
+				return
+			}
+			maps.Copy(w.Header(), rec.header)
+			w.WriteHeader(rec.status)
+			_, _ = w.Write([]byte(rec.body.String()))
+		})
+	})
+	return mortals
+}
+
+// goesAway reports whether Azure was asked to take this VM.
+func (m *machine) goesAway() bool {
+	return slices.ContainsFunc(m.azure.Fates(), func(f sim.Fate) bool { return f.VM == m.name })
+}
+
+// untilItGoes is a daemon until Azure was asked to take its VM, or for so long.
+func untilItGoes(m *mortal, limit time.Duration) func(ctx context.Context, o bootstrap.Options) error {
+	return func(ctx context.Context, o bootstrap.Options) error {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		o.Once, o.Set = false, []string{"health.listen="}
+		go func() {
+			for ctx.Err() == nil {
+				time.Sleep(time.Second)
+				if m.goesAway() {
+					time.Sleep(5 * time.Second)
+					cancel()
+				}
+			}
+		}()
+		_ = bootstrap.Run(ctx, o) // it ends with ctx
+		return nil
+	}
+}
+
+// The power goes at each effect of a VM that runs one job, from its first boot to its end, and comes back: at most one
+// job is begun, no agent stays, and Azure takes the VM when its agent is gone, and not before.
+func TestPowerCutsInALifeOfOneJob(t *testing.T) {
+	step := 1
+	if testing.Short() {
+		step = 7
+	}
+	for at, over := 1, false; !over; at += step {
+		t.Run(fmt.Sprint("effect ", at), func(t *testing.T) {
+			retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+				m := lose(t, all)[0]
+				m.azure.Queue("", "Default", "first", "", 20)
+				m.azure.Queue("", "Default", "second", "", 20)
+				cut, _ := m.lives(ctx, at, untilItGoes(m, 10*time.Minute))
+				if over = !cut; !over {
+					m.off()
+					time.Sleep(20 * time.Second)
+					_, _ = m.lives(ctx, 0, untilItGoes(m, 2*time.Hour))
+				}
+				if got := m.jobsBegun(); len(got) > 1 {
+					t.Errorf("jobs %v were begun", got)
+				}
+				if fates := m.azure.Fates(); len(fates) == 0 || m.agentsLeft() != 0 || m.journal().Phase != journal.Removed {
+					t.Errorf("it ends with fates %v, agents %v, %+v", fates, m.azure.Agents(), m.journal())
+				}
+				if err := m.sound(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestEveryInterleavingOfOneJob plays with VMs of one pool that run one job each: boots, restarts, jobs, pauses, agents that fall
+// or that somebody disables or enables, notices of an end that does not come, each cut off at a random effect or not at all. At
+// most one job of a VM is begun, none is cut by the product, and at last each VM goes, with no agent left.
+func TestEveryInterleavingOfOneJob(t *testing.T) {
+	for n := range few(*interleavings) {
+		s := *seed + uint64(n)
+		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(s, 19))
+			retires(t, 3, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+				var story []string
+				vms := lose(t, all)
+				defer func() {
+					if t.Failed() {
+						t.Log(strings.Join(story, "\n"))
+						for _, m := range vms {
+							t.Logf("%s began %v: %+v", m.name, m.jobsBegun(), m.journal())
+						}
+					}
+				}()
+				for range 8 + r.IntN(12) {
+					m := vms[r.IntN(len(vms))]
+					if m.goesAway() {
+						continue
+					}
+					story = append(story, playOneJob(ctx, t, r, m))
+					soundOfOneJob(t, vms)
+					if t.Failed() {
+						return
+					}
+				}
+				for _, m := range vms {
+					if _, err := bootstrap.Resume(ctx, m.options(5*time.Minute)); err != nil && fault.From(err).Class != fault.State {
+						t.Error(err)
+					}
+					for _, a := range m.azure.Agents() {
+						if a.InstanceID == m.instance() && !m.journal().Shut() {
+							m.azure.Enable(a.Name, true) // a person may have disabled it
+						}
+					}
+					for range 9 {
+						m.azure.Queue("", "Default", "at last", "", 30)
+					}
+					if !m.goesAway() {
+						_, _ = m.lives(ctx, 0, untilItGoes(m, 3*time.Hour))
+					}
+					if !m.goesAway() || m.ofInstances()[m.instance()] != 0 {
+						t.Errorf("at last %s does not go, or not its agent: %v\n%s", m.name, m.azure.Agents(), m.said.String())
+					}
+					m.off()
+				}
+				soundOfOneJob(t, vms)
+			})
+		})
+	}
+}
+
+// playOneJob is one thing that happens to a VM that runs one job, or that it does.
+func playOneJob(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) string {
+	cutAt := 0
+	if r.IntN(2) > 0 {
+		cutAt = 1 + r.IntN(60)
+	}
+	what, cut, err := "", false, error(nil)
+	switch r.IntN(10) {
+	case 0, 1, 2:
+		what = "boots and is watched over"
+		m.off()
+		cut, err = m.lives(ctx, cutAt, untilItGoes(m, time.Duration(1+r.IntN(1200))*time.Second))
+	case 3, 4:
+		what = "a job is queued"
+		m.azure.Queue("", "Default", "any", "", float64(r.IntN(600)))
+	case 5:
+		what = "is paused"
+		cut, err = m.lives(ctx, cutAt, func(ctx context.Context, o bootstrap.Options) error {
+			_, err := bootstrap.Pause(ctx, o, bootstrap.Pausing{By: "alice"})
+			return err
+		})
+	case 6:
+		what = "is resumed"
+		cut, err = m.lives(ctx, cutAt, func(ctx context.Context, o bootstrap.Options) error {
+			_, err := bootstrap.Resume(ctx, o)
+			return err
+		})
+	case 7:
+		on := r.IntN(2) == 0
+		what = fmt.Sprint("somebody enables its agent: ", on)
+		m.azure.Enable(m.agentName(), on)
+	case 8:
+		what = "run --once"
+		cut, err = m.lives(ctx, cutAt, once)
+	case 9:
+		what = "Azure takes it away, and does not"
+		e := m.azure.Schedule([]string{m.name, "web_9"}, "Terminate", takenIn)
+		cut, err = m.lives(ctx, cutAt, untilItGoes(m, 10*time.Minute))
+		m.azure.Cancel(e.ID)
+	}
+	if f := fault.From(err); err != nil && f.Class != fault.State && f.Class != fault.Target {
+		t.Error(err)
+	}
+	return fmt.Sprintf("%s %s (cut at effect %d: %t): %v", m.name, what, cutAt, cut, err)
+}
+
+func soundOfOneJob(t *testing.T, vms []*mortal) {
+	for _, m := range vms {
+		if got := m.jobsBegun(); len(got) > 1 {
+			t.Errorf("%s began jobs %v", m.name, got)
+		}
+		if err := m.sound(); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+}
