@@ -1,5 +1,3 @@
-//go:build unix
-
 package main_test
 
 import (
@@ -36,6 +34,7 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 	for _, k := range []string{"LOGS_DIRECTORY", "PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
+	cmd.Env = append(cmd.Env, systemVars()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	ts.Check(cmd.Start())
 	w.daemons = append(w.daemons, cmd)
@@ -54,7 +53,7 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 // ask asks a daemon for all that it shows, over and over, for as long as it lives.
 func ask(address string, of *exec.Cmd) {
 	c := http.Client{Timeout: 5 * time.Second}
-	for syscall.Kill(of.Process.Pid, 0) == nil {
+	for runs(of.Process.Pid) {
 		for _, path := range []string{"/status", "/metrics", "/healthz"} {
 			if res, err := c.Get("http://" + address + path); err == nil {
 				_, _ = io.Copy(io.Discard, res.Body)

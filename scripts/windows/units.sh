@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs within Wine's root: the unit tests of each package, in the package's folder.
+#
+#   units.sh REPOSITORY PROGRAMS [PACKAGE...]     folders of the tree, by default all that have tests here
+set -uo pipefail
+export WINEPREFIX=/root/windows WINEDEBUG=-all WINEDLLOVERRIDES="mscoree=;mshtml="
+repository=$1 programs=$2
+wineserver -p >/tmp/wineserver.log 2>&1
+failed=0
+for test in "$programs"/*.test.exe; do
+    package=$(cat "$test.package")
+    [ $# -eq 2 ] || [[ " ${*:3} " == *" $package "* ]] || continue
+    cd "$repository/$package" || exit 1
+    begun=$SECONDS
+    # Never into a pipe: services inherit it, and it would not end with the program.
+    if timeout 150 wine "$test" -test.short -test.timeout 140s >/tmp/said 2>&1; then
+        echo "ok      $package ($((SECONDS - begun)) s)"
+    else
+        echo "FAILED  $package ($((SECONDS - begun)) s)"
+        grep -aE '^(---|\s+---|panic|\s+\S+\.go:[0-9]+:)' /tmp/said | head -40
+        failed=1
+    fi
+done
+exit $failed
