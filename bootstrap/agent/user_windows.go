@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"os/user"
@@ -34,14 +35,17 @@ func account(string) (*user.User, error) { return &user.User{}, nil }
 func rootsAlone(fs.FileInfo) bool { return false }
 
 // serviceArgs let config.cmd make the service, which on Windows is its own work
-// (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well. Without
-// an account it takes its default.
+// (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well.
 func (h Home) serviceArgs() []string {
 	return []string{"--runasservice", "--preventservicestart"}
 }
 
+// leastAccount runs the agent unless another is configured. config.cmd's own default is this one for a pool,
+// and LocalSystem, an administrator, for environments and deployment groups.
+const leastAccount = `NT AUTHORITY\NETWORK SERVICE`
+
 func (h Home) serviceValues() map[string]string {
-	return map[string]string{"windowslogonaccount": h.User}
+	return map[string]string{"windowslogonaccount": cmp.Or(h.User, leastAccount)}
 }
 
 // ensureUser refuses accounts that need a password: there is no place for one.

@@ -5,8 +5,8 @@ import (
 	"regexp"
 )
 
-// What differs between systems: where the agent is and whom it runs as. Without an account,
-// config.cmd takes its own default: NETWORK SERVICE for a pool, LocalSystem otherwise.
+// What differs between systems: where the agent is and whom it runs as. Without an account
+// it is NETWORK SERVICE.
 const (
 	defaultDir   = `C:\azp-agent`
 	defaultUser  = ""

@@ -109,7 +109,7 @@ func healthIs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Logf("%s", last)
 }
 
-// await-grep PATTERN COMMAND...: the command's output comes to match.
+// await-grep PATTERN COMMAND...: the command's output comes to match; or await-grep PATTERN file NAME.
 func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[0])
 	last := ""
@@ -130,6 +130,9 @@ func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
 			"AZP_BOOTSTRAP_STATE_DIR="+ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"),
 		)
 		out, _ := cmd.Output()
+		if args[1] == "file" {
+			out, _ = os.ReadFile(ts.MkAbs(args[2]))
+		}
 		last = string(out)
 		return pattern.MatchString(last)
 	})

@@ -11,6 +11,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
+
+	"azp-bootstrap/bootstrap/scm"
 )
 
 const (
@@ -68,8 +70,8 @@ func each(prefix, dir string, do func(s *mgr.Service)) error {
 		if err != nil {
 			continue
 		}
-		c, err := s.Config()
-		if err == nil && strings.Contains(strings.ToLower(c.BinaryPathName), strings.ToLower(dir)) {
+		line, err := scm.Program(name)
+		if err == nil && strings.Contains(strings.ToLower(line), strings.ToLower(dir)) {
 			do(s)
 		}
 		_ = s.Close()
@@ -131,6 +133,7 @@ func winService(ts *testscript.TestScript, _ bool, args []string) {
 			}))
 			return last == strings.Join(args[2:], " ")
 		})
+		ts.Logf("%s", last)
 	case "start", "stop", "kill":
 		n := 0
 		ts.Check(each(args[0], "", func(s *mgr.Service) {

@@ -3,7 +3,8 @@
 # on a busy machine is longer than Wine waits by itself.
 set -euo pipefail
 export WINEPREFIX=/root/windows WINEDEBUG=-all WINEDLLOVERRIDES="mscoree=;mshtml="
-wineserver -p >/tmp/wineserver.log 2>&1
+mkdir -p "$WINEPREFIX"
+wineserver -p >/tmp/wineserver.log 2>&1 || true
 timeout 300 wineboot -i >/tmp/wineboot.log 2>&1 || { cat /tmp/wineboot.log >&2; exit 1; }
 control='HKLM\System\CurrentControlSet\Control'
 for value in ServicesPipeTimeout WaitToKillServiceTimeout; do
@@ -11,3 +12,4 @@ for value in ServicesPipeTimeout WaitToKillServiceTimeout; do
 done
 timeout 60 wineserver -k >/tmp/wineserver.log 2>&1 || true # writes its registry
 timeout 60 wineserver -w >/tmp/wineserver.log 2>&1 || true
+rm -f "$WINEPREFIX/dosdevices/z:" # a link to / where tools would walk through it

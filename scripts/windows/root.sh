@@ -14,7 +14,7 @@ if [ ! -f "$root.done" ]; then
     echo "Making a Debian $suite root with $packages (once, about two minutes; kept in $root)" >&2
     rm -rf "$root"
     mmdebstrap --quiet --variant=minbase --include="$packages" --dpkgopt='path-exclude=/usr/share/doc/*' "$suite" "$root" >&2
-    "$here/inside.sh" "$root" "$here/boot.sh" >&2
+    KEEP=1 "$here/inside.sh" "$root" "$here/boot.sh" >&2
     touch "$root.done"
 fi
 echo "$root"

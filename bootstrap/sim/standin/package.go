@@ -45,6 +45,8 @@ var Behaviours = map[string]string{
 	"exit-4":          "config.sh ends with exit code 4, as the listener does for an update of itself",
 	"exit-126":        "config.sh ends with exit code 126, as a shell does for what it may not run",
 	"exit-127":        "config.sh ends with exit code 127, as a shell does for what it does not find",
+	"exit-9009":       "config.cmd ends with exit code 9009, as cmd.exe does for what it does not find",
+	"exit-3221225477": "config.cmd ends with exit code 3221225477, as Windows ends a program that breaks access rules",
 	"exit-134":        "config.sh ends with exit code 134, as .NET does when it aborts",
 }
 
