@@ -29,12 +29,12 @@ done
 status=0
 if [ $# -eq 1 ]; then
     echo "== unit tests"
-    timeout 240 scripts/windows/inside.sh "$root" scripts/windows/units.sh "$PWD" "$programs" || status=1
+    timeout 600 scripts/windows/inside.sh "$root" scripts/windows/units.sh "$PWD" "$programs" || status=1
 fi
 echo "== scenarios"
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
-timeout 330 scripts/windows/inside.sh "$root" scripts/windows/scenarios.sh "$PWD" "$programs" ${2:+"$2"} >"$said" 2>&1 || status=1
+timeout 500 scripts/windows/inside.sh "$root" scripts/windows/scenarios.sh "$PWD" "$programs" ${2:+"$2"} >"$said" 2>&1 || status=1
 if [ "$status" = 0 ]; then
     grep -E '^ +--- (PASS|SKIP)' "$said"
     echo "windows-test: passed"

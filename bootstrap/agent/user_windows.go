@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"azp-bootstrap/bootstrap/acl"
 	"azp-bootstrap/bootstrap/fault"
 )
 
@@ -76,7 +77,15 @@ func (h Home) WorkFolder(work string) error {
 	return diskFault(os.MkdirAll(work, 0o755), work)
 }
 
-// Guarded: who may write there, access control lists say.
+// Guarded: what lies above is for the lists of the system.
 func (h Home) Guarded() error { return nil }
 
-func alone(fs.FileInfo) bool { return true }
+// rootsOwn reports whether nobody but administrators, the system, and who asks, may write a file.
+func rootsOwn(name string, _ fs.FileInfo) bool {
+	who, err := acl.Others(name)
+	return err == nil && who == ""
+}
+
+// protectKept keeps others from the package's folder, and from what is laid out there: the agent's folder is
+// administrators' until config.cmd grants it to the agent's account.
+func (h Home) protectKept() error { return diskFault(acl.Protect(h.keep()), h.keep()) }

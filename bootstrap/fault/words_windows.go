@@ -19,7 +19,8 @@ var words = strings.NewReplacer(
 	"vsts-agent-linux-x64-4.248.0.tar.gz", "vsts-agent-win-x64-4.248.0.zip",
 	"free space (df)", "free space",
 	"Run it with sudo", "Run it in an elevated prompt",
-	"run as root", "run as an administrator", "Run as root", "Run as an administrator",
+	"; run as root", "; run as an administrator", "or run as root", "or run as an administrator",
+	"Run as root", "Run as an administrator",
 	"ask as root", "ask as an administrator", "Ask as root", "Ask as an administrator",
 	"is not root's alone", "is not the administrators' alone",
 )

@@ -40,6 +40,9 @@ func TestClear(t *testing.T) {
 		if err := os.Symlink("outside", filepath.Join(dir, n)); err != nil {
 			t.Skip("links cannot be made here: ", err) // Windows wants a privilege for it
 		}
+		if fi, err := os.Lstat(filepath.Join(dir, n)); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			t.Skip("links are none here") // Wine
+		}
 		kept = append(kept, n)
 	}
 	Clear(dir, "state.json", "agent.pid")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/windows/svc/eventlog"
 	"golang.org/x/sys/windows/svc/mgr"
 
+	"azp-bootstrap/bootstrap/acl"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/scm"
 )
@@ -24,6 +25,9 @@ const stopsWithin = time.Minute
 func (a *app) installNative(cmd *cobra.Command, now bool) (done bool, err error) {
 	exe, err := ownPath()
 	if err != nil {
+		return true, err
+	}
+	if err := protectOwn(); err != nil {
 		return true, err
 	}
 	line := windows.ComposeCommandLine(append([]string{exe, "run", "--service"}, givenFlags(cmd)...))
@@ -65,6 +69,16 @@ func (a *app) installNative(cmd *cobra.Command, now bool) (done bool, err error)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "Started. Watch it: azp-bootstrap status --wait\n")
 	return true, nil
+}
+
+// protectOwn keeps others from configuration and state where they usually are, before anything is believed of them:
+// whoever prepares an image or installs the service is an administrator, and answers for what is there.
+func protectOwn() error {
+	if err := acl.ProtectOwn(); err != nil {
+		return fault.New(fault.State, "the folder %s cannot be kept from others", acl.OwnFolder()).Because(err).
+			Hint("Run it as an administrator.")
+	}
+	return nil
 }
 
 const displayName, description = "azp-bootstrap", "Joins this VM to Azure Pipelines, and takes it out when the VM goes"

@@ -16,14 +16,15 @@ const largestLog = 5 << 20
 type rotating struct {
 	name    string
 	largest int64
+	made    func(name string) error // of each new file; nil = nothing
 
 	mu   sync.Mutex
 	file *os.File
 	size int64
 }
 
-func openRotating(name string) (*rotating, error) {
-	r := &rotating{name: name, largest: largestLog}
+func openRotating(name string, made func(name string) error) (*rotating, error) {
+	r := &rotating{name: name, largest: largestLog, made: made}
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // the state folder: status is for everyone
 		return nil, err
 	}
@@ -38,6 +39,9 @@ func (r *rotating) open() (err error) {
 	fi, err := r.file.Stat()
 	if err == nil {
 		r.size = fi.Size()
+	}
+	if err == nil && r.size == 0 && r.made != nil {
+		err = r.made(r.name)
 	}
 	return err
 }

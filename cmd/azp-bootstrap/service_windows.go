@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/windows/svc/mgr"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/acl"
 	"azp-bootstrap/bootstrap/fault"
 )
 
@@ -123,7 +124,7 @@ func (a *app) logAsService(log *logrus.Logger) error {
 	if !a.underManager {
 		return nil
 	}
-	file, err := openRotating(filepath.Join(a.stateDir, logName))
+	file, err := openRotating(filepath.Join(a.stateDir, logName), acl.Private)
 	if err != nil {
 		return fault.New(fault.State, "the log %s", filepath.Join(a.stateDir, logName)).Because(err).
 			Hint("Check free space and rights of %s.", a.stateDir)

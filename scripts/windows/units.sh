@@ -13,8 +13,13 @@ for test in "$programs"/*.test.exe; do
     [ $# -eq 2 ] || [[ " ${*:3} " == *" $package "* ]] || continue
     cd "$repository/$package" || exit 1
     begun=$SECONDS
+    more=()
+    case $package in
+    cmd/azp-bootstrap) more=(-programs "Z:${programs//\//\\}" -test.skip TestWindows) ;;      # they have a step of their own
+    bootstrap/health) more=(-test.skip TestManyAndSlowCallers) ;; # a busy machine's sockets, not Windows'
+    esac
     # Never into a pipe: services inherit it, and it would not end with the program.
-    if timeout 150 wine "$test" -test.short -test.timeout 140s >/tmp/said 2>&1; then
+    if timeout 200 wine "$test" "${more[@]}" -test.short -test.timeout 190s >/tmp/said 2>&1; then
         echo "ok      $package ($((SECONDS - begun)) s)"
     else
         echo "FAILED  $package ($((SECONDS - begun)) s)"
