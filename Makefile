@@ -56,7 +56,7 @@ packer-validate: ## Validate the Packer templates
 	@scripts/packer-validate.sh
 
 .PHONY: packages
-packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
+packages: ## Build .deb, .rpm and a .zip for Windows (amd64, arm64) into dist/, with checksums and bills of materials
 	@scripts/package.sh $(VERSION) dist amd64 arm64
 
 .PHONY: package-test

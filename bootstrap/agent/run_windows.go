@@ -52,6 +52,9 @@ func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
 	if err != nil {
 		return name, serviceFault(name, "cannot be managed", err)
 	}
+	if err := onWord(name, s.Marks.InstanceID); err != nil {
+		return name, err
+	}
 	if state == svc.Running {
 		return name, nil
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 )
 

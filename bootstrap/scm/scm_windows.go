@@ -65,8 +65,8 @@ func Program(name string) (line string, err error) {
 	return line, err
 }
 
-// Starting are the services whose names begin so and whose program is this one.
-func Starting(prefix, program string) (names []string, err error) {
+// Named are the services whose names begin so.
+func Named(prefix string) (names []string, err error) {
 	h, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT|windows.SC_MANAGER_ENUMERATE_SERVICE)
 	if err != nil {
 		return nil, err
@@ -74,9 +74,17 @@ func Starting(prefix, program string) (names []string, err error) {
 	defer windows.CloseServiceHandle(h) //nolint:errcheck // nothing pending
 	all, err := (&mgr.Mgr{Handle: h}).ListServices()
 	for _, name := range all {
-		if !strings.HasPrefix(strings.ToLower(name), strings.ToLower(prefix)) {
-			continue
+		if strings.HasPrefix(strings.ToLower(name), strings.ToLower(prefix)) {
+			names = append(names, name)
 		}
+	}
+	return names, err
+}
+
+// Starting are the services whose names begin so and whose program is this one.
+func Starting(prefix, program string) (names []string, err error) {
+	all, err := Named(prefix)
+	for _, name := range all {
 		if line, err := Program(name); err == nil && strings.EqualFold(strings.Trim(line, `" `), program) {
 			names = append(names, name)
 		}

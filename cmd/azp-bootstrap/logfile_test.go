@@ -15,7 +15,7 @@ func TestRotating(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.file.Close()
+	defer func() { _ = r.file.Close() }()
 	r.largest = 100
 	for range 10 {
 		if n, err := r.Write([]byte(strings.Repeat("x", 39) + "\n")); n != 40 || err != nil {
