@@ -110,7 +110,7 @@ func (d *daemon) Execute(_ []string, asked <-chan svc.ChangeRequest, state chan<
 // other for a failure.
 func exitOf(err error, told bool) uint32 {
 	switch f := (*fault.Error)(nil); {
-	case told && (err == nil || errors.Is(err, context.Canceled)):
+	case told && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, bootstrap.ErrShutdown)):
 		return 0
 	case errors.As(err, &f):
 		return uint32(f.Class.Exit)
