@@ -39,6 +39,10 @@ race: ## Unit tests, and scenarios with the programs built so, under the race de
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)
 	@scripts/systemd-test.sh $(BUILD)
 
+.PHONY: windows-test
+windows-test: ## Run the Windows half under Wine: SCENARIOS=REGEXP (root; makes a Debian 13 root with Wine by apt)
+	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(SCENARIOS)
+
 .PHONY: vm-test
 vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory idle" or full, by default quick (root; installs QEMU with apt)
 	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
@@ -52,7 +56,7 @@ packer-validate: ## Validate the Packer templates
 	@scripts/packer-validate.sh
 
 .PHONY: packages
-packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
+packages: ## Build .deb, .rpm and a .zip for Windows (amd64, arm64) into dist/, with checksums and bills of materials
 	@scripts/package.sh $(VERSION) dist amd64 arm64
 
 .PHONY: package-test

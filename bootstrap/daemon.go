@@ -37,6 +37,9 @@ import (
 	"azp-bootstrap/bootstrap/vm"
 )
 
+// ErrShutdown is why a daemon is told to end when its system goes, where it is told (Windows).
+var ErrShutdown = errors.New("the system shuts down")
+
 // Options say what to run with.
 type Options struct {
 	member.Means

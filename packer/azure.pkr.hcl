@@ -107,8 +107,8 @@ variable "package" {
 
 variable "program" {
   type        = string
-  default     = "dist/azp-bootstrap.exe"
-  description = "The daemon for Windows."
+  default     = "dist/azp-bootstrap_0.0.0_windows_amd64.zip"
+  description = "The daemon's package for Windows."
 }
 
 variable "config" {

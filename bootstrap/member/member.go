@@ -198,5 +198,5 @@ func (m Member) AgentLog() string {
 	if m.VM.AsProcess() {
 		return filepath.Join(m.Journal.Dir(), "agent.log")
 	}
-	return "journalctl -u '" + m.State().Agent.Service + "'"
+	return agent.Log(m.State().Agent.Service)
 }

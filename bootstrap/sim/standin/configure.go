@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -63,6 +62,9 @@ func listener(args []string) int {
 	case "run":
 		return runAgent(o.flags["once"])
 	case "warmup":
+		return 0
+	case "linger": // what a script of the behaviour "children" leaves behind
+		<-time.After(300 * time.Second)
 		return 0
 	default:
 		err = failure("Unrecognized command: " + o.command)
@@ -146,7 +148,7 @@ func configure(o options) (err error) {
 		_, _ = rand.Read(noise)
 		_, _ = os.Stdout.Write(append(noise, '\n'))
 	case "children":
-		child := exec.Command("/bin/sh", "-c", "trap '' HUP TERM; sleep 300")
+		child := shell(lingering)
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr
 		if err := child.Start(); err != nil {
 			return err
@@ -214,7 +216,7 @@ func configure(o options) (err error) {
 	me := object{
 		"name":               name,
 		"version":            Version,
-		"osDescription":      "Linux (stand-in)",
+		"osDescription":      system + " (stand-in)",
 		"maxParallelism":     1,
 		"systemCapabilities": capabilities(name),
 		"authorization": object{
@@ -266,14 +268,7 @@ func configure(o options) (err error) {
 		return err
 	}
 	fmt.Printf("%s: Settings Saved.\n", time.Now().UTC().Format("2006-01-02 15:04:05Z"))
-	return os.WriteFile(
-		"svc.sh",
-		[]byte(
-			"#!/bin/bash\n# Root runs nothing from this folder: a trap that shows if it does.\ntouch "+
-				"/tmp/azp-sim-svc.sh-was-run\nexit 1\n",
-		),
-		0o755,
-	) //nolint:gosec // as the real one
+	return t.makeService(o)
 }
 
 func remove(o options) error {
@@ -309,7 +304,7 @@ func capabilities(name string) map[string]string {
 			caps[k] = v
 		}
 	}
-	caps["Agent.Name"], caps["Agent.Version"], caps["Agent.OS"] = name, Version, "Linux" // over all
+	caps["Agent.Name"], caps["Agent.Version"], caps["Agent.OS"] = name, Version, system // over all
 	return caps
 }
 

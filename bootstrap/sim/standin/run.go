@@ -45,6 +45,8 @@ func runAgent(once bool) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, diagnosed := underService(ctx)
+	defer diagnosed()
 	if fileText("bin/behaviour") == "never-online" {
 		<-ctx.Done()
 		return 0
@@ -136,7 +138,7 @@ func (l *messageListener) createSession(ctx context.Context) bool {
 		"id":            l.settings.AgentID,
 		"name":          l.settings.AgentName,
 		"version":       Version,
-		"osDescription": "Linux (stand-in)",
+		"osDescription": system + " (stand-in)",
 	}
 	body := object{"ownerName": hostname(), "agent": me, "systemCapabilities": capabilities(l.settings.AgentName)}
 	for said := false; ; {
@@ -260,9 +262,12 @@ func (c *connection) work(ctx context.Context, pool, body string) {
 		return
 	}
 	say("Running job: %s", job.JobDisplayName)
-	worker := exec.CommandContext(ctx, "./bin/Agent.Worker", "spawnclient", "0", "1") // the real one gets two pipes
+	worker := exec.CommandContext(ctx, workerProgram, "spawnclient", "0", "1") // the real one gets two pipes
 	worker.Stdin, worker.Stdout, worker.Stderr = strings.NewReader(body), os.Stdout, os.Stderr
 	worker.Cancel = func() error { return worker.Process.Signal(os.Interrupt) }
+	if endWorker := telling(worker, body); endWorker != nil {
+		worker.Cancel = endWorker
+	}
 	worker.WaitDelay = afterInterrupt + afterTerminate + 5*time.Second
 	_ = worker.Run()
 	result := "failed" // also of a worker that was killed

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -32,12 +33,11 @@ type connection struct {
 	auth   string // header
 }
 
-// newClient goes through the proxy of .proxy but for .proxybypass. Trust comes from the system and
-// SSL_CERT_FILE, as .NET's does on Linux.
+// newClient goes through the proxy of .proxy but for .proxybypass.
 func newClient() *http.Client {
 	proxy := strings.TrimSpace(firstLine(".proxy"))
 	bypass := strings.Split(fileText(".proxybypass"), "\n")
-	t := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots()}, Proxy: func(r *http.Request) (*url.URL, error) {
 		if proxy == "" {
 			return nil, nil
 		}
