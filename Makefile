@@ -48,8 +48,12 @@ image: build ## Build an image with Packer and QEMU into build/image: PACKAGE=FI
 	@scripts/image.sh $(BUILD)
 
 .PHONY: packer-validate
-packer-validate: ## Validate the Packer templates
-	@scripts/packer-validate.sh
+packer-validate: ## Validate the folders of packer/, and what their variables refuse
+	@mkdir -p $(BUILD) && scripts/packer-validate.sh $(BUILD)
+
+.PHONY: packer
+packer: ## Build Packer 1.9.4 with its plugins from the Go module proxy into build/cache, for the two above (some four minutes, once)
+	@scripts/packer.sh build $(BUILD)
 
 .PHONY: packages
 packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
