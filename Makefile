@@ -55,6 +55,10 @@ packer-validate: ## Validate the folders of packer/, and what their variables re
 packer: ## Build Packer 1.9.4 with its plugins from the Go module proxy into build/cache, for the two above (some four minutes, once)
 	@scripts/packer.sh build $(BUILD)
 
+.PHONY: alerts-test
+alerts-test: ## Hold the alert rules and the dashboard of docs/deploy to promtool (unpacks it with apt)
+	@mkdir -p $(BUILD) && scripts/alerts-test.sh $(BUILD)
+
 .PHONY: packages
 packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
 	@scripts/package.sh $(VERSION) dist amd64 arm64
