@@ -22,7 +22,8 @@ local=(-var "package=$dir/azp-bootstrap_1.0.0_amd64.deb" -var "base_image=$dir/b
 
 echo "-- packer/local"
 folder=$(scripts/packer.sh folder "$packer" packer/local "${local[@]}" -- "$dir")
-"$packer" validate "${local[@]}" "$folder"
+quietly() { "$@" >"$dir/said" 2>&1 || { cat "$dir/said" >&2; exit 1; }; } # 1.9 warns that its plugins are of yesterday
+quietly "$packer" validate "${local[@]}" "$folder"
 
 folder=$(scripts/packer.sh folder "$packer" packer/azure "${azure[@]}" -- "$dir")
 validate=("$packer" validate)
@@ -34,11 +35,12 @@ packer/azure,*) echo "-- packer/azure, as it is" ;;
     ;;
 *) echo "-- packer/azure, without what plugin 1.4 does not know: security_type and its like, target_region, OIDC by URL" ;;
 esac
-"${validate[@]}" "${azure[@]}" "$folder"
+quietly "${validate[@]}" "${azure[@]}" "$folder"
 for file in packer/azure/sources/*.pkrvars.hcl; do
     sed "s,\"dist/[^\"]*\",\"$dir/&,; s,$dir/\",$dir/," "$file" >"$dir/some.pkrvars.hcl"
     mkdir -p "$dir/dist" && sed -n 's,.*"dist/\(.*\)".*,\1,p' "$file" | while read -r name; do touch "$dir/dist/$name"; done
-    "${validate[@]}" "${azure[@]}" -var-file "$dir/some.pkrvars.hcl" "$folder" >"$dir/said" || { echo "$file:" >&2; cat "$dir/said" >&2; exit 1; }
+    quietly "${validate[@]}" "${azure[@]}" -var-file "$dir/some.pkrvars.hcl" "$folder"
+    echo "   $file"
 done
 
 echo "-- what packer/azure refuses"
@@ -74,8 +76,9 @@ case "${validate[*]}" in
 *)
     # No token must not become the identity of the machine by accident.
     refuse 'No valid set of authentication values' -var sign_in=oidc -var client_id=00000000-0000-0000-0000-000000000001
-    "${validate[@]}" "${azure[@]}" -var sign_in=identity -var tenant_id=00000000-0000-0000-0000-000000000002 "$folder" >/dev/null
-    "${validate[@]}" "${azure[@]}" -var build_resource_group_name=builds -var spot=true "$folder" >/dev/null
+    quietly "${validate[@]}" "${azure[@]}" -var sign_in=identity -var tenant_id=00000000-0000-0000-0000-000000000002 "$folder"
+    quietly "${validate[@]}" "${azure[@]}" -var build_resource_group_name=builds -var spot=true "$folder"
+    quietly "${validate[@]}" "${azure[@]}" -var 'virtual_network={"resource_group"="net","name"="agents","subnet"="vms","public_ip"=false}' "$folder"
     ;;
 esac
 echo "$refused bad settings, each refused with what to write"

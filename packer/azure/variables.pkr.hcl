@@ -129,11 +129,11 @@ variable "gallery" {
     error_message = "The name of a gallery has up to 80 letters, digits, dots and underscores, no hyphens, and a letter or digit at both ends."
   }
   validation {
-    condition     = length([for name in [var.gallery.linux_image, var.gallery.windows_image] : name if ! can(regex("^[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9])?$", name))]) == 0
+    condition     = length([for name in [var.gallery.linux_image, var.gallery.windows_image] : name if can(regex("^[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9])?$", name)) == false]) == 0
     error_message = "The name of an image definition has up to 80 letters, digits, dots, hyphens and underscores, and a letter or digit at both ends."
   }
   validation {
-    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_().-]{0,89}$", var.gallery.resource_group)) && ! can(regex("[.-]$", var.gallery.resource_group))
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_().-]{0,89}$", var.gallery.resource_group)) && can(regex("[.-]$", var.gallery.resource_group)) == false
     error_message = "The name of a resource group has up to 90 letters, digits, dots, hyphens, underscores and parentheses, and no dot or hyphen at its end."
   }
 }
@@ -159,7 +159,7 @@ variable "target_regions" {
   default     = {}
   description = "Regions that get the version, with their number of replicas: {northeurope = 2}. The region of the build is always among them, with one."
   validation {
-    condition     = length([for region, replicas in var.target_regions : region if ! can(regex("^[a-z0-9]+$", region)) || replicas < 1 || replicas > 100]) == 0
+    condition     = length([for region, replicas in var.target_regions : region if can(regex("^[a-z0-9]+$", region)) == false || replicas < 1 || replicas > 100]) == 0
     error_message = "The target_regions are region names as in az account list-locations (northeurope, not North Europe), each with 1 to 100 replicas."
   }
 }
@@ -239,7 +239,7 @@ variable "build_resource_group_name" {
   default     = ""
   description = "An existing group to build in, for who may not make groups. By default one is made, and deleted afterwards."
   validation {
-    condition     = can(regex("^([A-Za-z0-9][A-Za-z0-9_().-]{0,89})?$", var.build_resource_group_name)) && ! can(regex("[.-]$", var.build_resource_group_name))
+    condition     = can(regex("^([A-Za-z0-9][A-Za-z0-9_().-]{0,89})?$", var.build_resource_group_name)) && can(regex("[.-]$", var.build_resource_group_name)) == false
     error_message = "The build_resource_group_name has up to 90 letters, digits, dots, hyphens, underscores and parentheses, and no dot or hyphen at its end."
   }
 }
@@ -275,7 +275,7 @@ variable "identities" {
   default     = []
   description = "Resource IDs of user-assigned identities for the machine that builds, if a script of yours needs one. The daemon needs none."
   validation {
-    condition     = length([for id in var.identities : id if ! can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.ManagedIdentity/userAssignedIdentities/[^/]+$", id))]) == 0
+    condition     = length([for id in var.identities : id if can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.ManagedIdentity/userAssignedIdentities/[^/]+$", id)) == false]) == 0
     error_message = "The identities are resource IDs, not client IDs: az identity show --query id --output tsv prints one."
   }
 }
