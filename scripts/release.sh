@@ -11,6 +11,8 @@ fail() { echo "$1" >&2; exit 1; }
 [ -z "$(git status --porcelain)" ] || fail "The tree has changes that are not committed: a release is built of a commit. See git status."
 if [ "$(git rev-parse -q --verify "refs/tags/v$version^{commit}" || true)" = "$(git rev-parse HEAD)" ]; then
     heading=$version
+elif [ -n "${GITHUB_ACTIONS:-}" ]; then
+    fail "HEAD has no tag v$version: what is published is what the tag names."
 else
     echo "HEAD has no tag v$version: this is a trial; its notes are those of Unreleased" >&2
     heading=Unreleased
