@@ -7,8 +7,9 @@ scripts/apt.sh shellcheck:shellcheck
 go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 .github/workflows/*.yml docs/deploy/github-actions.yaml
 shellcheck docs/deploy/roll.sh
 scripts/roll-test.sh
+scripts/provision-test.sh
 if command -v terraform >/dev/null; then
-    terraform fmt -check -diff docs/deploy
+    TF_CLI_CONFIG_FILE=/dev/null terraform fmt -check -diff docs/deploy
 else
     echo "terraform is not installed: scale-set.tf is not looked at"
 fi

@@ -2,7 +2,7 @@
 # Runs as root on the machine that becomes the image: installs the daemon's package, its configuration and
 # the agent that the lock file pins. Packer puts the files into /tmp.
 set -euo pipefail
-cd /tmp
+cd "${FROM:-/tmp}" # elsewhere in scripts/provision-test.sh
 # SSH answers before the first boot is done; what cloud-init writes later would miss the sealing.
 if command -v cloud-init >/dev/null; then
     cloud-init status --wait || true
