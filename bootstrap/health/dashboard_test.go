@@ -79,7 +79,12 @@ func served(t *testing.T) map[string][]string {
 				labels = append(labels, p.GetName())
 			}
 		}
-		all[f.GetName()] = labels
+		switch f.GetType().String() {
+		case "SUMMARY", "HISTOGRAM":
+			all[f.GetName()+"_sum"], all[f.GetName()+"_count"] = labels, labels
+		default:
+			all[f.GetName()] = labels
+		}
 	}
 	return all
 }
@@ -245,6 +250,9 @@ var sampled = map[string][]curve{
 		{"work", map[int]float64{0: 3.9e6, 120: 3.1e6, 240: 1.2e6, 262: 3.8e6}}, {"agent", map[int]float64{0: 1.8e6}},
 	},
 	"Processes killed for want of memory, in an hour": {{"killed", map[int]float64{170: 3, 230: 0}}},
+	"Jobs that ended, in an hour":                     {{"jobs", map[int]float64{0: 31, 60: 44, 120: 71, 180: 82, 225: 40, 270: 77, 320: 35}}},
+	"How long a job takes":                            {{"mean of an hour", map[int]float64{0: 410, 90: 450, 215: 690, 260: 440}}},
+	"How far jobs get to the metadata service":        {{"closed", map[int]float64{0: 12, 126: 20, 312: 16, 330: 13}}, {"open", map[int]float64{0: 0}}, {"unknown", map[int]float64{120: 8, 126: 0}}},
 	"Joined in the last hour":                         {{"VMs", map[int]float64{123: 4, 126: 7, 183: 3, 186: 0}}},
 }
 
