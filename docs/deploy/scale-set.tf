@@ -3,7 +3,7 @@ terraform {
   required_providers {
     azurerm = {
       source  = "hashicorp/azurerm"
-      version = "~> 4.0"
+      version = ">= 4.5, < 6" # 4.0 to 4.4 refuse ed25519 keys
     }
     azapi = { # for imds_profile alone
       source  = "Azure/azapi"
@@ -13,9 +13,11 @@ terraform {
 }
 
 provider "azurerm" {
+  subscription_id = var.subscription_id
   features {}
 }
 
+variable "subscription_id" { type = string }
 variable "resource_group" { type = string }
 variable "location" { type = string }
 variable "image_id" { type = string } # of a gallery image version, or of the definition for the latest
