@@ -8,13 +8,21 @@ param vaultName string // of a vault in this resource group that holds the secre
 param secretName string = 'azp-pat'
 param sshKey string
 param instances int = 2
+@description('Each VM takes one job of the pool Default and boots anew from its image: one-job-one-vm.md.')
+param oneJob bool = false
 param size string = 'Standard_D2s_v5'
 
 // What this scale set joins (sources.userData must be on in the image's configuration).
-var userData = '''
+var manyJobs = '''
 azp-bootstrap:
   target:
     environment: {project: Shop, name: production, tags: [web]}
+'''
+var onlyOne = '''
+azp-bootstrap:
+  target:
+    pool: {name: Default}
+  retire: {jobs: 1, then: reimage}
 '''
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
@@ -70,7 +78,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
       repairAction: 'Replace'
     }
     virtualMachineProfile: {
-      userData: base64(userData)
+      userData: base64(oneJob ? onlyOne : manyJobs)
       securityProfile: {
         securityType: 'TrustedLaunch'
         uefiSettings: {
@@ -157,6 +165,35 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
         ]
       }
     }
+  }
+}
+
+// A VM may ask that a VM of this scale set is deleted or boots anew. Azure has no right for "this VM alone".
+resource mayRetire 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (oneJob) {
+  name: guid(resourceGroup().id, name, 'azp-bootstrap-retire')
+  properties: {
+    roleName: 'azp-bootstrap one job, one VM (${name})'
+    description: 'Delete and reimage VMs of a scale set'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: [
+          'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/delete'
+          'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action'
+        ]
+      }
+    ]
+  }
+}
+
+resource retires 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (oneJob) {
+  name: guid(scaleSet.id, identity.id, 'azp-bootstrap-retire')
+  scope: scaleSet
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: mayRetire.id
   }
 }
 

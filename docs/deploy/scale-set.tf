@@ -24,6 +24,12 @@ variable "name" {
   default = "web"
 }
 
+# Each VM takes one job of the pool Default and boots anew from its image: one-job-one-vm.md.
+variable "one_job" {
+  type    = bool
+  default = false
+}
+
 variable "secret_name" {
   type    = string
   default = "azp-pat"
@@ -62,7 +68,9 @@ resource "azurerm_linux_virtual_machine_scale_set" "agents" {
   depends_on          = [azurerm_role_assignment.may_read]
 
   # What this scale set joins (sources.userData must be on in the image's configuration).
-  user_data = base64encode(yamlencode({
+  user_data = base64encode(var.one_job ? yamlencode({
+    "azp-bootstrap" = { target = { pool = { name = "Default" } }, retire = { jobs = 1, then = "reimage" } }
+    }) : yamlencode({
     "azp-bootstrap" = { target = { environment = { project = "Shop", name = "production", tags = ["web"] } } }
   }))
 
@@ -120,6 +128,33 @@ resource "azurerm_linux_virtual_machine_scale_set" "agents" {
       gracePeriod       = 1800
     })
   }
+}
+
+# A VM may ask that a VM of this scale set is deleted or boots anew. Azure has no right for "this VM alone".
+data "azurerm_resource_group" "agents" {
+  name = var.resource_group
+}
+
+resource "azurerm_role_definition" "may_retire" {
+  count       = var.one_job ? 1 : 0
+  name        = "azp-bootstrap one job, one VM (${var.name})"
+  description = "Delete and reimage VMs of a scale set"
+  scope       = data.azurerm_resource_group.agents.id
+
+  permissions {
+    actions = [
+      "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/delete",
+      "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action",
+    ]
+  }
+}
+
+resource "azurerm_role_assignment" "retires" {
+  count              = var.one_job ? 1 : 0
+  scope              = azurerm_linux_virtual_machine_scale_set.agents.id
+  role_definition_id = azurerm_role_definition.may_retire[0].role_definition_resource_id
+  principal_id       = azurerm_user_assigned_identity.agents.principal_id
+  principal_type     = "ServicePrincipal"
 }
 
 output "client_id" {
