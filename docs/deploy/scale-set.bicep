@@ -22,7 +22,14 @@ var onlyOne = '''
 azp-bootstrap:
   target:
     pool: {name: Default}
-  retire: {jobs: 1, then: reimage}
+'''
+// User data may not say that a VM leaves: whoever may write tags or user data must not end VMs. Custom data, for cloud-init:
+var retire = '''
+#cloud-config
+write_files:
+  - path: /etc/azp-bootstrap/conf.d/50-one-job.yaml
+    content: |
+      retire: {jobs: 1, then: reimage}
 '''
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
@@ -100,6 +107,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
       osProfile: {
         computerNamePrefix: name
         adminUsername: 'azureuser'
+        customData: oneJob ? base64(retire) : null
         linuxConfiguration: {
           disablePasswordAuthentication: true
           ssh: {

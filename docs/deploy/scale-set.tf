@@ -69,10 +69,20 @@ resource "azurerm_linux_virtual_machine_scale_set" "agents" {
 
   # What this scale set joins (sources.userData must be on in the image's configuration).
   user_data = base64encode(var.one_job ? yamlencode({
-    "azp-bootstrap" = { target = { pool = { name = "Default" } }, retire = { jobs = 1, then = "reimage" } }
+    "azp-bootstrap" = { target = { pool = { name = "Default" } } }
     }) : yamlencode({
     "azp-bootstrap" = { target = { environment = { project = "Shop", name = "production", tags = ["web"] } } }
   }))
+
+  # User data may not say that a VM leaves: whoever may write tags or user data must not end VMs. Custom data, for cloud-init:
+  custom_data = var.one_job ? base64encode(<<-END
+    #cloud-config
+    write_files:
+      - path: /etc/azp-bootstrap/conf.d/50-one-job.yaml
+        content: |
+          retire: {jobs: 1, then: reimage}
+  END
+  ) : null
 
   admin_ssh_key {
     username   = "azureuser"
