@@ -9,12 +9,13 @@ import (
 
 // choices are the words that a key takes; of a list, each of its texts.
 var choices = map[string][]string{
-	"agent.service":  {"auto", "process"},
-	"agent.replace":  {"offline", "always", "never"},
-	"agent.metadata": {Deny, Allow},
-	"cloud":          {"auto", "public", "usgovernment", "china"},
-	"start.after":    {CloudInit},
-	"start.hold":     {"auto", "never"},
+	"agent.service":      {"auto", "process"},
+	"agent.replace":      {"offline", "always", "never"},
+	"agent.metadata":     {Deny, Allow},
+	"cloud":              {"auto", "public", "usgovernment", "china"},
+	"start.after":        {CloudInit},
+	"start.hold":         {"auto", "never"},
+	"agent.registration": {ByScript, ByRest},
 }
 
 // JSONSchema is the configuration's schema (JSON Schema draft 7, which editors' YAML servers read), made from the keys, types,

@@ -38,6 +38,10 @@ var (
 		"agent_enabled",
 		"0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.",
 	)
+	descScript = describe(
+		"registration_fallback",
+		"1 if this VM's agent is registered by config.sh because the daemon's own registration (agent.registration: rest) failed.",
+	)
 	descPaused  = describe("paused", "1 while an operator lets the agent take no job (azp-bootstrap pause).")
 	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
 	descAttempt = describe("attempts", "Attempts to bring the VM up.")
@@ -120,6 +124,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUp, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down))
 	gauge(descOnline, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down && !m.live.lost))
 	gauge(descEnabled, one(!s.Agent.Disabled))
+	gauge(descScript, one(s.Fallback != nil))
 	gauge(descPaused, one(s.Paused != nil))
 	gauge(descDrain, one(s.Phase == journal.Draining))
 	gauge(descAttempt, float64(s.Attempt))

@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -128,6 +129,9 @@ func online(
 	}
 	running, notYet := notOnline(m, at)
 	waited := time.Since(begun)
+	if limit := m.VM.Config.Agent.OnlineTimeout; unproved(m) && waited > limit {
+		return since, nil, notYet.Because(fmt.Errorf("%w in %s", errUnproved, limit))
+	}
 	if waited > comesOnline {
 		return since, nil, notYet
 	}
@@ -153,6 +157,9 @@ func confirm(ctx context.Context, m member.Member, c *devops.Client, at devops.P
 		at.PoolID = pool
 	}
 	if err := m.Journal.Update(func(s *journal.State) {
+		if s.Unproven(a.ID) { // it has come all the same
+			s.Fallback = nil
+		}
 		s.Agent.Version, s.Agent.ResourceID = a.Version, a.ResourceID
 		s.Target.PoolID = at.PoolID
 	}); err != nil {

@@ -132,6 +132,7 @@ func TestStatesAreCopies(t *testing.T) {
 	full.Gate, full.HookFailed = &Gate{WaitsFor: "cloud-init"}, &Hook{Event: "leaving"}
 	full.Metadata = &Metadata{Access: "closed"}
 	full.Standby = &Standby{Since: at}
+	full.Fallback = &Fallback{Why: "why"}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +146,7 @@ func TestStatesAreCopies(t *testing.T) {
 		s.Gate.WaitsFor, s.HookFailed.Event = "spoiled", "spoiled"
 		s.Metadata.Access = "spoiled"
 		s.Standby.Since = time.Time{}
+		s.Fallback.Why = "spoiled"
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	if after, _ := json.Marshal(j.State()); string(after) != string(before) {
@@ -155,7 +157,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed Standby ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed Standby Fallback ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}
