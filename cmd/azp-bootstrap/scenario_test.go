@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,10 +72,30 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func TestPositive(t *testing.T) { scripts(t, "positive") }
-func TestNegative(t *testing.T) { scripts(t, "negative") }
+func TestPositive(t *testing.T) { scripts(t, "positive", "script") }
+func TestNegative(t *testing.T) { scripts(t, "negative", "script") }
 
-func scripts(t *testing.T, folder string) {
+// TestPositiveByRest runs what must work with agents that the daemon registers itself.
+func TestPositiveByRest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes as long as TestPositive")
+	}
+	scripts(t, "positive", "rest")
+}
+
+// ofScript are the scenarios that are about config.sh, or that say themselves who registers.
+var ofScript = []string{"leak"}
+
+func scripts(t *testing.T, folder, registration string) {
+	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	if registration == "rest" {
+		files = slices.DeleteFunc(files, func(f string) bool {
+			return slices.Contains(ofScript, strings.TrimSuffix(filepath.Base(f), ".txt"))
+		})
+	}
 	root, err := os.MkdirTemp("", "azp-scripts-")
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +107,7 @@ func scripts(t *testing.T, folder string) {
 		}
 	})
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join(
-			"testdata",
-			folder,
-		),
+		Files:               files,
 		WorkdirRoot:         root,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
@@ -97,7 +115,7 @@ func scripts(t *testing.T, folder string) {
 		Setup: func(e *testscript.Env) error {
 			raw := make([]byte, 33)
 			_, _ = rand.Read(raw)
-			w := &world{dir: e.WorkDir, pat: strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:52]}
+			w := &world{registration: registration, dir: e.WorkDir, pat: strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:52]}
 			e.Values["world"] = w
 			e.Vars = append(e.Vars, "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+e.WorkDir)
 			e.Defer(w.end)
@@ -116,6 +134,7 @@ func scripts(t *testing.T, folder string) {
 			"prepare":      prepare,
 			"exits":        exits,
 			"sampled":      sampled,
+			"sampled-rest": sampledByRest,
 			"crash":        crash,
 			"agents":       agents,
 			"noleak":       noleak,
@@ -134,11 +153,12 @@ func scripts(t *testing.T, folder string) {
 
 // A world is what one script has around it.
 type world struct {
-	dir      string
-	pat      string
-	sim      *exec.Cmd
-	machines []string
-	daemons  []*exec.Cmd
+	dir          string
+	pat          string
+	registration string // agent.registration of its machines, unless their own configuration says otherwise
+	sim          *exec.Cmd
+	machines     []string
+	daemons      []*exec.Cmd
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value("world").(*world) }
@@ -264,6 +284,10 @@ func machine(ts *testscript.TestScript, _ bool, args []string) {
 	if os.Geteuid() == 0 {
 		user = "nobody"
 	}
+	registration := ""
+	if w.registration != "script" {
+		registration = "  registration: " + w.registration + "\n"
+	}
 	credential := "credential:\n  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}\n"
 	for _, file := range args[3:] {
 		if strings.Contains(ts.ReadFile(file), "entra:") {
@@ -278,10 +302,10 @@ agent:
   dir: %s/agent
   user: %q
   service: process
-%snetwork: {proxy: %q, caFile: %q}
+%s%snetwork: {proxy: %q, caFile: %q}
 imds: {endpoint: %q}
 deadline: 30s
-`, server, target, dir, user, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
+`, server, target, dir, user, registration, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
 	for i, file := range args[3:] {
 		text := os.Expand(ts.ReadFile(file), ts.Getenv)
 		ts.Check(os.WriteFile(filepath.Join(dir, "etc", "conf.d", fmt.Sprintf("%d.yaml", i)), []byte(text), 0o644))
@@ -473,9 +497,45 @@ func await(ts *testscript.TestScript, what string, ok func() bool) {
 // looked at over and over: only config.sh's own group may hold the PAT, and only in its
 // environment.
 func sampled(ts *testscript.TestScript, _ bool, args []string) {
+	groups, holders, rounds := sampling(ts, args)
+	for group, line := range holders {
+		if !groups[group] {
+			ts.Fatalf("the PAT is in the environment of %s", line)
+		}
+	}
+	if len(holders) == 0 {
+		ts.Fatalf("config.sh was never seen with the PAT in %d rounds: the sampling sees nothing", rounds)
+	}
+	ts.Logf("%d rounds over all processes; only config.sh's group held the PAT", rounds)
+}
+
+// sampled-rest CODE COMMAND...: likewise, but nobody may hold the PAT. One process of the test's own
+// does, so that it is known that the sampling sees it.
+func sampledByRest(ts *testscript.TestScript, _ bool, args []string) {
+	canary := exec.Command("sleep", "300")
+	canary.Env = []string{"CANARY=" + in(ts).pat}
+	canary.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	ts.Check(canary.Start())
+	defer func() { _ = canary.Process.Kill(); _ = canary.Wait() }()
+	groups, holders, rounds := sampling(ts, args)
+	own := strconv.Itoa(canary.Process.Pid)
+	if holders[own] == "" || rounds < 10 {
+		ts.Fatalf("the sampling sees nothing (%d rounds)", rounds)
+	}
+	delete(holders, own)
+	if len(groups) > 0 || len(holders) > 0 {
+		ts.Fatalf("config.sh was run (%v), or somebody held the PAT: %v", groups, holders)
+	}
+	ts.Logf("%d rounds over all processes; nobody held the PAT", rounds)
+}
+
+// sampling looks at all processes while a command runs: the groups of config.sh, and the groups that
+// hold the PAT in their environment. In a command line nobody may.
+func sampling(ts *testscript.TestScript, args []string) (groups map[string]bool, holders map[string]string, rounds int) {
 	w := in(ts)
 	stop, done := make(chan struct{}), make(chan struct{})
-	bad, holders, groups, rounds := map[string]bool{}, map[string]string{}, map[string]bool{}, 0
+	bad := map[string]bool{}
+	groups, holders = map[string]bool{}, map[string]string{}
 	go func() {
 		defer close(done)
 		for {
@@ -513,16 +573,8 @@ func sampled(ts *testscript.TestScript, _ bool, args []string) {
 	exits(ts, false, args)
 	close(stop)
 	<-done
-	for group, line := range holders {
-		if !groups[group] {
-			bad["environment of "+line] = true
-		}
-	}
 	for what := range bad {
 		ts.Fatalf("the PAT is in the %s", what)
 	}
-	if len(holders) == 0 {
-		ts.Fatalf("config.sh was never seen with the PAT in %d rounds: the sampling sees nothing", rounds)
-	}
-	ts.Logf("%d rounds over all processes; only config.sh's group held the PAT", rounds)
+	return groups, holders, rounds
 }
