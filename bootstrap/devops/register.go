@@ -3,6 +3,7 @@ package devops
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -57,6 +58,10 @@ func (c *Client) Register(ctx context.Context, p Place, there *Agent, n Newcomer
 	}
 	if err == nil && answer.agent(p).ID == 0 {
 		err = &refusal{Status: http.StatusOK, Message: "an answer without the agent's ID"}
+	}
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) { // it is JSON, and of Azure DevOps' own making: members may have become something else
+		return Enrolled{}, fault.From(err).About(OfFormat)
 	}
 	if err != nil {
 		if e := c.rejected(ctx, err); e != nil {

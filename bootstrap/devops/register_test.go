@@ -122,6 +122,7 @@ func TestRegisterIsRefused(t *testing.T) {
 		`{"typeKey":"Oops"}`:                                    {Pool, 503, fault.Network, "", true},
 		`{"message":"too much"}`:                                {Pool, 429, fault.Network, "", true},
 		`{"message":"the answer names no agent"}`:               {Pool, 200, fault.Network, OfFormat, false},
+		`{"id":"seven"}`:                                        {Pool, 200, fault.Network, OfFormat, false},
 		`{"typeKey":"TaskAgentJobStillRunningException"}`:       {Pool, 400, fault.Service, "", true},
 		`{"typeKey":"ProjectDoesNotExistWithNameException"}`:    {Environment, 404, fault.Target, "", false},
 		`<html>something else that answers in its place</html>`: {Pool, 200, fault.Scope, "", false},
