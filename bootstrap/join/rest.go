@@ -53,7 +53,12 @@ func enrolByRest(
 		}
 		return enrolment(ctx, m, c, t, e)
 	})
-	return phase.Fields{"agent": m.VM.AgentName, "id": id}, err
+	if err != nil {
+		return nil, err
+	}
+	m.Log.WithFields(phase.Fields{"agent": r.AgentName, "id": id, "over": there != nil}).
+		Info("the daemon has registered the agent itself: no other process had the PAT")
+	return phase.Fields{"agent": r.AgentName, "id": id}, nil
 }
 
 // enrolment completes what the server said of an agent that it has just registered.

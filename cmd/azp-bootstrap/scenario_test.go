@@ -84,7 +84,7 @@ func TestPositiveByRest(t *testing.T) {
 }
 
 // ofScript are the scenarios that are about config.sh, or that say themselves who registers.
-var ofScript = []string{"leak"}
+var ofScript = []string{"leak", "half", "flood"}
 
 func scripts(t *testing.T, folder, registration string) {
 	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
@@ -496,7 +496,11 @@ func await(ts *testscript.TestScript, what string, ok func() bool) {
 // sampled CODE COMMAND...: as exits, while the command line and environment of every process are
 // looked at over and over: only config.sh's own group may hold the PAT, and only in its
 // environment.
-func sampled(ts *testscript.TestScript, _ bool, args []string) {
+func sampled(ts *testscript.TestScript, neg bool, args []string) {
+	if in(ts).registration == "rest" {
+		sampledByRest(ts, neg, args)
+		return
+	}
 	groups, holders, rounds := sampling(ts, args)
 	for group, line := range holders {
 		if !groups[group] {

@@ -42,7 +42,8 @@ func runAgent() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if fileText("bin/behaviour") == "never-online" {
+	behaviour := fileText("bin/behaviour")
+	if behaviour == "never-online" || behaviour == "script-only" && !exists("svc.sh") { // which config.sh makes
 		<-ctx.Done()
 		return 0
 	}
