@@ -3,6 +3,7 @@
 package bootstrap_test
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"net/http"
@@ -23,6 +24,7 @@ type eccentric struct {
 	*mortal
 	scripts int // how often config.sh registered it
 	rests   int // how often the daemon did
+	first   int // the ID of its agent
 	late    bool
 }
 
@@ -39,7 +41,11 @@ func (e *eccentric) Enrol(
 ) (int, error) {
 	e.rests++
 	e.starts = 100 * time.Hour
-	return e.mortal.Enrol(ctx, r, add)
+	return e.mortal.Enrol(ctx, r, func(ctx context.Context, n agent.Newcomer) (made agent.Enrolment, err error) {
+		made, err = add(ctx, n)
+		e.first = cmp.Or(e.first, made.ID)
+		return made, err
+	})
 }
 
 // runs does run --once with e's agent, cut off at an effect or not.
@@ -147,6 +153,9 @@ func TestByRestProvesItself(t *testing.T) {
 		}
 		if e.rests != 1 || e.scripts != 1 || p.online(m.instance()) != 1 || len(p.azure.Agents()) != 1 {
 			p.t.Errorf("by rest %d times, by config.sh %d times: %v", e.rests, e.scripts, p.azure.Agents())
+		}
+		if s.Agent.ID == e.first {
+			p.t.Errorf("the agent %d was replaced, not removed", e.first)
 		}
 		if s.Fallback == nil || !strings.Contains(s.Fallback.Why, "not come online in 2m0s") || s.Agent.By != "" || s.Phase != journal.Ready {
 			p.t.Errorf("%+v", s)
