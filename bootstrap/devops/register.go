@@ -56,7 +56,7 @@ func (c *Client) Register(ctx context.Context, p Place, there *Agent, n Newcomer
 	} else {
 		err = c.replace(ctx, p, there, n, &answer)
 	}
-	if err == nil && answer.agent(p).ID == 0 {
+	if err == nil && answer.agent(p).ID <= 0 {
 		err = &refusal{Status: http.StatusOK, Message: "an answer without the agent's ID"}
 	}
 	var kind *json.UnmarshalTypeError

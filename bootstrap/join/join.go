@@ -39,6 +39,7 @@ type Try struct {
 
 	unknown int  // how often config.sh failed with words that nobody knows
 	met     bool // config.sh met an agent in the pool behind the target, which did not list it
+	session bool // the agent that was taken over showed online: a session of its may be open still
 }
 
 // Up takes the VM from credential to online. The agent is not started before gate has returned well.
@@ -99,7 +100,7 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, t *Try, gate f
 	begun := time.Now()
 	return r.Run(ctx, journal.Online, func(ctx context.Context) (f phase.Fields, err error) {
 		heard := listen(ctx, m, started)
-		started, f, err = online(ctx, m, t.At.Place, heard, begun)
+		started, f, err = online(ctx, m, t.At.Place, heard, begun, provesIn(m, t))
 		return f, err
 	})
 }

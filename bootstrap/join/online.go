@@ -93,13 +93,14 @@ func listen(ctx context.Context, m member.Member, since time.Time) (heard bool) 
 
 // online confirms that Azure DevOps shows the agent online. heard says that the agent has told of
 // its connection, begun when the waiting began. since is when the agent was started once more;
-// zero: it was not.
+// zero: it was not. proves is how long one may take that the daemon registered itself.
 func online(
 	ctx context.Context,
 	m member.Member,
 	at devops.Place,
 	heard bool,
 	begun time.Time,
+	proves time.Duration,
 ) (since time.Time, f phase.Fields, err error) {
 	if ctx.Err() != nil {
 		_, notYet := notOnline(m, at)
@@ -129,8 +130,8 @@ func online(
 	}
 	running, notYet := notOnline(m, at)
 	waited := time.Since(begun)
-	if limit := m.VM.Config.Agent.OnlineTimeout; unproved(m) && waited > limit {
-		return since, nil, notYet.Because(fmt.Errorf("%w in %s", errUnproved, limit))
+	if unproved(m) && waited > proves {
+		return since, nil, notYet.Because(fmt.Errorf("%w in %s", errUnproved, proves))
 	}
 	if waited > comesOnline {
 		return since, nil, notYet

@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"errors"
+	"time"
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
@@ -34,6 +35,7 @@ func enrolByRest(
 	if err != nil {
 		return nil, err
 	}
+	t.session = there != nil && there.Online
 	id, err := m.Agent.Enrol(ctx, r, func(ctx context.Context, n agent.Newcomer) (made agent.Enrolment, err error) {
 		e, err := c.Register(ctx, t.At.Place, there, devops.Newcomer{
 			Name: r.AgentName, Version: n.Version, OSDescription: n.OSDescription, PublicKey: n.Key,
@@ -99,6 +101,14 @@ var errUnproved = errors.New("registered by the daemon itself, it has not come o
 func unproved(m member.Member) bool {
 	s := m.State()
 	return s.Fallback == nil && s.Agent.By == config.ByRest && !s.Agent.Confirmed()
+}
+
+// provesIn is how long an agent that the daemon registered itself may take to come online.
+func provesIn(m member.Member, t *Try) time.Duration {
+	if t.session {
+		return max(m.VM.Config.Agent.OnlineTimeout, comesOnline)
+	}
+	return m.VM.Config.Agent.OnlineTimeout
 }
 
 // mayBeTheWay reports whether a registration may have failed because the daemon did it, so that
