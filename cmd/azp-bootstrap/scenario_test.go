@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,7 +75,23 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func scripts(t *testing.T, folder string) {
+// ofScript are the scenarios that are about config.sh, or that say themselves who registers.
+var ofScript = []string{"leak", "half", "flood"}
+
+// byRest are the scenarios that the default tier runs by rest as well.
+var byRest = []string{"services", "server", "tfs", "environment", "proxy", "crash", "crash-pool", "replace", "taken-over", "clone-deregister", "deregister"}
+
+func scripts(t *testing.T, folder, registration string) {
+	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	if registration == "rest" {
+		files = slices.DeleteFunc(files, func(f string) bool {
+			name := strings.TrimSuffix(filepath.Base(f), ".txt")
+			return slices.Contains(ofScript, name) || os.Getenv("CI_FULL") != "1" && !slices.Contains(byRest, name)
+		})
+	}
 	root, err := os.MkdirTemp("", "azp-scripts-")
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +103,7 @@ func scripts(t *testing.T, folder string) {
 		}
 	})
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join(
-			"testdata",
-			folder,
-		),
+		Files:               files,
 		WorkdirRoot:         root,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
@@ -97,7 +111,7 @@ func scripts(t *testing.T, folder string) {
 		Setup: func(e *testscript.Env) error {
 			raw := make([]byte, 33)
 			_, _ = rand.Read(raw)
-			w := &world{dir: e.WorkDir, pat: strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:52]}
+			w := &world{registration: registration, dir: e.WorkDir, pat: strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:52]}
 			e.Values["world"] = w
 			e.Vars = append(e.Vars, "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "HOME="+e.WorkDir)
 			e.Vars = append(e.Vars, systemVars()...)
@@ -118,6 +132,7 @@ func scripts(t *testing.T, folder string) {
 			"exits":        exits,
 			"sampled":      sampled,
 			"winservice":   winService,
+			"sampled-rest": sampledByRest,
 			"crash":        crash,
 			"agents":       agents,
 			"noleak":       noleak,
@@ -136,11 +151,12 @@ func scripts(t *testing.T, folder string) {
 
 // A world is what one script has around it.
 type world struct {
-	dir      string
-	pat      string
-	sim      *exec.Cmd
-	machines []string
-	daemons  []*exec.Cmd
+	dir          string
+	pat          string
+	registration string // agent.registration of its machines, unless their own configuration says otherwise
+	sim          *exec.Cmd
+	machines     []string
+	daemons      []*exec.Cmd
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value("world").(*world) }
@@ -243,6 +259,10 @@ func machine(ts *testscript.TestScript, _ bool, args []string) {
 	if os.Geteuid() == 0 {
 		user = "nobody"
 	}
+	registration := ""
+	if w.registration != "script" {
+		registration = "  registration: " + w.registration + "\n"
+	}
 	credential := "credential:\n  keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}\n"
 	for _, file := range args[3:] {
 		if strings.Contains(ts.ReadFile(file), "entra:") {
@@ -257,10 +277,10 @@ agent:
   dir: %q
   user: %q
   service: %s
-%snetwork: {proxy: %q, caFile: %q}
+%s%snetwork: {proxy: %q, caFile: %q}
 imds: {endpoint: %q}
 deadline: 30s
-`, server, target, filepath.Join(dir, "agent"), user, serviceForm, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
+`, server, target, filepath.Join(dir, "agent"), user, serviceForm, registration, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
 	for i, file := range args[3:] {
 		text := os.Expand(ts.ReadFile(file), ts.Getenv)
 		ts.Check(os.WriteFile(filepath.Join(dir, "etc", "conf.d", fmt.Sprintf("%d.yaml", i)), []byte(text), 0o644))

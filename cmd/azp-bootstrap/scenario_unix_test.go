@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,8 +22,16 @@ const (
 	serviceForm = "process"
 )
 
-func TestPositive(t *testing.T) { scripts(t, "positive") }
-func TestNegative(t *testing.T) { scripts(t, "negative") }
+func TestPositive(t *testing.T) { scripts(t, "positive", "script") }
+func TestNegative(t *testing.T) { scripts(t, "negative", "script") }
+
+// TestPositiveByRest runs what must work with agents that the daemon registers itself; all of it with CI_FULL=1.
+func TestPositiveByRest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes as long as TestPositive")
+	}
+	scripts(t, "positive", "rest")
+}
 
 // systemVars are what programs need of this system's environment.
 func systemVars() []string { return nil }
@@ -65,10 +74,50 @@ func runs(pid int) bool {
 // sampled CODE COMMAND...: as exits, while the command line and environment of every process are
 // looked at over and over: only config.sh's own group may hold the PAT, and only in its
 // environment.
-func sampled(ts *testscript.TestScript, _ bool, args []string) {
+func sampled(ts *testscript.TestScript, neg bool, args []string) {
+	if in(ts).registration == "rest" {
+		sampledByRest(ts, neg, args)
+		return
+	}
+	groups, holders, rounds := sampling(ts, args)
+	for group, line := range holders {
+		if !groups[group] {
+			ts.Fatalf("the PAT is in the environment of %s", line)
+		}
+	}
+	if len(holders) == 0 {
+		ts.Fatalf("config.sh was never seen with the PAT in %d rounds: the sampling sees nothing", rounds)
+	}
+	ts.Logf("%d rounds over all processes; only config.sh's group held the PAT", rounds)
+}
+
+// sampled-rest CODE COMMAND...: likewise, but nobody may hold the PAT. One process of the test's own
+// does, so that it is known that the sampling sees it.
+func sampledByRest(ts *testscript.TestScript, _ bool, args []string) {
+	canary := exec.Command("sleep", "300")
+	canary.Env = []string{"CANARY=" + in(ts).pat}
+	canary.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	ts.Check(canary.Start())
+	defer func() { _ = canary.Process.Kill(); _ = canary.Wait() }()
+	groups, holders, rounds := sampling(ts, args)
+	own := strconv.Itoa(canary.Process.Pid)
+	if holders[own] == "" || rounds < 10 {
+		ts.Fatalf("the sampling sees nothing (%d rounds)", rounds)
+	}
+	delete(holders, own)
+	if len(groups) > 0 || len(holders) > 0 {
+		ts.Fatalf("config.sh was run (%v), or somebody held the PAT: %v", groups, holders)
+	}
+	ts.Logf("%d rounds over all processes; nobody held the PAT", rounds)
+}
+
+// sampling looks at all processes while a command runs: the groups of config.sh, and the groups that
+// hold the PAT in their environment. In a command line nobody may.
+func sampling(ts *testscript.TestScript, args []string) (groups map[string]bool, holders map[string]string, rounds int) {
 	w := in(ts)
 	stop, done := make(chan struct{}), make(chan struct{})
-	bad, holders, groups, rounds := map[string]bool{}, map[string]string{}, map[string]bool{}, 0
+	bad := map[string]bool{}
+	groups, holders = map[string]bool{}, map[string]string{}
 	go func() {
 		defer close(done)
 		for {
@@ -106,16 +155,8 @@ func sampled(ts *testscript.TestScript, _ bool, args []string) {
 	exits(ts, false, args)
 	close(stop)
 	<-done
-	for group, line := range holders {
-		if !groups[group] {
-			bad["environment of "+line] = true
-		}
-	}
 	for what := range bad {
 		ts.Fatalf("the PAT is in the %s", what)
 	}
-	if len(holders) == 0 {
-		ts.Fatalf("config.sh was never seen with the PAT in %d rounds: the sampling sees nothing", rounds)
-	}
-	ts.Logf("%d rounds over all processes; only config.sh's group held the PAT", rounds)
+	return groups, holders, rounds
 }

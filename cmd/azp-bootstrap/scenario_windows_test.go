@@ -22,7 +22,7 @@ const (
 
 // TestWindows is what must work, and what must be refused, on Windows: with real services, as an
 // administrator, one script after the other.
-func TestWindows(t *testing.T) { scripts(t, "windows") }
+func TestWindows(t *testing.T) { scripts(t, "windows", "script") }
 
 // systemVars are what programs need of this system's environment.
 func systemVars() (vars []string) {
@@ -42,6 +42,8 @@ func interrupt(p *os.Process) { _ = p.Kill() }
 func runs(int) bool { return false }
 
 // sampled is exits: nobody looks into other processes here.
+func sampledByRest(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("agent.registration: rest is for Linux") }
+
 func sampled(ts *testscript.TestScript, neg bool, args []string) { exits(ts, neg, args) }
 
 // trust puts the simulator's authority where the stand-in looks for the machine's, which .NET's programs

@@ -98,12 +98,7 @@ func configure(o options) (err error) {
 			return err
 		}
 		if u := o.values["proxyusername"]; u != "" {
-			// The real one keeps them in its credential store, which a listener can open again.
-			if err := os.WriteFile(
-				".proxycredentials",
-				[]byte(base64.StdEncoding.EncodeToString([]byte(u+":"+o.values["proxypassword"]))),
-				0o600,
-			); err != nil {
+			if err := storeProxy(u, o.values["proxypassword"]); err != nil {
 				return err
 			}
 		}
@@ -112,7 +107,9 @@ func configure(o options) (err error) {
 		if !exists(ca) {
 			return failure("File not found: '" + ca + "'")
 		}
-		if err := os.WriteFile(".certificates", fmt.Appendf(nil, `{"CACert":%q}`, ca), 0o600); err != nil {
+		if root, err := os.Getwd(); err != nil {
+			return err
+		} else if err := writeJSON(".certificates", object{"skipServerCertValidation": false, "caCert": filepath.Join(root, ca)}); err != nil {
 			return err
 		}
 	}
@@ -220,7 +217,7 @@ func configure(o options) (err error) {
 		"maxParallelism":     1,
 		"systemCapabilities": capabilities(name),
 		"authorization": object{
-			"publicKey": object{"exponent": base64.StdEncoding.EncodeToString([]byte{1, 0, 1}), "modulus": b64(key.N)},
+			"publicKey": object{"exponent": base64.StdEncoding.EncodeToString([]byte{1, 0, 1}), "modulus": base64.StdEncoding.EncodeToString(key.N.Bytes())},
 		},
 	}
 	got, err := t.register(ctx, name, me, o.flags["replace"])
@@ -230,12 +227,19 @@ func configure(o options) (err error) {
 	if behaviour == "half" {
 		os.Exit(139)
 	}
+	if told := got.Properties.ServerURL.Value; told != "" { // "respect the serverUrl resolve by server"
+		t.ServerURL = sameOrigin(told, t.ServerURL)
+	}
+	endpoint := got.Authorization.AuthorizationURL
+	if !hosted {
+		endpoint = sameOrigin(endpoint, t.ServerURL)
+	}
 	creds := credentials{
 		"OAuth",
 		map[string]string{
 			"clientId":         got.Authorization.ClientID,
 			"authorizationUrl": got.Authorization.AuthorizationURL,
-			"oauthEndpointUrl": got.Authorization.AuthorizationURL,
+			"oauthEndpointUrl": endpoint,
 		},
 	}
 	if got.Authorization.ClientID == "" {

@@ -36,6 +36,7 @@ var Behaviours = map[string]string{
 	"print-token":     "config.sh prints the token it was given, whole and in pieces",
 	"clock":           "config.sh complains about the clock after it has registered",
 	"never-online":    "the listener runs but opens no session",
+	"script-only":     "the listener opens a session only if config.sh registered it",
 	"files-only":      "config.sh writes its files and ends well, but registers nothing on the server",
 	"binary":          "config.sh writes bytes that are no text, then goes on as usual",
 	"children":        "config.sh leaves a process behind that holds its output open",
