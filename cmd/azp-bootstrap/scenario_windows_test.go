@@ -42,7 +42,9 @@ func interrupt(p *os.Process) { _ = p.Kill() }
 func runs(int) bool { return false }
 
 // sampled is exits: nobody looks into other processes here.
-func sampledByRest(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("agent.registration: rest is for Linux") }
+func sampledByRest(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Fatalf("agent.registration: rest is for Linux")
+}
 
 func sampled(ts *testscript.TestScript, neg bool, args []string) { exits(ts, neg, args) }
 
