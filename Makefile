@@ -39,6 +39,10 @@ race: ## Unit tests, and scenarios with the programs built so, under the race de
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)
 	@scripts/systemd-test.sh $(BUILD)
 
+.PHONY: windows-test
+windows-test: ## Run the Windows half under Wine: SCENARIOS=REGEXP (root; makes a Debian 13 root with Wine by apt)
+	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(SCENARIOS)
+
 .PHONY: vm-test
 vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory idle" or full, by default quick (root; installs QEMU with apt)
 	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
@@ -48,12 +52,28 @@ image: build ## Build an image with Packer and QEMU into build/image: PACKAGE=FI
 	@scripts/image.sh $(BUILD)
 
 .PHONY: packer-validate
-packer-validate: ## Validate the Packer templates
-	@scripts/packer-validate.sh
+packer-validate: ## Validate the folders of packer/, and what their variables refuse
+	@mkdir -p $(BUILD) && scripts/packer-validate.sh $(BUILD)
+
+.PHONY: packer
+packer: ## Build Packer 1.9.4 with its plugins from the Go module proxy into build/cache, for the two above (some four minutes, once)
+	@scripts/packer.sh build $(BUILD)
+
+.PHONY: pipelines-test
+pipelines-test: ## Check the pipelines of docs/deploy and .github, and roll a scale set of a stand-in
+	@scripts/pipelines-test.sh
+
+.PHONY: alerts-test
+alerts-test: ## Hold the alert rules and the dashboard of docs/deploy to promtool (unpacks it with apt)
+	@mkdir -p $(BUILD) && scripts/alerts-test.sh $(BUILD)
 
 .PHONY: packages
-packages: ## Build .deb and .rpm (amd64, arm64) into dist/, with checksums and a bill of materials
+packages: ## Build .deb, .rpm and a .zip for Windows (amd64, arm64) into dist/, with checksums and bills of materials
 	@scripts/package.sh $(VERSION) dist amd64 arm64
+
+.PHONY: release
+release: ## The local half of a release in dist/: packages, checksums, bill of materials, notes: VERSION=1.2.3
+	@scripts/release.sh $(VERSION) dist
 
 .PHONY: package-test
 package-test: ## Build the packages twice, install, upgrade and purge them in a Debian root (root; installs what it needs with apt)

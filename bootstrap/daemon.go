@@ -37,6 +37,9 @@ import (
 	"azp-bootstrap/bootstrap/vm"
 )
 
+// ErrShutdown is why a daemon is told to end when its system goes, where it is told (Windows).
+var ErrShutdown = errors.New("the system shuts down")
+
 // Options say what to run with.
 type Options struct {
 	member.Means
@@ -77,7 +80,7 @@ func Run(ctx context.Context, o Options) error {
 	defer p.endGate()
 	defer p.beginHooks(ctx)()
 	defer p.countJobs(ctx)()
-	p.feelsRest(ctx)
+	defer p.feelsRest(ctx)()
 	here := health.Attend(o.StateDir, o.Once, o.Log)
 	defer here.Ended()
 	slow, falls := retry.Slowly(), brake{backoff: retry.Slowly()}

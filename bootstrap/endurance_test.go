@@ -53,6 +53,7 @@ func TestEndedAtAnyInstant(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(s, 0))
 			m := realMachine(t)
+			m.registration = []string{"script", "rest"}[n%2]
 			m.prepare(t, "")
 			for range 1 + r.IntN(3) {
 				args := []string{"run"}

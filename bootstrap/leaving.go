@@ -80,7 +80,7 @@ func (p *program) stop(ctx context.Context, a *attempt, alone bool) error {
 	}
 	s := p.journal.State()
 	goes := s.Phase == journal.Draining || s.Phase == journal.Ready && a.member.VM.Config.Drain.OnShutdown
-	if goes && shuttingDown() {
+	if goes && shuttingDown(ctx) {
 		n := leave.Notice{Why: "shutdown", By: journal.ByShutdown, Goes: true, Wait: true}
 		if s.Phase == journal.Draining {
 			n = leave.CutOff(s)

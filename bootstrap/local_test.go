@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,14 +216,22 @@ func localFaults() []localFault {
 	return rows
 }
 
-func TestLocalFaults(t *testing.T) {
-	for i, l := range localFaults() {
+func TestLocalFaults(t *testing.T) { meetLocalFaults(t, "script", localFaults()) }
+
+// TestLocalFaultsByRest is TestLocalFaults for a VM that the daemon registers itself: config.sh's own are none for it.
+func TestLocalFaultsByRest(t *testing.T) {
+	meetLocalFaults(t, "rest", slices.DeleteFunc(localFaults(), func(l localFault) bool { return strings.HasPrefix(l.name, "config.sh") }))
+}
+
+func meetLocalFaults(t *testing.T, registration string, all []localFault) {
+	for i, l := range all {
 		if testing.Short() && i%10 != 0 {
 			continue
 		}
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			m := realMachine(t)
+			m.registration = registration
 			m.prepare(t, l.behaviour)
 			if l.spoil != nil {
 				l.spoil(t, m)

@@ -52,18 +52,19 @@ type machine struct {
 	lives        int   // how often the agent was started or stopped
 	began        []int // jobs that its agent has begun, over all its life
 
-	environment string        // "" = production
-	tags        string        // as YAML
-	busyUntil   time.Time     // a job runs
-	starts      time.Duration // the agent's, until it is connected
-	held        *os.File
-	real        *real // with Microsoft's agent's stand-in in place of one in memory
-	dial        azure.Dial
-	said        notes
-	mu          sync.Mutex        // for what the agent does: it is asked beside the loop
-	runs        bool              // the agent
-	room        func() agent.Room // nil = there is plenty
-	clean       func(context.Context) error
+	environment  string        // "" = production
+	tags         string        // as YAML
+	busyUntil    time.Time     // a job runs
+	starts       time.Duration // the agent's, until it is connected
+	held         *os.File
+	real         *real // with Microsoft's agent's stand-in in place of one in memory
+	dial         azure.Dial
+	said         notes
+	mu           sync.Mutex        // for what the agent does: it is asked beside the loop
+	runs         bool              // the agent
+	room         func() agent.Room // nil = there is plenty
+	clean        func(context.Context) error
+	registration string // agent.registration; "" = script
 }
 
 // A disk is what of the agent outlives a power cut.
@@ -99,7 +100,7 @@ func (m *machine) once(ctx context.Context, limit time.Duration) *fault.Error {
 func (m *machine) options(limit time.Duration) bootstrap.Options {
 	file := filepath.Join(m.dir, "config-"+m.name+".yaml")
 	text := fmt.Sprintf(
-		"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s, tags: [%s]}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
+		"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: %s, tags: [%s]}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: \"\", replace: %s, registration: %s}\nnetwork: {caFile: %q, proxy: %q}\ndeadline: %s\n",
 		cmp.Or(
 			m.environment,
 			"production",
@@ -107,6 +108,7 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 		m.tags,
 		filepath.Join(m.dir, "agent-of-"+m.name),
 		map[bool]string{false: "offline", true: "never"}[m.never],
+		cmp.Or(m.registration, "script"),
 		filepath.Join(m.dir, "ca.pem"),
 		m.proxy,
 		limit,
@@ -382,6 +384,24 @@ func (m *machine) Configure(
 	line("Successfully added the agent")
 	m.disk.id = got.Agent.ID
 	return m.disk.id, nil
+}
+
+// Enrol registers by the daemon itself; what is on the disk says only that it is whole.
+func (m *machine) Enrol(
+	ctx context.Context,
+	r agent.Registration,
+	add func(context.Context, agent.Newcomer) (agent.Enrolment, error),
+) (id int, err error) {
+	m.disk.laidFor, m.disk.id = r.InstanceID, 0
+	got, err := add(ctx, agent.Newcomer{
+		Version: "4.248.0", Key: agent.PublicKey{Exponent: "AQAB", Modulus: base64.StdEncoding.EncodeToString(make([]byte, 256))},
+		Capabilities: map[string]string{"AZP_BOOTSTRAP_INSTANCE_ID": r.InstanceID, "AZP_BOOTSTRAP_REGISTERED": r.Registered},
+	})
+	if err != nil {
+		return 0, err
+	}
+	m.disk.id = got.ID
+	return got.ID, nil
 }
 
 // config is config.sh's connection; after an error it asks no more.

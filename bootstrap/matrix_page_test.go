@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -84,6 +85,8 @@ func renderMatrix() string {
 		case n.dial != nil:
 			connections = append(connections, row)
 		default:
+			network++
+			row = append(row, cells("", restOutcomes[n.name])[1:]...)
 			requests = append(requests, row)
 		}
 	}
@@ -91,9 +94,9 @@ func renderMatrix() string {
 		local = append(local, cells(l.name, l.want))
 	}
 	b.WriteString(
-		"### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor the secret; Azure DevOps for the target (and whose the PAT is, if it refuses that), for an agent of this name, and\nwhether the agent is online.\n\n",
+		"### Requests\n\nOne column for each request of a boot, in their order: IMDS is asked for the instance and for a token; the vault\nfor the secret; Azure DevOps for the target (and whose the PAT is, if it refuses that), for an agent of this name, and\nwhether the agent is online. The last column is the daemon's own registration (`agent.registration: rest`): where that\njoins, config.sh has registered the VM in its place, or what the server made of it is found and taken over.\n\n",
 	)
-	table(append([]string{"the answer"}, points...), requests)
+	table(slices.Concat([]string{"the answer"}, points, []string{"register, by rest"}), requests)
 	b.WriteString("### Connections\n\n")
 	table(append([]string{"the connection"}, hosts...), connections)
 	b.WriteString("### The proxy\n\n")

@@ -23,6 +23,9 @@ import (
 // boot. Whose the PAT is, is asked only when the target is refused.
 var points = []string{"instance", "token", "secret", "find, whoami", "find", "look", "online"}
 
+// registers is the daemon's own registration, with agent.registration: rest.
+const registers = "register"
+
 // hosts are where a connection can fail.
 var hosts = []string{"IMDS", "vault", "DevOps"}
 
@@ -42,6 +45,8 @@ func (f *fleet) pointOf(r *http.Request) string {
 		return ""
 	case strings.HasSuffix(path, "/connectionData"):
 		return "whoami"
+	case strings.HasSuffix(path, "/virtualmachines") && r.Method == http.MethodPost:
+		return registers
 	case strings.Contains(path, "/virtualmachines") && len(f.azure.Agents()) > 0:
 		return "online"
 	case strings.Contains(path, "/virtualmachines"):
@@ -86,6 +91,7 @@ func (c cell) run(t *testing.T, dir string, times int32) (o outcome) {
 		s := &strike{at: c.at, times: times}
 		f := newFleet(ctx, t, dir, 1, nil)
 		m := f.machine(0)
+		m.registration = c.registration
 		c.fault.strike(m, s)
 		begin := time.Now()
 		err := m.boot(ctx, boots)
@@ -123,6 +129,8 @@ func (c cell) run(t *testing.T, dir string, times int32) (o outcome) {
 type cell struct {
 	fault networkFault
 	at    string
+
+	registration string // agent.registration; "" = script
 }
 
 // A networkFault is a row of the matrix. answer strikes at requests, dial at connections.
@@ -338,7 +346,7 @@ func TestNetworkFaults(t *testing.T) {
 					got = append(got, "-")
 					continue
 				}
-				word, waited := cell{n, at}.actual(t)
+				word, waited := cell{fault: n, at: at}.actual(t)
 				got = append(got, word)
 				t.Logf("%-10s %s after %s", at, word, waited.Round(time.Millisecond))
 				if limit := max(n.within, 10*time.Second); word[0] != '=' && waited > limit {

@@ -72,6 +72,7 @@ func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 	for i := range vms {
 		m := &mortal{machine: p.machine(i)}
 		m.never = never
+		m.registration = []string{"script", "rest"}[r.IntN(2)]
 		if i == vms-1 {
 			m.called = "web-000000"
 		}

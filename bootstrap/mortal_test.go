@@ -79,6 +79,17 @@ func (m *mortal) Configure(
 	return id, err
 }
 
+// Enrol is an effect before the server is asked, and after the disk is written; what lies between are
+// requests, which are effects themselves.
+func (m *mortal) Enrol(
+	ctx context.Context,
+	r agent.Registration,
+	add func(context.Context, agent.Newcomer) (agent.Enrolment, error),
+) (id int, err error) {
+	err = m.to(func() error { id, err = m.machine.Enrol(ctx, r, add); return err })
+	return id, err
+}
+
 func (m *mortal) Start(ctx context.Context, s agent.Service, ca string) (name string, err error) {
 	return "", m.to(func() error { _, err := m.machine.Start(ctx, s, ca); return err })
 }

@@ -3,6 +3,7 @@
 package bootstrap_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,10 +39,11 @@ func (r *real) user() string {
 
 func (r *real) config(m *machine, limit time.Duration) string {
 	return fmt.Sprintf(
-		"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: %q, configureTimeout: %s}\nnetwork: {caFile: %q, proxy: %q}\nimds: {endpoint: %q}\ndeadline: %s\n",
+		"url: https://dev.azure.com/contoso\ntarget: {environment: {project: Shop, name: production}}\ncredential: {keyVault: {url: https://contoso.vault.azure.net, secret: azp-pat}}\nagent: {dir: %q, service: process, user: %q, configureTimeout: %s, registration: %s}\nnetwork: {caFile: %q, proxy: %q}\nimds: {endpoint: %q}\ndeadline: %s\n",
 		r.agent,
 		r.user(),
 		limit/3,
+		cmp.Or(m.registration, "script"),
 		r.CA,
 		r.Proxy,
 		r.IMDS[m.name],

@@ -46,13 +46,14 @@ func (r *rest) feel(ctx context.Context, told func(slept time.Duration)) {
 	}
 }
 
-// feelsRest lets whatever is under way begin anew when the machine has slept.
-func (p *program) feelsRest(ctx context.Context) {
+// feelsRest lets whatever is under way begin anew when the machine has slept; end ends that.
+func (p *program) feelsRest(ctx context.Context) (end func()) {
 	slept := p.Slept
 	if slept == nil {
 		slept = sleptSinceBoot
 	}
 	p.rest.slept = slept
+	ctx, end = context.WithCancel(ctx)
 	go p.rest.feel(ctx, func(nap time.Duration) {
 		p.Log.WithField("slept", nap.Round(time.Second).String()).
 			Warn("this VM has slept, as after hibernation: what is held is dropped, and everything is looked at anew")
@@ -61,6 +62,7 @@ func (p *program) feelsRest(ctx context.Context) {
 		default: // a reload is on its way: it will do
 		}
 	})
+	return end
 }
 
 // rested reports whether the machine has slept since this was asked last. Azure is listened to anew then: a

@@ -15,7 +15,7 @@ import (
 //
 // systemd is asked over D-Bus: it ends every process of the daemon's control group, and a systemctl
 // that is started now as well.
-func shuttingDown() bool {
+func shuttingDown(context.Context) bool {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return true
 	}

@@ -8,7 +8,7 @@ set -euo pipefail
 build=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
-"$here/apt.sh" packer:packer qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs ssh-keygen:openssh-client python3:python3
+"$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs ssh-keygen:openssh-client python3:python3
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
@@ -50,12 +50,14 @@ users:
 YAML
 printf 'instance-id: image-build\nlocal-hostname: image-build\n' >"$dir/seed/meta-data"
 
+packer=$(scripts/packer.sh which "$build")
+folder=$(scripts/packer.sh folder "$packer" packer/local -- "$dir")
 rm -rf "$build/image"
-echo "== packer build"
-PACKER_CACHE_DIR=$dir/cache packer build -color=false \
+echo "== packer build, by $("$packer" version | head -n 1)"
+PACKER_CACHE_DIR=$dir/cache "$packer" build -color=false \
     -var "base_image=$dir/base.qcow2" -var "kernel=$base/vmlinuz" -var "initrd=$base/initrd" -var "accelerator=$accelerator" \
     -var "seed=$dir/seed" -var "ssh_key=$dir/seed.key" -var "package=$(echo "$dir"/dist/*.deb)" -var "agent_package=$PACKAGE" -var "lock=$LOCK" \
-    -var "output=$build/image" packer/local.pkr.hcl
+    -var "output=$build/image" "$folder"
 echo "== looking into the image"
 qemu-img convert -O raw "$build/image/azp-bootstrap.qcow2" "$dir/image.raw"
 mkdir "$dir/mnt"

@@ -265,6 +265,7 @@ var registration = []string{
 	".agent_migrated",
 	".service",
 	".proxycredentials",
+	credentialStore,
 	".env",
 	capabilitiesFile,
 }

@@ -221,6 +221,7 @@ func TestWipeLeavesNothingOfARegistration(t *testing.T) {
 		".agent_migrated",
 		".service",
 		".proxycredentials",
+		".credential_store",
 		".env",
 	}
 	for _, name := range files {

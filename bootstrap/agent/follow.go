@@ -69,7 +69,7 @@ func (r Runner) Follow(ctx context.Context, service string, since time.Time, hea
 	if r.Process {
 		return followFile(ctx, filepath.Join(r.State, "agent.log"), !since.IsZero(), hear)
 	}
-	return followService(ctx, service, !since.IsZero(), hear)
+	return r.followService(ctx, service, !since.IsZero(), hear)
 }
 
 // How often a file is looked at: soon at first, when the agent was just started.

@@ -15,7 +15,7 @@ func (h Home) openKept(name string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !alone(fi) {
+		if !rootsOwn(n, fi) {
 			return nil, notAlone(n)
 		}
 	}
@@ -23,7 +23,7 @@ func (h Home) openKept(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fi, err := f.Stat(); err != nil || !alone(fi) || !fi.Mode().IsRegular() {
+	if fi, err := f.Stat(); err != nil || !rootsOwn(name, fi) || !fi.Mode().IsRegular() {
 		_ = f.Close()
 		return nil, notAlone(name)
 	}

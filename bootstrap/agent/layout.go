@@ -84,6 +84,10 @@ func (h Home) stage(m Manifest) error {
 			Hint("Give the package of this platform from the agent's release page " +
 				"(vsts-agent-linux-x64-VERSION.tar.gz).")
 	}
+	if err := h.foreign(h.staged()); err != nil {
+		_ = h.Tree.RemoveAll(h.staged())
+		return err
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"regexp"
 	"runtime"
@@ -52,6 +53,19 @@ func (p Pin) File() string {
 	return "vsts-agent-" + p.Platform + "-" + p.Version + ".tar.gz"
 }
 
+var packageOf = regexp.MustCompile(
+	`^(?:vsts|pipelines)-agent-([a-z]+-[a-z0-9-]+?)-(\d+\.\d+\.\d+)\.(?:tar\.gz|tgz|zip)$`,
+)
+
+// PinOf reads platform and version off a package's name.
+func PinOf(file string) (Pin, bool) {
+	m := packageOf.FindStringSubmatch(file)
+	if m == nil {
+		return Pin{}, false
+	}
+	return Pin{Platform: m[1], Version: m[2]}, true
+}
+
 var agentVersion = regexp.MustCompile(`^[0-9]{1,4}(\.[0-9]{1,6}){2}$`)
 
 // ReadLock finds the pin for a platform in a lock file: one line for each platform, "PLATFORM
@@ -83,11 +97,11 @@ func ReadLock(file, platform string) (Pin, error) {
 		case len(fields) != 3:
 			return bad("not PLATFORM VERSION SHA256")
 		case !slices.Contains(Platforms, fields[0]):
-			return bad("unknown platform " + fields[0])
+			return bad("unknown platform " + fields[0] + ", none of " + strings.Join(Platforms, " "))
 		case seen[fields[0]]:
 			return bad("the platform " + fields[0] + " is given twice")
 		case !agentVersion.MatchString(fields[1]):
-			return bad("not a version: " + fields[1])
+			return bad("not a version of three numbers, such as 4.248.0: " + fields[1])
 		case !isSum(fields[2]):
 			return bad("not a SHA-256 sum: " + fields[2])
 		}
@@ -102,7 +116,11 @@ func ReadLock(file, platform string) (Pin, error) {
 			Hint("It is not a text file of short lines.")
 	}
 	if found.Platform == "" {
-		return Pin{}, fault.New(fault.Agent, "%s pins no package for %s", file, platform).
+		only := ""
+		if len(seen) > 0 {
+			only = ", only for " + strings.Join(slices.Sorted(maps.Keys(seen)), ", ")
+		}
+		return Pin{}, fault.New(fault.Agent, "%s pins no package for %s%s", file, platform, only).
 			Hint("Pin one: azp-bootstrap prepare --pin VERSION, compare the sums with the agent's release page, and " +
 				"commit the file.")
 	}

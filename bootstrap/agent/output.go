@@ -136,15 +136,9 @@ func tookTheName(_ string, r Registration) *fault.Error {
 		Hint("Give each VM a name of its own: agent.name is a template, such as {{.ComputerName}}.")
 }
 
-// Exit codes that say that another try may do: the listener's own (Constants.cs,
-// ReturnCode.RetryableError), and those above 128, by which config.sh's shell says that a signal
-// ended the listener.
-const (
-	retryable = 2
-	signalled = 128
-
-	notExecutable, notFound = 126, 127 // a shell's own
-)
+// retryable is the listener's own exit code that says that another try may do (Constants.cs,
+// ReturnCode.RetryableError).
+const retryable = 2
 
 // An outputReader reads config.sh's output as it comes.
 type outputReader struct {
@@ -232,10 +226,10 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 	}
 	f := fault.New(fault.Agent, "config.sh failed %s: %s", how, said).
 		Hint("Its whole output is in the log; the agent's own log is in _diag of its folder.")
-	if exit < 0 || exit > signalled || exit == retryable {
+	if exit < 0 || ended(exit) || exit == retryable {
 		return f.Passing() // memory may have been short
 	}
-	if exit == notExecutable || exit == notFound {
+	if notRun(exit) {
 		return f
 	}
 	return f.About(OfWords)

@@ -98,6 +98,9 @@ func (h Home) Prepare(file, sum string, report func(format string, args ...any))
 	if err := os.MkdirAll(h.keep(), 0o755); err != nil { //nolint:gosec // readable on purpose: nothing secret
 		return Manifest{}, diskFault(err, "the package's folder "+h.keep())
 	}
+	if err := h.protectKept(); err != nil {
+		return Manifest{}, err
+	}
 	report("verifying %s", file)
 	if err := copyVerified(file, h.archive(m), sum); err != nil {
 		return Manifest{}, err

@@ -94,6 +94,12 @@ func owner(fi fs.FileInfo) int {
 	return -1
 }
 
+// rootsOwn is alone, of a file of this name.
+func rootsOwn(_ string, fi fs.FileInfo) bool { return alone(fi) }
+
+// protectKept: whoever makes a folder here is the only one who may write it.
+func (h Home) protectKept() error { return nil }
+
 // alone reports whether nobody but root, and who asks, may write a file.
 func alone(fi fs.FileInfo) bool {
 	return (owner(fi) == 0 || owner(fi) == os.Geteuid()) && fi.Mode().Perm()&0o022 == 0

@@ -189,3 +189,11 @@ func endRecorded(ctx context.Context, record string, sig syscall.Signal, patienc
 // killedBefore is how long before a deadline what does not end by itself is killed: what comes
 // after needs time as well.
 const killedBefore = 10 * time.Second
+
+const notExecutable, notFound = 126, 127 // a shell's own
+
+// ended and notRun are what a shell's exit codes say of the program that it was to run: a signal ended it
+// (above 128), or it could not be begun.
+func ended(exit int) bool { return exit > 128 }
+
+func notRun(exit int) bool { return exit == notExecutable || exit == notFound }

@@ -2,13 +2,17 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
+	"time"
 
-	"github.com/kardianos/service"
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/scm"
 )
 
 // A Runner keeps the configured agent running, as the Windows service that config.cmd made.
@@ -22,14 +26,6 @@ const servicePattern = "vstsagent.{0}.{1}.{2}"
 
 // configureRecord is unused here: a job object ends config.cmd with the daemon.
 func (r Runner) configureRecord() string { return filepath.Join(r.State, "configure.pid") }
-
-func manage(name string) (service.Service, error) {
-	s, err := service.New(nil, &service.Config{Name: name})
-	if err != nil {
-		return nil, serviceFault(name, "cannot be managed", err)
-	}
-	return s, nil
-}
 
 // Start starts the agent's service and returns its name.
 func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
@@ -47,51 +43,71 @@ func (r Runner) Start(_ context.Context, s Service, _ string) (string, error) {
 	if agentService(s.Unit) {
 		name = s.Unit
 	}
-	svc, err := manage(name)
+	// config.cmd has named it; by which rule, the agent's version says. It is the one that starts this folder's
+	// agent: whose program a service starts, administrators alone can say.
+	if own := r.services(); len(own) == 1 {
+		name = own[0]
+	}
+	state, _, err := scm.State(name)
 	if err != nil {
+		return name, serviceFault(name, "cannot be managed", err)
+	}
+	if err := onWord(name, s.Marks.InstanceID); err != nil {
 		return name, err
 	}
-	if stateOf(svc) == "active" {
+	if state == svc.Running {
 		return name, nil
 	}
 	if err := r.tell(s); err != nil {
 		return name, err
 	}
-	if err := svc.Start(); err != nil {
+	err = scm.With(name, windows.SERVICE_START, func(s *mgr.Service) error { return s.Start() })
+	if err != nil && !errors.Is(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
 		return name, serviceFault(name, "does not start", err)
 	}
 	return name, nil
 }
 
+// serviceWords are a service's states as systemd calls them.
+var serviceWords = map[svc.State]string{
+	svc.Stopped: "inactive", svc.StartPending: "activating", svc.StopPending: "deactivating", svc.Running: "active",
+	svc.ContinuePending: "active", svc.PausePending: "active", svc.Paused: "active",
+}
+
 // Running reports whether the agent runs, and its state.
 func (r Runner) Running(name string) (bool, string) {
-	svc, err := manage(name)
-	if err != nil {
+	if !agentService(name) {
 		return false, "unknown"
 	}
-	state := stateOf(svc)
-	return state == "active", state
+	state, _, err := scm.State(name)
+	word := serviceWords[state]
+	switch {
+	case errors.Is(err, scm.ErrNone):
+		word = "inactive"
+	case err != nil || word == "":
+		word = "unknown"
+	}
+	return word == "active", word
 }
 
 // Stop ends nothing: the service outlives the daemon.
 func (r Runner) Stop(context.Context) error { return nil }
 
+// Times of the agent's service: how long it may take to stop, as its unit has on Linux, and how long before
+// a deadline it is ended.
+const stopPatience, killedBefore = 5 * time.Minute, 10 * time.Second
+
 // Remove stops and removes the agent's service: the journal's, and what else starts this folder's
-// agent, if the journal was lost.
-func (r Runner) Remove(_ context.Context, name string) error {
+// agent, if the journal was lost. An agent that runs on would take jobs that nobody knows of.
+func (r Runner) Remove(ctx context.Context, name string) error {
 	for _, n := range append(r.services(), name) {
 		if !agentService(n) {
 			continue
 		}
-		svc, err := manage(n)
-		if err != nil {
-			return err
+		if err := scm.Stop(ctx, n, stopPatience, killedBefore); err != nil {
+			return serviceFault(n, "cannot be stopped", err)
 		}
-		if _, err := svc.Status(); err == service.ErrNotInstalled {
-			continue
-		}
-		_ = svc.Stop() // it may not be running
-		if err := svc.Uninstall(); err != nil {
+		if err := scm.Delete(ctx, n); err != nil {
 			return serviceFault(n, "cannot be removed", err)
 		}
 	}
@@ -99,27 +115,9 @@ func (r Runner) Remove(_ context.Context, name string) error {
 }
 
 // services are the names of the services that start this folder's agent.
-func (h Home) services() (names []string) {
-	m, err := mgr.Connect()
-	if err != nil {
-		return nil
-	}
-	defer m.Disconnect() //nolint:errcheck // nothing pending
-	all, _ := m.ListServices()
-	for _, n := range all {
-		if !agentService(n) {
-			continue
-		}
-		s, err := m.OpenService(n)
-		if err != nil {
-			continue
-		}
-		if c, err := s.Config(); err == nil &&
-			strings.EqualFold(strings.Trim(c.BinaryPathName, `"`), h.path(`bin\AgentService.exe`)) {
-			names = append(names, n)
-		}
-		_ = s.Close()
-	}
+func (h Home) services() []string {
+	begin, _, _ := strings.Cut(servicePattern, "{")
+	names, _ := scm.Starting(begin, h.path(`bin\AgentService.exe`)) // else the journal's word counts alone
 	return names
 }
 

@@ -216,7 +216,7 @@ func serviceState(name string) string {
 // followService reads the unit's journal from now on, and before that its last lines. journalctl
 // sleeps until something is written. --merge: else --follow wants the entries of this boot, whose
 // ID a container's hardened unit sees as the host's.
-func followService(ctx context.Context, name string, recent bool, hear func(line string)) error {
+func (r Runner) followService(ctx context.Context, name string, recent bool, hear func(line string)) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	lines := map[bool]int{true: recentLines}[recent]
@@ -259,6 +259,9 @@ func eachLine(text io.Reader, hear func(line string)) error {
 		goesOn = isPrefix
 	}
 }
+
+// Log is where a person finds what the agent of a service says.
+func Log(service string) string { return fmt.Sprintf("journalctl -u '%s'", service) }
 
 func serviceFault(name, what string, err error) error {
 	return fault.New(fault.Service, "the agent's service %s %s", name, what).

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strings"
 
+	"azp-bootstrap/bootstrap/acl"
 	"azp-bootstrap/bootstrap/fault"
 )
 
@@ -34,14 +36,17 @@ func account(string) (*user.User, error) { return &user.User{}, nil }
 func rootsAlone(fs.FileInfo) bool { return false }
 
 // serviceArgs let config.cmd make the service, which on Windows is its own work
-// (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well. Without
-// an account it takes its default.
+// (WindowsServiceControlManager.cs): it grants rights on the folder to the account as well.
 func (h Home) serviceArgs() []string {
 	return []string{"--runasservice", "--preventservicestart"}
 }
 
+// leastAccount runs the agent unless another is configured. config.cmd's own default is this one for a pool,
+// and LocalSystem, an administrator, for environments and deployment groups.
+const leastAccount = `NT AUTHORITY\NETWORK SERVICE`
+
 func (h Home) serviceValues() map[string]string {
-	return map[string]string{"windowslogonaccount": h.User}
+	return map[string]string{"windowslogonaccount": cmp.Or(h.User, leastAccount)}
 }
 
 // ensureUser refuses accounts that need a password: there is no place for one.
@@ -72,7 +77,15 @@ func (h Home) WorkFolder(work string) error {
 	return diskFault(os.MkdirAll(work, 0o755), work)
 }
 
-// Guarded: who may write there, access control lists say.
+// Guarded: what lies above is for the lists of the system.
 func (h Home) Guarded() error { return nil }
 
-func alone(fs.FileInfo) bool { return true }
+// rootsOwn reports whether nobody but administrators, the system, and who asks, may write a file.
+func rootsOwn(name string, _ fs.FileInfo) bool {
+	who, err := acl.Others(name)
+	return err == nil && who == ""
+}
+
+// protectKept keeps others from the package's folder, and from what is laid out there: the agent's folder is
+// administrators' until config.cmd grants it to the agent's account.
+func (h Home) protectKept() error { return diskFault(acl.Protect(h.keep()), h.keep()) }

@@ -189,6 +189,14 @@ func (c *Config) checkAgent(f *findings) {
 	if c.Agent.ConfigureTimeout <= 0 {
 		f.bad("agent.configureTimeout", "is not more than zero", "Write for example 5m.")
 	}
+	f.oneOf("agent.registration", c.Agent.Registration)
+	if c.Agent.Registration == ByRest && runtime.GOOS != "linux" {
+		f.bad("agent.registration", "rest is for Linux only: elsewhere the agent keeps its key, or a proxy's password, in a store of the "+
+			"system's, and config.cmd makes the service", "Write script, or leave it out.")
+	}
+	if c.Agent.OnlineTimeout <= 0 {
+		f.bad("agent.onlineTimeout", "is not more than zero", "Write for example 2m.")
+	}
 }
 
 // checkCapability says what is wrong with NAME=value; "" = nothing. The agent takes what is before the first = for

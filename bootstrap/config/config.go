@@ -68,6 +68,8 @@ type Agent struct {
 	Replace          string        `key:"replace"`
 	Reregister       bool          `key:"reregister"`
 	ConfigureTimeout time.Duration `key:"configureTimeout"`
+	Registration     string        `key:"registration"`  // Script or Rest
+	OnlineTimeout    time.Duration `key:"onlineTimeout"` // of an agent that was registered by Rest
 	Environment      []string      `key:"environment"`
 	Capabilities     []string      `key:"capabilities"`
 	Groups           []string      `key:"groups"` // that the agent and its jobs are in besides the account's own
@@ -78,6 +80,12 @@ type Agent struct {
 const (
 	Deny  = "deny"
 	Allow = "allow"
+)
+
+// What registers the agent, as the configuration and state.json have it: its config.sh, or the daemon itself.
+const (
+	ByScript = "script"
+	ByRest   = "rest"
 )
 
 // Start is the gate before the first job of a boot: what must have ended before the agent starts.
@@ -187,6 +195,8 @@ var defaults = map[string]any{
 	"agent.service":               "auto",
 	"agent.replace":               "offline",
 	"agent.configureTimeout":      5 * time.Minute,
+	"agent.registration":          ByScript,
+	"agent.onlineTimeout":         2 * time.Minute,
 	"start.after":                 []string{},
 	"start.run":                   defaultStart,
 	"start.timeout":               10 * time.Minute,

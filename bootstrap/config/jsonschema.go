@@ -9,13 +9,14 @@ import (
 
 // choices are the words that a key takes; of a list, each of its texts.
 var choices = map[string][]string{
-	"agent.service":  {"auto", "process"},
-	"agent.replace":  {"offline", "always", "never"},
-	"agent.metadata": {Deny, Allow},
-	"cloud":          {"auto", "public", "usgovernment", "china"},
-	"start.after":    {CloudInit},
-	"start.hold":     {"auto", "never"},
-	"retire.then":    {ThenDelete, ThenReimage, ThenPowerOff, ThenNone},
+	"agent.service":      {"auto", "process"},
+	"agent.replace":      {"offline", "always", "never"},
+	"agent.metadata":     {Deny, Allow},
+	"cloud":              {"auto", "public", "usgovernment", "china"},
+	"start.after":        {CloudInit},
+	"start.hold":         {"auto", "never"},
+	"agent.registration": {ByScript, ByRest},
+	"retire.then":        {ThenDelete, ThenReimage, ThenPowerOff, ThenNone},
 }
 
 // JSONSchema is the configuration's schema (JSON Schema draft 7, which editors' YAML servers read), made from the keys, types,

@@ -84,6 +84,11 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 			)
 			continue
 		}
+		if isUTF16(data) {
+			ps = append(ps, Problem{name, "", "is text in UTF-16, as Windows PowerShell writes it by itself",
+				"Save it as UTF-8: in PowerShell, Out-File -Encoding utf8."})
+			continue
+		}
 		layer, problems := fromYAML(name, data)
 		l.local, ps = append(l.local, layer), append(ps, problems...)
 	}
@@ -100,6 +105,15 @@ func LoadFrom(t tree.Tree, file string, environ, flags []string) (*Loader, error
 			Hint("Write the configuration there (azp-bootstrap config example prints one), or name another file with --config.")
 	}
 	return l, nil
+}
+
+// isUTF16 reports whether a text begins with the byte order mark of UTF-16, or is ASCII written so.
+func isUTF16(data []byte) bool {
+	if len(data) < 2 {
+		return false
+	}
+	mark := string(data[:2])
+	return mark == "\xff\xfe" || mark == "\xfe\xff" || data[0] == 0 && data[1] != 0 || data[0] != 0 && data[1] == 0
 }
 
 // further is what is wrong with the values that could be read, beside what could not: all is said at

@@ -99,5 +99,8 @@ func checkOwner(t tree.Tree, path string) Problems {
 	if who, fix := writableByOthers(fi); who != "" {
 		return Problems{{path, "", who, "Run: " + fix + " " + path}}
 	}
+	if who, fix := listedWriter(path); who != "" {
+		return Problems{{path, "", who, fix}}
+	}
 	return nil
 }

@@ -67,12 +67,12 @@ const OfJob = "job"
 
 // New begins an error of class c. It is lasting until Passing says otherwise.
 func New(c Class, format string, args ...any) *Error {
-	return &Error{Class: c, Message: fmt.Sprintf(format, args...)}
+	return &Error{Class: c, Message: Here(fmt.Sprintf(format, args...))}
 }
 
 // Hint sets the next step for the person who reads this at 3 a.m.
 func (e *Error) Hint(format string, args ...any) *Error {
-	e.Advice = fmt.Sprintf(format, args...)
+	e.Advice = Here(fmt.Sprintf(format, args...))
 	return e
 }
 

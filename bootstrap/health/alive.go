@@ -1,10 +1,10 @@
 package health
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 )
@@ -41,7 +41,7 @@ func (a Alive) Down(s journal.State) *fault.Error {
 	}
 	word, log := "", "agent.log in the state folder"
 	if s.Agent.Service != "" {
-		word, log = " ("+a.AgentWord, fmt.Sprintf("journalctl -u '%s'", s.Agent.Service)
+		word, log = " ("+a.AgentWord, agent.Log(s.Agent.Service)
 		if !a.AgentSince.IsZero() {
 			word += " since " + a.AgentSince.Format(time.RFC3339)
 		}
@@ -54,7 +54,7 @@ func (a Alive) Down(s journal.State) *fault.Error {
 	return f.Hint("%s: the daemon brings it up again. The agent's log: %s.", startDaemon, log)
 }
 
-const startDaemon = "systemctl start azp-bootstrap"
+var startDaemon = fault.Here("systemctl start azp-bootstrap")
 
 // daemon is the line of status about the daemon; "" if nothing is known that is worth one.
 func (a Alive) daemon(s journal.State) string {
@@ -87,7 +87,7 @@ func (a Alive) Joined(s journal.State) bool {
 // TimedOut is what a wait for a VM to be ready ends with that took too long.
 func (a Alive) TimedOut(s journal.State, after time.Duration) *fault.Error {
 	class, what := ClassOfPhase(s.Phase), "still in the phase "+s.Phase
-	hint := "Watch it: azp-bootstrap status; journalctl -u azp-bootstrap."
+	hint := fault.Here("Watch it: azp-bootstrap status; journalctl -u azp-bootstrap.")
 	switch down := a.Down(s); {
 	case s.Held():
 		class, what = fault.Start.Code, "this VM stands in a standby pool"

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 )
@@ -30,7 +31,7 @@ func TestRenderSaysWhatRuns(t *testing.T) {
 		"the agent's unit failed": {sample(), Alive{Daemon: Running, Agent: Stopped, AgentWord: "failed", AgentSince: at}, []string{
 			"\x1b[1;31m✗ agent down\x1b[0m\n",
 			"the agent web-000001 does not run (failed since 2026-11-24T03:10:00Z)\n",
-			"The daemon brings it up again", "journalctl -u 'vsts.agent.contoso.production.web-000001.service'",
+			"The daemon brings it up again", agent.Log("vsts.agent.contoso.production.web-000001.service"),
 		}, "● ready"},
 		"neither runs": {sample(), Alive{Daemon: Stopped, DaemonSince: &at, Agent: Stopped, AgentWord: "inactive"}, []string{
 			"✗ agent down", "does not run (inactive)\n",
@@ -49,7 +50,7 @@ func TestRenderSaysWhatRuns(t *testing.T) {
 		var out bytes.Buffer
 		Render(&out, c.state, true, c.alive)
 		for _, text := range c.says {
-			if !strings.Contains(out.String(), text) {
+			if !strings.Contains(out.String(), fault.Here(text)) {
 				t.Errorf("%s: no %q in\n%s", name, text, &out)
 			}
 		}

@@ -38,6 +38,10 @@ var (
 		"agent_enabled",
 		"0 if somebody has disabled the agent in Azure DevOps, as of the last look: it takes no job.",
 	)
+	descScript = describe(
+		"registration_fallback",
+		"1 if this VM's agent is registered by config.sh because the daemon's own registration (agent.registration: rest) failed.",
+	)
 	descPaused  = describe("paused", "1 while an operator lets the agent take no job (azp-bootstrap pause).")
 	descRetires = describe("retiring", "1 while the VM is to leave by itself (retire): its agent takes no new job.")
 	descDue     = describe("retire_due_timestamp_seconds", "When the VM is to leave by its age; absent if it is not.")
@@ -122,6 +126,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUp, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down))
 	gauge(descOnline, one(s.Phase == journal.Ready && m.live.asserted && !m.live.down && !m.live.lost))
 	gauge(descEnabled, one(!s.Agent.Disabled))
+	gauge(descScript, one(s.Fallback != nil))
 	gauge(descPaused, one(s.Paused != nil))
 	gauge(descRetires, one(s.Retires() || s.RemovedBy == journal.ByRetired))
 	if s.Retire != nil && !s.Retire.Due.IsZero() {

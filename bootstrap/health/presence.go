@@ -42,7 +42,7 @@ func readRecord(dir string) (r record, err error) {
 	}
 	var data []byte
 	if err == nil {
-		data, err = os.ReadFile(name) //nolint:gosec // the state folder's
+		data, err = whole.Read(name)
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &r)

@@ -108,6 +108,13 @@ func (p page) membership(s journal.State, alive Alive) {
 			p.row("", "%s", p.paint("1;33", "disabled in Azure DevOps: it takes no job until somebody enables it there"))
 		}
 	}
+	if s.Agent.By != "" {
+		p.row("", "registered by %s", s.Agent.By)
+	}
+	if b := s.Fallback; b != nil {
+		p.row("fallback", "%s", p.paint("1;33", "config.sh registers this VM since "+b.At.Format(time.RFC3339)+": by rest it failed"))
+		p.row("", "%s", b.Why)
+	}
 	if u := s.Agent.Unapplied; u != "" {
 		p.row("", "%s", p.paint("1;33", u))
 		p.row("", "%s", "It counts when the VM joins anew: azp-bootstrap deregister, then azp-bootstrap rejoin.")
@@ -287,6 +294,12 @@ func plain(s journal.State) journal.State {
 		g := *s.Gate
 		g.WaitsFor = line.Shown(g.WaitsFor)
 		s.Gate = &g
+	}
+	s.Agent.By = line.Shown(s.Agent.By)
+	if s.Fallback != nil {
+		b := *s.Fallback
+		b.Why = line.Shown(b.Why)
+		s.Fallback = &b
 	}
 	if s.LastError != nil {
 		f := *s.LastError

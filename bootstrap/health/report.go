@@ -180,6 +180,19 @@ func (r *Reporter) Failed(phase string, f *fault.Error) {
 	r.status("failed (%s): %s", f.Class.Code, f)
 }
 
+// FellBack says that config.sh registers this VM's agent, because the daemon's own registration did
+// not do.
+func (r *Reporter) FellBack(s journal.State, f *fault.Error) {
+	r.Live.Set(s)
+	r.Log.WithFields(logrus.Fields{"phase": s.Phase, "class": f.Class.Code, "hint": notByRest}).
+		Error("REGISTRATION BY REST FAILED, config.sh registers this VM from now on: " + f.Error())
+	r.Console.Line("%-10s BY REST FAILED (%s), config.sh registers: %s", s.Phase, f.Class.Code, f)
+	r.status("%s: registered by config.sh, by rest it failed (%s): %s", s.Phase, f.Class.Code, f)
+}
+
+// notByRest is the next step.
+const notByRest = "Please report it, with the log and the agent's _diag. agent.registration: script spares the next VMs the try."
+
 // Over says that the VM has failed and stands where s says.
 func (r *Reporter) Over(version string, s journal.State) {
 	if err := r.Words.Say(version, s); err != nil {

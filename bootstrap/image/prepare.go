@@ -55,7 +55,7 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 	}
 	m, err := p.Home.Prepare(file, pin.SHA256, p.Report)
 	if err != nil {
-		return m, err
+		return m, misnamed(err, p.Package, pin)
 	}
 	if err := agent.EnsureGroups(p.Groups, p.Report); err != nil {
 		return m, err
@@ -67,6 +67,17 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 		}
 	}
 	return m, p.Record(m)
+}
+
+// misnamed says to whom a package at hand belongs that is not the pinned one, if its name tells.
+func misnamed(err error, file string, pin agent.Pin) error {
+	named, ok := agent.PinOf(filepath.Base(file))
+	if !ok || pin.Platform == "" || named.Platform == pin.Platform && named.Version == pin.Version {
+		return err
+	}
+	f := fault.From(err)
+	return f.Hint("It is named as the package of %s, version %s, and the lock file pins %s: give that, or pin this version. %s",
+		named.Platform, named.Version, pin.File(), f.Advice)
 }
 
 // Pin fetches this platform's package of a version, writes its sum into p.Lock, and puts it in place. Nobody

@@ -154,7 +154,7 @@ func (i *image) refuse() error {
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = append([]string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
-	"agent.log", "start.pid", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
+	"agent.log", "start.pid", "azp-bootstrap.log", "azp-bootstrap.log.1", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
 }, gate.HookFiles()...)
 
 func (i *image) clean(ctx context.Context) error {

@@ -16,8 +16,8 @@ import (
 	"azp-bootstrap/bootstrap/phase"
 )
 
-// enrol runs config.sh, over the agent that stands there, if any. The intent is on disk before it
-// begins.
+// enrol registers the agent, over the one that stands there, if any: by config.sh, or by the daemon
+// itself, if that is configured and has not failed on this VM. The intent is on disk before it begins.
 func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (phase.Fields, error) {
 	if err := m.MayServe(nil); err != nil { // a registration anew is no way to a second job
 		return nil, err
@@ -31,9 +31,25 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 	if err := m.Agent.Remove(ctx, m.State().Agent.Service); err != nil {
 		return nil, err
 	}
+	if there != nil && m.State().Unproven(there.ID) { // nothing of it is kept
+		if err := m.Agent.Wipe(); err != nil {
+			return nil, err
+		}
+		c, err := m.Access.DevOps(ctx)
+		if err == nil {
+			err = c.Delete(ctx, t.At.Place, there)
+		}
+		if err != nil {
+			return nil, err
+		}
+		there = nil
+	}
 	r, err := registration(m, there != nil)
 	if err != nil {
 		return nil, err
+	}
+	if byRest(m) {
+		return enrolByRest(ctx, m, t, there, r)
 	}
 	id, err := m.Agent.Configure(ctx, r, m.Access.PAT(), m.Redactor, logOutput(m))
 	if errors.Is(err, agent.ErrKeptPAT) {

@@ -4,7 +4,7 @@
 //	discover    IMDS tells which VM this is
 //	credential  the managed identity fetches the PAT from Key Vault
 //	preflight   Azure DevOps knows the PAT, the target exists, the PAT may manage it
-//	register    config.sh, in a folder laid fresh, registers the agent
+//	register    the agent is registered, in a folder laid fresh: by its config.sh, or by the daemon itself
 //	service     the agent's service is installed and started
 //	online      Azure DevOps shows the agent online
 //
@@ -14,9 +14,11 @@ package join
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"azp-bootstrap/bootstrap/devops"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/phase"
@@ -37,6 +39,7 @@ type Try struct {
 
 	unknown int  // how often config.sh failed with words that nobody knows
 	met     bool // config.sh met an agent in the pool behind the target, which did not list it
+	session bool // the agent that was taken over showed online: a session of its may be open still
 }
 
 // Up takes the VM from credential to online. The agent is not started before gate has returned well.
@@ -53,9 +56,27 @@ func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try, gate func(
 	}); err != nil {
 		return err
 	}
+	err := settle(ctx, r, m, t, gate)
+	if errors.Is(err, errUnproved) {
+		if err := fallBack(r, m, fault.From(err)); err != nil {
+			return err
+		}
+		err = settle(ctx, r, m, t, gate)
+	}
+	return err
+}
+
+// settle takes the VM from register to online.
+func settle(ctx context.Context, r phase.Runner, m member.Member, t *Try, gate func(context.Context) error) error {
 	fresh := false
 	if err := r.Run(ctx, journal.Register, func(ctx context.Context) (f phase.Fields, err error) {
 		fresh, f, err = register(ctx, m, t)
+		if why := fault.From(err); byRest(m) && mayBeTheWay(why) {
+			if err := fallBack(r, m, why); err != nil {
+				return nil, err
+			}
+			fresh, f, err = register(ctx, m, t)
+		}
 		return f, err
 	}); err != nil {
 		return err
@@ -79,7 +100,7 @@ func Up(ctx context.Context, r phase.Runner, m member.Member, t *Try, gate func(
 	begun := time.Now()
 	return r.Run(ctx, journal.Online, func(ctx context.Context) (f phase.Fields, err error) {
 		heard := listen(ctx, m, started)
-		started, f, err = online(ctx, m, t.At.Place, heard, begun)
+		started, f, err = online(ctx, m, t.At.Place, heard, begun, provesIn(m, t))
 		return f, err
 	})
 }

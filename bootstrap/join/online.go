@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -118,13 +119,14 @@ func listen(ctx context.Context, m member.Member, since time.Time) (heard bool) 
 
 // online confirms that Azure DevOps shows the agent online. heard says that the agent has told of
 // its connection, begun when the waiting began. since is when the agent was started once more;
-// zero: it was not.
+// zero: it was not. proves is how long one may take that the daemon registered itself.
 func online(
 	ctx context.Context,
 	m member.Member,
 	at devops.Place,
 	heard bool,
 	begun time.Time,
+	proves time.Duration,
 ) (since time.Time, f phase.Fields, err error) {
 	if ctx.Err() != nil {
 		_, notYet := notOnline(m, at)
@@ -159,6 +161,9 @@ func online(
 	}
 	running, notYet := notOnline(m, at)
 	waited := time.Since(begun)
+	if unproved(m) && waited > proves {
+		return since, nil, notYet.Because(fmt.Errorf("%w in %s", errUnproved, proves))
+	}
 	if waited > comesOnline {
 		return since, nil, notYet
 	}
@@ -184,6 +189,9 @@ func confirm(ctx context.Context, m member.Member, c *devops.Client, at devops.P
 		at.PoolID = pool
 	}
 	if err := m.Journal.Update(func(s *journal.State) {
+		if s.Unproven(a.ID) { // it has come all the same
+			s.Fallback = nil
+		}
 		s.Agent.Version, s.Agent.ResourceID = a.Version, a.ResourceID
 		s.Target.PoolID = at.PoolID
 	}); err != nil {

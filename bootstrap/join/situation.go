@@ -91,6 +91,9 @@ func standsHere(m member.Member, s journal.State, there *devops.Agent) string {
 		return otherHere
 	}
 	sameID := there != nil && id == there.ID && id == s.Agent.ID
+	if sameID && s.Unproven(id) && !there.Online {
+		return otherHere
+	}
 	if sameID && m.Agent.LaidFor() == m.VM.Instance.VMID {
 		return wholeHere
 	}

@@ -31,7 +31,11 @@ type Journal struct {
 // Open opens the journal of a VM, and makes its folder. publish hears of each state; it gets a copy
 // of its own. The error is of the class state.
 func Open(dir string, log *logrus.Logger, publish func(State)) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // status is for everyone; nothing in it is secret
+	if err := makeFolder(dir); err != nil {
+		var own *fault.Error
+		if errors.As(err, &own) {
+			return nil, own
+		}
 		return nil, fault.New(fault.State, "the state folder %s", dir).Because(err).
 			Hint("Name a folder that can be written (--state-dir), or run as root.")
 	}

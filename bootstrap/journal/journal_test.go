@@ -133,6 +133,7 @@ func TestStatesAreCopies(t *testing.T) {
 	full.Retire, full.Once = &Retire{Why: "w"}, &Once{Request: 7}
 	full.Metadata = &Metadata{Access: "closed"}
 	full.Standby = &Standby{Since: at}
+	full.Fallback = &Fallback{Why: "why"}
 	if err := j.Update(func(s *State) { *s = full }); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +148,7 @@ func TestStatesAreCopies(t *testing.T) {
 		s.Retire.Why, s.Once.Request = "spoiled", 99
 		s.Metadata.Access = "spoiled"
 		s.Standby.Since = time.Time{}
+		s.Fallback.Why = "spoiled"
 		*s.Secret.Expires, *s.ReadyAt, *s.DrainUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	if after, _ := json.Marshal(j.State()); string(after) != string(before) {
@@ -157,7 +159,7 @@ func TestStatesAreCopies(t *testing.T) {
 		f := of.Field(i)
 		pointing := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map
 		if pointing &&
-			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed Standby Retire Once ", " "+f.Name+" ") {
+			!strings.Contains(" ReadyAt Phases LastError Secret Registering Package DrainUntil Paused Gate Metadata HookFailed Standby Retire Once Fallback ", " "+f.Name+" ") {
 			t.Errorf("%s is shared by copies", f.Name)
 		}
 	}

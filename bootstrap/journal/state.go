@@ -77,6 +77,9 @@ type State struct {
 	RemovedBy string `json:"removedBy,omitempty"`
 	// Metadata is how far jobs get to Azure's metadata service, as of the last look; nil: nobody has looked yet.
 	Metadata *Metadata `json:"metadata,omitempty"`
+	// Fallback is set once an agent that the daemon registered itself did not come online: this VM's is
+	// registered by config.sh from then on.
+	Fallback *Fallback `json:"fallback,omitempty"`
 	// Paused is set while an operator lets the agent take no job: nothing but his word ends it.
 	Paused *Pause `json:"paused,omitempty"`
 	// Retire is when the VM leaves by itself, if it does; set while it is configured so.
@@ -115,6 +118,8 @@ type Agent struct {
 	// Registered is what the agent says of when it was registered: whoever takes it over says
 	// something else.
 	Registered string `json:"registered,omitempty"`
+	// By is what registered it, a word of agent.registration; "" = config.sh, or it is not known.
+	By string `json:"by,omitempty"`
 	// Disabled says that somebody has disabled the agent in Azure DevOps: it takes no job. As it
 	// was when Azure DevOps was asked last.
 	Disabled bool `json:"disabled,omitempty"`
@@ -223,6 +228,12 @@ type Hook struct {
 	At      time.Time `json:"at"`
 }
 
+// A Fallback says since when config.sh registers this VM's agent in place of the daemon, and why.
+type Fallback struct {
+	At  time.Time `json:"at"`
+	Why string    `json:"why"`
+}
+
 // Gate says what the agent's start waits for ("cloud-init", "the start script 10-disks"), and since when.
 type Gate struct {
 	WaitsFor string    `json:"waitsFor"`
@@ -324,6 +335,7 @@ func (s State) copied() State {
 	s.Gate, s.HookFailed = copyOf(s.Gate), copyOf(s.HookFailed)
 	s.Metadata = copyOf(s.Metadata)
 	s.Standby = copyOf(s.Standby)
+	s.Fallback = copyOf(s.Fallback)
 	if s.Secret = copyOf(s.Secret); s.Secret != nil {
 		s.Secret.Expires = copyOf(s.Secret.Expires)
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"slices"
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
@@ -53,6 +54,21 @@ func (s *State) Leave(by string, until time.Time) {
 // operator's word: then the same VM joins again when it is there again.
 func (s State) ByAzure() bool {
 	return s.RemovedBy == ByTerminate || s.RemovedBy == ByPreempt || s.RemovedBy == ByShutdown
+}
+
+// FallBack says that config.sh registers this VM's agent from now on. The phases from register on
+// begin anew.
+func (s *State) FallBack(why string) {
+	s.Fallback = &Fallback{Now(), why}
+	if i := slices.IndexFunc(s.Phases, func(p Phase) bool { return p.Name == Register }); i >= 0 {
+		s.Phases = s.Phases[:i]
+	}
+}
+
+// Unproven reports whether the agent of this ID came by the daemon's own registration and was given
+// up before Azure DevOps ever showed it online.
+func (s State) Unproven(id int) bool {
+	return s.Fallback != nil && s.Agent.By != "" && s.Agent.ID == id && !s.Agent.Confirmed()
 }
 
 // Begin enters a phase.

@@ -194,3 +194,20 @@ func TestReadRefuses(t *testing.T) {
 		t.Errorf("a file in the folder's place: %v", err)
 	}
 }
+
+// What is given up is an agent that came by the daemon's own registration and was never seen online, of that ID and no other.
+func TestUnproven(t *testing.T) {
+	s := State{Agent: Agent{ID: 7, By: "rest"}, Phases: []Phase{{Name: Discover}, {Name: Register}, {Name: Online}}}
+	if s.Unproven(7) {
+		t.Error("nobody has given it up")
+	}
+	s.FallBack("why")
+	if !s.Unproven(7) || s.Unproven(8) || s.Fallback.Why != "why" || len(s.Phases) != 1 {
+		t.Errorf("%+v", s)
+	}
+	seen, script := s, s
+	seen.Agent.Version, script.Agent.By = "4.248.0", ""
+	if seen.Unproven(7) || script.Unproven(7) {
+		t.Error("one that was seen online, or that config.sh registered, is kept")
+	}
+}

@@ -27,8 +27,8 @@ type Agent interface {
 	Disk
 }
 
-// A Registrar registers the agent with Azure DevOps, today by its config.sh, and knows what of that
-// is on disk.
+// A Registrar registers the agent with Azure DevOps, by its config.sh (Configure) or without (Enrol),
+// and knows what of that is on disk.
 type Registrar interface {
 	Registered() (id int, err error)
 	LaidFor() (instanceID string)
@@ -39,6 +39,11 @@ type Registrar interface {
 		pat secret.PAT,
 		redactor *secret.Redactor,
 		line func(string),
+	) (id int, err error)
+	Enrol(
+		ctx context.Context,
+		r agent.Registration,
+		add func(context.Context, agent.Newcomer) (agent.Enrolment, error),
 	) (id int, err error)
 	Wipe() error
 	Verify() (agent.Manifest, error)
@@ -198,5 +203,5 @@ func (m Member) AgentLog() string {
 	if m.VM.AsProcess() {
 		return filepath.Join(m.Journal.Dir(), "agent.log")
 	}
-	return "journalctl -u '" + m.State().Agent.Service + "'"
+	return agent.Log(m.State().Agent.Service)
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,7 +18,9 @@ type agent struct {
 	caps      map[string]string
 	key       publicKey
 	clientID  string
+	audience  string // of its assertions: the token service that it was told of
 	session   string
+	secret    []byte // of the session: what its messages are encrypted with
 	seen      time.Time
 	listening int // long polls that are open
 	created   time.Time
@@ -93,6 +96,11 @@ func (c *call) registered(a *agent) object {
 		if !c.hosted() {
 			u = c.root() + "/_apis/oauth2/token"
 		}
+		if c.PublicURL != "" { // a reverse proxy stands before it (ConfigurationManager.cs: only the path counts then)
+			u = c.PublicURL + "/_apis/oauth2/token"
+			o["properties"] = object{"ServerUrl": object{"$type": "System.String", "$value": c.PublicURL + "/"}}
+		}
+		a.audience = u
 		o["authorization"] = object{"authorizationUrl": u, "clientId": a.clientID, "publicKey": a.key}
 	}
 	return o
@@ -166,6 +174,20 @@ func (c *call) newAgent(b agentBody) *agent {
 	}
 }
 
+// takes refuses an agent without a name, or with a key that is none: what .NET's RSAParameters would
+// not take. The words are not known.
+func (c *call) takes(b *agentBody) bool {
+	k := b.Authorization.PublicKey
+	n, err := base64.StdEncoding.DecodeString(k.Modulus)
+	e, err2 := base64.StdEncoding.DecodeString(k.Exponent)
+	whole := err == nil && err2 == nil && len(n) == 256 && len(e) > 0 && e[0] != 0
+	if k != (publicKey{}) && !whole || b.Name == "" {
+		c.refuse(http.StatusBadRequest, "VssPropertyValidationException", "The agent has no name, or no key of 2048 bits.")
+		return false
+	}
+	return true
+}
+
 // replace is a takeover: the server keeps the agent's ID, when it was made and, unless the body
 // says otherwise, whether it is enabled; its capabilities become those of the body.
 func (a *agent) replace(b agentBody) {
@@ -181,6 +203,9 @@ func (c *call) poolAgents(p *pool, id string) {
 	}
 	var b agentBody
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodDelete && !c.read(&b) {
+		return
+	}
+	if registers := c.r.Method == http.MethodPost || c.r.Method == http.MethodPut; registers && !c.takes(&b) {
 		return
 	}
 	q := c.r.URL.Query()

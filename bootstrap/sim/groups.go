@@ -197,6 +197,9 @@ func (c *call) addMember(g *group) {
 		c.noArgument("Agent")
 		return
 	}
+	if !c.takes(b.Agent) {
+		return
+	}
 	c.sim.mu.Lock()
 	defer c.sim.mu.Unlock()
 	if g.pool == nil { // an environment's first VM makes it

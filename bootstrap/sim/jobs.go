@@ -67,7 +67,11 @@ func (a *agent) message() object {
 	a.job.Received, a.job.session = time.Now().UTC(), a.session
 	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name,
 		"seconds": a.job.Seconds, "run": a.job.Run})
-	return object{"messageId": a.job.ID, "messageType": "PipelineAgentJobRequest", "body": string(body)}
+	iv, text, err := a.sealed(body)
+	if err != nil {
+		return nil
+	}
+	return object{"messageId": a.job.ID, "messageType": "PipelineAgentJobRequest", "iv": b64(iv), "body": b64(text)}
 }
 
 // finish takes the result of a job: PATCH jobrequests/{requestId}, by the agent that ran it.

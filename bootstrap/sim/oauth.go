@@ -24,7 +24,9 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var claims struct {
+		Issuer    string `json:"iss"`
 		Subject   string `json:"sub"`
+		Audience  string `json:"aud"`
 		NotBefore int64  `json:"nbf"`
 		Expires   int64  `json:"exp"`
 	}
@@ -66,13 +68,15 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 				if a.clientID != claims.Subject {
 					continue
 				}
-				n, err := base64.StdEncoding.DecodeString(a.key.Modulus)
-				e, err2 := base64.StdEncoding.DecodeString(a.key.Exponent)
-				if err != nil || err2 != nil {
+				key, err := a.key.rsa()
+				if err != nil {
 					bad("The registered key is not valid.")
 					return
 				}
-				key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+				if claims.Issuer != a.clientID || claims.Audience != a.audience {
+					bad("The issuer or the audience is not that of the client " + a.clientID + ".")
+					return
+				}
 				sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 				if rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature) != nil {
 					bad("The signature is not that of the registered key.")
@@ -94,6 +98,16 @@ func (s *Sim) oauth(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	bad("The client " + claims.Subject + " is not known: the agent was removed.")
+}
+
+// rsa is the key, understood.
+func (k publicKey) rsa() (*rsa.PublicKey, error) {
+	n, err := base64.StdEncoding.DecodeString(k.Modulus)
+	if err != nil {
+		return nil, err
+	}
+	e, err := base64.StdEncoding.DecodeString(k.Exponent)
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, err
 }
 
 // agentOf finds the agent of a token of its own. A token is good until it ends, whatever has become

@@ -97,6 +97,7 @@ type Server struct {
 	URL           string    `yaml:"url"`
 	APIVersion    string    `yaml:"apiVersion"`    // the newest it serves
 	NoKeyExchange bool      `yaml:"noKeyExchange"` // as TFS 2015
+	PublicURL     string    `yaml:"publicUrl"`     // where the server itself believes to be; "" = at URL
 	Agent         string    `yaml:"agent"`         // the version that it offers; "" = none
 	Pools         []string  `yaml:"pools"`
 	Projects      []Project `yaml:"projects"`

@@ -1,6 +1,12 @@
 package sim
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // what the server uses
 	"net/http"
 	"strconv"
 	"time"
@@ -46,7 +52,13 @@ func (c *call) sessions(p *pool, id string) {
 		if b.SystemCapabilities != nil {
 			a.caps = b.SystemCapabilities
 		}
-		reply(c.w, http.StatusOK, object{"sessionId": a.session, "ownerName": b.OwnerName})
+		key, err := a.sealSession()
+		if err != nil {
+			c.refuse(http.StatusBadRequest, "VssServiceException", "The agent's key cannot be used: "+err.Error())
+			return
+		}
+		reply(c.w, http.StatusOK, object{"sessionId": a.session, "ownerName": b.OwnerName,
+			"encryptionKey": object{"encrypted": true, "value": b64(key)}})
 	case http.MethodDelete:
 		if a.session == id {
 			a.session = ""
@@ -105,4 +117,34 @@ func (c *call) messages(p *pool) {
 		return
 	}
 	c.w.WriteHeader(http.StatusAccepted)
+}
+
+// sealSession makes the key that the messages of a session are encrypted with, and seals it with the
+// agent's public one (MessageListener.cs, GetMessageDecryptor: RSA with OAEP and SHA-1).
+func (a *agent) sealSession() ([]byte, error) {
+	key, err := a.key.rsa()
+	if err != nil {
+		return nil, err
+	}
+	a.secret = make([]byte, 32)
+	if _, err := rand.Read(a.secret); err != nil {
+		return nil, err
+	}
+	return rsa.EncryptOAEP(sha1.New(), rand.Reader, key, a.secret, nil)
+}
+
+// sealed is a message's body, encrypted as the agent decrypts it: AES in CBC mode with PKCS #7.
+func (a *agent) sealed(body []byte) (iv, text []byte, err error) {
+	block, err := aes.NewCipher(a.secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	iv = make([]byte, aes.BlockSize)
+	if _, err := rand.Read(iv); err != nil {
+		return nil, nil, err
+	}
+	pad := aes.BlockSize - len(body)%aes.BlockSize
+	text = append(body, bytes.Repeat([]byte{byte(pad)}, pad)...)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(text, text)
+	return iv, text, nil
 }

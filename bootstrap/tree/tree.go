@@ -145,7 +145,7 @@ func (t Tree) Open(name string) (*os.File, error) {
 // ReadFile reads a file.
 func (t Tree) ReadFile(name string) ([]byte, error) {
 	if t.root == nil {
-		return os.ReadFile(name) //nolint:gosec // the caller's
+		return whole.Read(name)
 	}
 	f, err := t.Open(name)
 	if err != nil {
@@ -206,7 +206,7 @@ func (t Tree) Walk(dir string, visit fs.WalkDirFunc) error {
 // Remove removes a file, an empty folder or a link itself.
 func (t Tree) Remove(name string) error {
 	if t.root == nil {
-		return os.Remove(name)
+		return whole.Patiently(func() error { return os.Remove(name) })
 	}
 	return within0(t, "remove", name, false, t.root.Remove)
 }
@@ -214,7 +214,7 @@ func (t Tree) Remove(name string) error {
 // RemoveAll removes a folder with all that is in it, or a link itself.
 func (t Tree) RemoveAll(name string) error {
 	if t.root == nil {
-		return os.RemoveAll(name)
+		return whole.Patiently(func() error { return os.RemoveAll(name) })
 	}
 	return within0(t, "remove", name, false, t.root.RemoveAll)
 }
@@ -222,7 +222,7 @@ func (t Tree) RemoveAll(name string) error {
 // Rename moves a file or folder.
 func (t Tree) Rename(from, to string) error {
 	if t.root == nil {
-		return os.Rename(from, to)
+		return whole.Patiently(func() error { return os.Rename(from, to) })
 	}
 	return within0(t, "rename", from, false, func(old string) error {
 		return within0(t, "rename", to, false, func(place string) error { return t.root.Rename(old, place) })

@@ -38,7 +38,10 @@ func TestClear(t *testing.T) {
 	}
 	for _, n := range []string{".state.json2222222222222222222", ".azp-bootstrap-scratch-2"} { // links
 		if err := os.Symlink("outside", filepath.Join(dir, n)); err != nil {
-			t.Fatal(err)
+			t.Skip("links cannot be made here: ", err) // Windows wants a privilege for it
+		}
+		if fi, err := os.Lstat(filepath.Join(dir, n)); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+			t.Skip("links are none here") // Wine
 		}
 		kept = append(kept, n)
 	}
@@ -88,7 +91,7 @@ func TestClearKnowsWhatWriteMakes(t *testing.T) {
 			return
 		}
 	}
-	t.Skip("no write was seen under way") // Windows writes in place
+	t.Skip("no write was seen under way")
 }
 
 func write(t *testing.T, name string) {

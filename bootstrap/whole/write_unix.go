@@ -26,3 +26,9 @@ func WriteIn(root *os.Root, name string, data []byte, mode os.FileMode) error {
 	defer dir.Close() //nolint:errcheck // nothing pending
 	return renameio.WriteFile(filepath.Base(name), data, mode, renameio.WithRoot(dir))
 }
+
+// Read reads a file.
+func Read(name string) ([]byte, error) { return os.ReadFile(name) } //nolint:gosec // the caller's
+
+// Patiently does something once: who uses a file keeps nobody else from it here.
+func Patiently(do func() error) error { return do() }

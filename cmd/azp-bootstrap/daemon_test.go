@@ -1,5 +1,3 @@
-//go:build unix
-
 package main_test
 
 import (
@@ -36,6 +34,7 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 	for _, k := range []string{"LOGS_DIRECTORY", "PATH", "HOME", "AZP_BOOTSTRAP_CONFIG", "AZP_BOOTSTRAP_STATE_DIR"} {
 		cmd.Env = append(cmd.Env, k+"="+ts.Getenv(k))
 	}
+	cmd.Env = append(cmd.Env, systemVars()...)
 	cmd.Stdout, cmd.Stderr = log, log
 	ts.Check(cmd.Start())
 	w.daemons = append(w.daemons, cmd)
@@ -54,7 +53,7 @@ func daemon(ts *testscript.TestScript, _ bool, args []string) {
 // ask asks a daemon for all that it shows, over and over, for as long as it lives.
 func ask(address string, of *exec.Cmd) {
 	c := http.Client{Timeout: 5 * time.Second}
-	for syscall.Kill(of.Process.Pid, 0) == nil {
+	for runs(of.Process.Pid) {
 		for _, path := range []string{"/status", "/metrics", "/healthz"} {
 			if res, err := c.Get("http://" + address + path); err == nil {
 				_, _ = io.Copy(io.Discard, res.Body)
@@ -110,7 +109,7 @@ func healthIs(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Logf("%s", last)
 }
 
-// await-grep PATTERN COMMAND...: the command's output comes to match.
+// await-grep PATTERN COMMAND...: the command's output comes to match; or await-grep PATTERN file NAME.
 func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[0])
 	last := ""
@@ -131,6 +130,9 @@ func awaitGrep(ts *testscript.TestScript, _ bool, args []string) {
 			"AZP_BOOTSTRAP_STATE_DIR="+ts.Getenv("AZP_BOOTSTRAP_STATE_DIR"),
 		)
 		out, _ := cmd.Output()
+		if args[1] == "file" {
+			out, _ = os.ReadFile(ts.MkAbs(args[2]))
+		}
 		last = string(out)
 		return pattern.MatchString(last)
 	})

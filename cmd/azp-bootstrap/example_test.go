@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,6 +33,9 @@ func TestTheExampleHasEveryKey(t *testing.T) {
 	asItIs := load(string(exampleConfig))
 	if asItIs.Target.Kind() != "environment" || !asItIs.Credential.Entra {
 		t.Errorf("%+v", asItIs)
+	}
+	if runtime.GOOS == "windows" {
+		t.Skip("what Windows refuses stands in it as well, commented out")
 	}
 	named := map[string]bool{}
 	for _, variant := range []string{"environment", "deploymentGroup", "pool"} {

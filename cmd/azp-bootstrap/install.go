@@ -94,6 +94,9 @@ service. Where a package (.deb, .rpm) brought the service, it only enables that.
 			if image.HasSystemd(tree.Tree{}) {
 				return enableOwn(cmd, now)
 			}
+			if done, err := a.installNative(cmd, now); done {
+				return err
+			}
 			s, err := a.ownService(cmd)
 			if err != nil {
 				return err
@@ -139,6 +142,9 @@ func (a *app) uninstallCommand() *cobra.Command {
 			}
 			if image.HasSystemd(tree.Tree{}) {
 				return removeOwn(cmd)
+			}
+			if done, err := a.uninstallNative(cmd); done {
+				return err
 			}
 			s, err := a.ownService(cmd)
 			if err != nil {

@@ -51,7 +51,7 @@ func (a *app) logger() (*logrus.Logger, error) {
 		}
 		log.SetFormatter(f)
 	}
-	return log, nil
+	return log, a.logAsService(log)
 }
 
 // plainHook keeps words of others from moving a terminal's cursor; fields are quoted by the
@@ -79,13 +79,18 @@ var priorities = map[logrus.Level]int{
 }
 
 func (journalFormat) Format(e *logrus.Entry) ([]byte, error) {
+	return fmt.Appendf(nil, "<%d>%s\n", priorities[e.Level], plainEntry(e)), nil
+}
+
+// plainEntry is an entry without time and level: on one line.
+func plainEntry(e *logrus.Entry) string {
 	keys := make([]string, 0, len(e.Data))
 	for k := range e.Data {
 		keys = append(keys, k)
 	}
 	sort.Strings(keys)
 	var b strings.Builder
-	fmt.Fprintf(&b, "<%d>%s", priorities[e.Level], strings.ReplaceAll(e.Message, "\n", " "))
+	b.WriteString(strings.ReplaceAll(e.Message, "\n", " "))
 	for _, k := range keys {
 		v := fmt.Sprint(e.Data[k])
 		if strings.ContainsAny(v, " \"=\n\t") {
@@ -93,8 +98,7 @@ func (journalFormat) Format(e *logrus.Entry) ([]byte, error) {
 		}
 		fmt.Fprintf(&b, " %s=%s", k, v)
 	}
-	b.WriteByte('\n')
-	return []byte(b.String()), nil
+	return b.String()
 }
 
 func terminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) } //nolint:gosec // a descriptor

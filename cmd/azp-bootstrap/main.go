@@ -22,6 +22,7 @@ import (
 type app struct {
 	config, stateDir, logLevel, logFormat string
 	set                                   []string
+	underManager                          bool // run --service: Windows' service control manager starts this process
 	redactor                              secret.Redactor
 }
 

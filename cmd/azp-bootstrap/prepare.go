@@ -65,6 +65,9 @@ the way out (network), come from the configuration if there is one.`,
 				return err
 			}
 			p.By = version
+			if err := protectOwn(); err != nil {
+				return err
+			}
 			if err := a.home(cmd, &p); err != nil {
 				return err
 			}

@@ -80,12 +80,12 @@ interrupted, it continues where it was when it runs again; on a VM that is ready
 			if once {
 				return a.joinNow(cmd, o)
 			}
-			return asService(cmd.Context(), func(ctx context.Context) error {
-				return bootstrap.Run(ctx, o)
-			})
+			return a.asService(cmd.Context(), o)
 		},
 	}
 	c.Flags().
 		BoolVar(&once, "once", false, "end when the VM is ready (exit code 0) or has failed (its class's exit code)")
+	c.Flags().BoolVar(&a.underManager, "service", false, "of the command line of a service of Windows")
+	_ = c.Flags().MarkHidden("service")
 	return c
 }

@@ -2,7 +2,16 @@
 
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/sirupsen/logrus"
+
+	"azp-bootstrap/bootstrap"
+)
 
 // asService runs the daemon under the OS's service manager; here that needs no more than signals.
-func asService(ctx context.Context, run func(context.Context) error) error { return run(ctx) }
+func (a *app) asService(ctx context.Context, o bootstrap.Options) error { return bootstrap.Run(ctx, o) }
+
+// logAsService: what a service says on stderr is heard here.
+func (a *app) logAsService(*logrus.Logger) error { return nil }

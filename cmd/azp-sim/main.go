@@ -112,7 +112,7 @@ func serve(dir *string) *cobra.Command {
 }
 
 func agentPackage() *cobra.Command {
-	var behaviour string
+	var behaviour, program string
 	names := make([]string, 0, len(standin.Behaviours))
 	for n, what := range standin.Behaviours {
 		names = append(names, fmt.Sprintf("  %-16s %s", n, what))
@@ -122,17 +122,20 @@ func agentPackage() *cobra.Command {
 		Use:   "agent-package FILE",
 		Short: "Write the stand-in agent package; prints its SHA-256",
 		Long: "agent-package writes a stand-in for the Azure Pipelines agent's package and prints its " +
-			"SHA-256.\n\nBehaviours (what goes wrong):\n" + strings.Join(
+			"SHA-256: that of Windows if FILE ends in .zip.\n\nBehaviours (what goes wrong):\n" + strings.Join(
 			names,
 			"\n",
 		),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			exe, err := os.Executable()
-			if err != nil {
-				return err
+			if program == "" {
+				exe, err := os.Executable()
+				if err != nil {
+					return err
+				}
+				program = exe
 			}
-			sum, err := standin.WritePackage(args[0], exe, behaviour)
+			sum, err := standin.WritePackage(args[0], program, behaviour)
 			if err == nil {
 				fmt.Fprintln(cmd.OutOrStdout(), sum)
 			}
@@ -140,6 +143,7 @@ func agentPackage() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&behaviour, "behaviour", "", "let it go wrong in this `way`")
+	c.Flags().StringVar(&program, "program", "", "azp-sim of the system that the package is for: its `file` (default: this program)")
 	return c
 }
 

@@ -8,14 +8,29 @@ param vaultName string // of a vault in this resource group that holds the secre
 param secretName string = 'azp-pat'
 param sshKey string
 param instances int = 2
+@description('Each VM takes one job of the pool Default and boots anew from its image: one-job-one-vm.md.')
+param oneJob bool = false
 param size string = 'Standard_D2s_v5'
 param imdsProfile string = '' // Metadata Security Protocol: the version of an inVMAccessControlProfile; '' = off. See README.md
 
 // What this scale set joins (sources.userData must be on in the image's configuration).
-var userData = '''
+var manyJobs = '''
 azp-bootstrap:
   target:
     environment: {project: Shop, name: production, tags: [web]}
+'''
+var onlyOne = '''
+azp-bootstrap:
+  target:
+    pool: {name: Default}
+'''
+// User data may not say that a VM leaves: whoever may write tags or user data must not end VMs. Custom data, for cloud-init:
+var retire = '''
+#cloud-config
+write_files:
+  - path: /etc/azp-bootstrap/conf.d/50-one-job.yaml
+    content: |
+      retire: {jobs: 1, then: reimage}
 '''
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
@@ -71,7 +86,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-11-01' = {
       repairAction: 'Replace'
     }
     virtualMachineProfile: {
-      userData: base64(userData)
+      userData: base64(oneJob ? onlyOne : manyJobs)
       securityProfile: {
         securityType: 'TrustedLaunch'
         uefiSettings: {
@@ -102,6 +117,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-11-01' = {
       osProfile: {
         computerNamePrefix: name
         adminUsername: 'azureuser'
+        customData: oneJob ? base64(retire) : null
         linuxConfiguration: {
           disablePasswordAuthentication: true
           ssh: {
@@ -167,6 +183,35 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-11-01' = {
         ]
       }
     }
+  }
+}
+
+// A VM may ask that a VM of this scale set is deleted or boots anew. Azure has no right for "this VM alone".
+resource mayRetire 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (oneJob) {
+  name: guid(resourceGroup().id, name, 'azp-bootstrap-retire')
+  properties: {
+    roleName: 'azp-bootstrap one job, one VM (${name})'
+    description: 'Delete and reimage VMs of a scale set'
+    type: 'CustomRole'
+    assignableScopes: [resourceGroup().id]
+    permissions: [
+      {
+        actions: [
+          'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/delete'
+          'Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action'
+        ]
+      }
+    ]
+  }
+}
+
+resource retires 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (oneJob) {
+  name: guid(scaleSet.id, identity.id, 'azp-bootstrap-retire')
+  scope: scaleSet
+  properties: {
+    principalId: identity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: mayRetire.id
   }
 }
 

@@ -3,7 +3,7 @@ terraform {
   required_providers {
     azurerm = {
       source  = "hashicorp/azurerm"
-      version = "~> 4.0"
+      version = ">= 4.5, < 6" # 4.0 to 4.4 refuse ed25519 keys
     }
     azapi = { # for imds_profile alone
       source  = "Azure/azapi"
@@ -13,9 +13,11 @@ terraform {
 }
 
 provider "azurerm" {
+  subscription_id = var.subscription_id
   features {}
 }
 
+variable "subscription_id" { type = string }
 variable "resource_group" { type = string }
 variable "location" { type = string }
 variable "image_id" { type = string } # of a gallery image version, or of the definition for the latest
@@ -26,6 +28,12 @@ variable "ssh_key" { type = string }
 variable "name" {
   type    = string
   default = "web"
+}
+
+# Each VM takes one job of the pool Default and boots anew from its image: one-job-one-vm.md.
+variable "one_job" {
+  type    = bool
+  default = false
 }
 
 variable "secret_name" {
@@ -72,9 +80,21 @@ resource "azurerm_linux_virtual_machine_scale_set" "agents" {
   depends_on          = [azurerm_role_assignment.may_read]
 
   # What this scale set joins (sources.userData must be on in the image's configuration).
-  user_data = base64encode(yamlencode({
+  user_data = base64encode(var.one_job ? yamlencode({
+    "azp-bootstrap" = { target = { pool = { name = "Default" } } }
+    }) : yamlencode({
     "azp-bootstrap" = { target = { environment = { project = "Shop", name = "production", tags = ["web"] } } }
   }))
+
+  # User data may not say that a VM leaves: whoever may write tags or user data must not end VMs. Custom data, for cloud-init:
+  custom_data = var.one_job ? base64encode(<<-END
+    #cloud-config
+    write_files:
+      - path: /etc/azp-bootstrap/conf.d/50-one-job.yaml
+        content: |
+          retire: {jobs: 1, then: reimage}
+  END
+  ) : null
 
   admin_ssh_key {
     username   = "azureuser"
@@ -150,6 +170,33 @@ resource "azapi_update_resource" "metadata_security_protocol" {
       }
     }
   }
+}
+
+# A VM may ask that a VM of this scale set is deleted or boots anew. Azure has no right for "this VM alone".
+data "azurerm_resource_group" "agents" {
+  name = var.resource_group
+}
+
+resource "azurerm_role_definition" "may_retire" {
+  count       = var.one_job ? 1 : 0
+  name        = "azp-bootstrap one job, one VM (${var.name})"
+  description = "Delete and reimage VMs of a scale set"
+  scope       = data.azurerm_resource_group.agents.id
+
+  permissions {
+    actions = [
+      "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/delete",
+      "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/reimage/action",
+    ]
+  }
+}
+
+resource "azurerm_role_assignment" "retires" {
+  count              = var.one_job ? 1 : 0
+  scope              = azurerm_linux_virtual_machine_scale_set.agents.id
+  role_definition_id = azurerm_role_definition.may_retire[0].role_definition_resource_id
+  principal_id       = azurerm_user_assigned_identity.agents.principal_id
+  principal_type     = "ServicePrincipal"
 }
 
 output "client_id" {

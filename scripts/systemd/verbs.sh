@@ -26,7 +26,7 @@ breaks() {
     case $at in
     write) mount --bind "$units" "$units" && mount -o remount,bind,ro "$units" ;;
     enable) mv "$units/multi-user.target.wants" "$units/aside" && touch "$units/multi-user.target.wants" ;;
-    start) mkdir "$units/$unit.d" && printf '[Service]\nExecStartPre=/bin/false\n' >"$units/$unit.d/fails.conf" ;;
+    start) mkdir -p "$units/$unit.d" && printf '[Service]\nExecStartPre=/bin/false\n' >"$units/$unit.d/fails.conf" ;;
     masked) ln -s /dev/null "$units/$unit" ;;
     bus) mount -t tmpfs tmpfs /run/dbus && mount -t tmpfs tmpfs /run/systemd ;;
     esac
@@ -35,7 +35,7 @@ mends() {
     case $at in
     write) umount "$units" ;;
     enable) rm "$units/multi-user.target.wants" && mv "$units/aside" "$units/multi-user.target.wants" ;;
-    start) rm -r "$units/$unit.d" && systemctl daemon-reload ;;
+    start) rm "$units/$unit.d/fails.conf" && systemctl daemon-reload ;;
     masked) rm "$units/$unit" ;;
     bus) umount /run/dbus /run/systemd ;;
     esac
@@ -52,10 +52,10 @@ for at in write enable start masked bus; do
     echo "  ok: systemd fails ($at): class service, and the next run joins"
 done
 at=stop
-mkdir "$units/$unit.d" && printf '[Unit]\nRefuseManualStop=yes\n' >"$units/$unit.d/stays.conf"
+mkdir -p "$units/$unit.d" && printf '[Unit]\nRefuseManualStop=yes\n' >"$units/$unit.d/stays.conf"
 systemctl daemon-reload
 run 18 azp-bootstrap deregister --now
-rm -r "$units/$unit.d"
+rm "$units/$unit.d/stays.conf"
 systemctl daemon-reload
 run 0 azp-bootstrap deregister --now
 [ ! -e "$units/$unit" ] || fail "the unit is still there"

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -64,6 +63,9 @@ func listener(args []string) int {
 		return runAgent(o.flags["once"])
 	case "warmup":
 		return 0
+	case "linger": // what a script of the behaviour "children" leaves behind
+		<-time.After(300 * time.Second)
+		return 0
 	default:
 		err = failure("Unrecognized command: " + o.command)
 	}
@@ -96,12 +98,7 @@ func configure(o options) (err error) {
 			return err
 		}
 		if u := o.values["proxyusername"]; u != "" {
-			// The real one keeps them in its credential store, which a listener can open again.
-			if err := os.WriteFile(
-				".proxycredentials",
-				[]byte(base64.StdEncoding.EncodeToString([]byte(u+":"+o.values["proxypassword"]))),
-				0o600,
-			); err != nil {
+			if err := storeProxy(u, o.values["proxypassword"]); err != nil {
 				return err
 			}
 		}
@@ -110,7 +107,9 @@ func configure(o options) (err error) {
 		if !exists(ca) {
 			return failure("File not found: '" + ca + "'")
 		}
-		if err := os.WriteFile(".certificates", fmt.Appendf(nil, `{"CACert":%q}`, ca), 0o600); err != nil {
+		if root, err := os.Getwd(); err != nil {
+			return err
+		} else if err := writeJSON(".certificates", object{"skipServerCertValidation": false, "caCert": filepath.Join(root, ca)}); err != nil {
 			return err
 		}
 	}
@@ -146,7 +145,7 @@ func configure(o options) (err error) {
 		_, _ = rand.Read(noise)
 		_, _ = os.Stdout.Write(append(noise, '\n'))
 	case "children":
-		child := exec.Command("/bin/sh", "-c", "trap '' HUP TERM; sleep 300")
+		child := shell(lingering)
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr
 		if err := child.Start(); err != nil {
 			return err
@@ -214,11 +213,11 @@ func configure(o options) (err error) {
 	me := object{
 		"name":               name,
 		"version":            Version,
-		"osDescription":      "Linux (stand-in)",
+		"osDescription":      system + " (stand-in)",
 		"maxParallelism":     1,
 		"systemCapabilities": capabilities(name),
 		"authorization": object{
-			"publicKey": object{"exponent": base64.StdEncoding.EncodeToString([]byte{1, 0, 1}), "modulus": b64(key.N)},
+			"publicKey": object{"exponent": base64.StdEncoding.EncodeToString([]byte{1, 0, 1}), "modulus": base64.StdEncoding.EncodeToString(key.N.Bytes())},
 		},
 	}
 	got, err := t.register(ctx, name, me, o.flags["replace"])
@@ -228,12 +227,19 @@ func configure(o options) (err error) {
 	if behaviour == "half" {
 		os.Exit(139)
 	}
+	if told := got.Properties.ServerURL.Value; told != "" { // "respect the serverUrl resolve by server"
+		t.ServerURL = sameOrigin(told, t.ServerURL)
+	}
+	endpoint := got.Authorization.AuthorizationURL
+	if !hosted {
+		endpoint = sameOrigin(endpoint, t.ServerURL)
+	}
 	creds := credentials{
 		"OAuth",
 		map[string]string{
 			"clientId":         got.Authorization.ClientID,
 			"authorizationUrl": got.Authorization.AuthorizationURL,
-			"oauthEndpointUrl": got.Authorization.AuthorizationURL,
+			"oauthEndpointUrl": endpoint,
 		},
 	}
 	if got.Authorization.ClientID == "" {
@@ -266,14 +272,7 @@ func configure(o options) (err error) {
 		return err
 	}
 	fmt.Printf("%s: Settings Saved.\n", time.Now().UTC().Format("2006-01-02 15:04:05Z"))
-	return os.WriteFile(
-		"svc.sh",
-		[]byte(
-			"#!/bin/bash\n# Root runs nothing from this folder: a trap that shows if it does.\ntouch "+
-				"/tmp/azp-sim-svc.sh-was-run\nexit 1\n",
-		),
-		0o755,
-	) //nolint:gosec // as the real one
+	return t.makeService(o)
 }
 
 func remove(o options) error {
@@ -309,7 +308,7 @@ func capabilities(name string) map[string]string {
 			caps[k] = v
 		}
 	}
-	caps["Agent.Name"], caps["Agent.Version"], caps["Agent.OS"] = name, Version, "Linux" // over all
+	caps["Agent.Name"], caps["Agent.Version"], caps["Agent.OS"] = name, Version, system // over all
 	return caps
 }
 

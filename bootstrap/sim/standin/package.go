@@ -6,15 +6,16 @@ package standin
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 	"time"
 )
@@ -35,6 +36,7 @@ var Behaviours = map[string]string{
 	"print-token":     "config.sh prints the token it was given, whole and in pieces",
 	"clock":           "config.sh complains about the clock after it has registered",
 	"never-online":    "the listener runs but opens no session",
+	"script-only":     "the listener opens a session only if config.sh registered it",
 	"files-only":      "config.sh writes its files and ends well, but registers nothing on the server",
 	"binary":          "config.sh writes bytes that are no text, then goes on as usual",
 	"children":        "config.sh leaves a process behind that holds its output open",
@@ -44,29 +46,75 @@ var Behaviours = map[string]string{
 	"exit-4":          "config.sh ends with exit code 4, as the listener does for an update of itself",
 	"exit-126":        "config.sh ends with exit code 126, as a shell does for what it may not run",
 	"exit-127":        "config.sh ends with exit code 127, as a shell does for what it does not find",
+	"exit-9009":       "config.cmd ends with exit code 9009, as cmd.exe does for what it does not find",
+	"exit-3221225477": "config.cmd ends with exit code 3221225477, as Windows ends a program that breaks access rules",
 	"exit-134":        "config.sh ends with exit code 134, as .NET does when it aborts",
 }
 
-// WritePackage writes the package to file and returns its SHA-256. program is the azp-sim binary.
+// WritePackage writes the package to file and returns its SHA-256: that of Windows for a name that ends
+// in .zip, else that of Linux and macOS. program is the azp-sim binary of the system that it is for.
 func WritePackage(file, program, behaviour string) (sum string, err error) {
 	if _, known := Behaviours[behaviour]; behaviour != "" && !known {
 		return "", fmt.Errorf("unknown behaviour %q", behaviour)
+	}
+	bin, err := os.Open(program) //nolint:gosec // this program
+	if err != nil {
+		return "", err
+	}
+	defer bin.Close() //nolint:errcheck // only read
+	fi, err := bin.Stat()
+	if err != nil {
+		return "", err
 	}
 	out, err := os.Create(file) //nolint:gosec // the user names it
 	if err != nil {
 		return "", err
 	}
 	hash := sha256.New()
-	z, err := gzip.NewWriterLevel(io.MultiWriter(out, hash), gzip.BestSpeed)
+	write := writeTar
+	if strings.HasSuffix(file, ".zip") {
+		write = writeZip
+	}
+	err = write(io.MultiWriter(out, hash), func() (io.Reader, int64) { return io.NewSectionReader(bin, 0, fi.Size()), fi.Size() }, behaviour)
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	return hex.EncodeToString(hash.Sum(nil)), err
+}
+
+// texts are the files of a package that are no programs; each goes to put.
+func texts(behaviour string, script func(name string) bool, put func(name, content string, mode int64)) error {
+	err := fs.WalkDir(layout, "layout", func(name string, d fs.DirEntry, e error) error {
+		if e != nil || d.IsDir() || !script(name) {
+			return e
+		}
+		data, e := layout.ReadFile(name)
+		put(strings.TrimPrefix(name, "layout/"), string(data), 0o755)
+		return e
+	})
+	put("license.html", "<html><body>The stand-in agent has no licence terms of its own.</body></html>\n", 0o644)
+	if behaviour != "" {
+		put("bin/behaviour", behaviour, 0o644)
+	}
+	return err
+}
+
+func isBatch(name string) bool { return strings.HasSuffix(name, ".cmd") }
+
+// packed is when each file of a package was made.
+var packed = time.Unix(1700000000, 0)
+
+func writeTar(w io.Writer, program func() (io.Reader, int64), behaviour string) (err error) {
+	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {
-		return "", err
+		return err
 	}
 	t := tar.NewWriter(z)
 	put := func(h *tar.Header, r io.Reader) {
 		if err != nil {
 			return
 		}
-		h.ModTime = time.Unix(1700000000, 0)
+		h.ModTime = packed
 		if err = t.WriteHeader(h); err == nil && r != nil {
 			_, err = io.Copy(t, r)
 		}
@@ -80,38 +128,17 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 	for _, d := range []string{"./", "./bin/", "./externals/", "./externals/node24/", "./externals/node24/bin/"} {
 		put(&tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755}, nil)
 	}
-	walk := fs.WalkDir(layout, "layout", func(name string, d fs.DirEntry, e error) error {
-		if e != nil || d.IsDir() {
-			return e
-		}
-		data, e := layout.ReadFile(name)
-		text(strings.TrimPrefix(name, "layout/"), string(data), 0o755)
-		return e
-	})
-	if err == nil {
-		err = walk
+	if e := texts(behaviour, func(name string) bool { return !isBatch(name) }, text); err == nil {
+		err = e
 	}
-	text("license.html", "<html><body>The stand-in agent has no licence terms of its own.</body></html>\n", 0o644)
 	text("bin/AgentService.js", "// The stand-in's host process is in its node.\n", 0o644)
 	text(
 		"bin/vsts.agent.service.template",
 		"[Unit]\nDescription={{Description}}\n\n[Service]\nExecStart={{AgentRoot}}/runsvc.sh\nUser={{User}}\nWorkingDirectory={{AgentRoot}}\nKillSignal=SIGTERM\n\n[Install]\nWantedBy=multi-user.target\n",
 		0o644,
 	)
-	if behaviour != "" {
-		text("bin/behaviour", behaviour, 0o644)
-	}
-	bin, e := os.Open(program) //nolint:gosec // this program
-	if err == nil {
-		err = e
-	}
-	if err == nil {
-		defer bin.Close() //nolint:errcheck // only read
-		var fi fs.FileInfo
-		if fi, err = bin.Stat(); err == nil {
-			put(&tar.Header{Typeflag: tar.TypeReg, Name: "./bin/Agent.Listener", Size: fi.Size(), Mode: 0o755}, bin)
-		}
-	}
+	bin, size := program()
+	put(&tar.Header{Typeflag: tar.TypeReg, Name: "./bin/Agent.Listener", Size: size, Mode: 0o755}, bin)
 	put(
 		&tar.Header{Typeflag: tar.TypeSymlink, Name: "./bin/Agent.Worker", Linkname: "Agent.Listener", Mode: 0o777},
 		nil,
@@ -125,24 +152,53 @@ func WritePackage(file, program, behaviour string) (sum string, err error) {
 		},
 		nil,
 	)
-	for _, c := range []io.Closer{t, z, out} {
+	for _, c := range []io.Closer{t, z} {
 		if e := c.Close(); err == nil {
 			err = e
 		}
 	}
-	return hex.EncodeToString(hash.Sum(nil)), err
+	return err
+}
+
+// writeZip writes the package of Windows, which knows no links: each of its programs is a copy.
+func writeZip(w io.Writer, program func() (io.Reader, int64), behaviour string) (err error) {
+	z := zip.NewWriter(w)
+	put := func(name string, r io.Reader) {
+		if err != nil {
+			return
+		}
+		f, e := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store, Modified: packed.UTC()})
+		if e == nil {
+			_, e = io.Copy(f, r)
+		}
+		err = e
+	}
+	e := texts(behaviour, isBatch, func(name, content string, _ int64) {
+		if isBatch(name) {
+			content = strings.ReplaceAll(content, "\n", "\r\n")
+		}
+		put(name, strings.NewReader(content))
+	})
+	for _, name := range []string{"Agent.Listener", "Agent.Worker", "AgentService"} {
+		bin, _ := program()
+		put("bin/"+name+".exe", bin)
+	}
+	return errors.Join(err, e, z.Close())
 }
 
 // Main runs the stand-in if this program was called by one of its names; handled is false
 // otherwise.
 func Main(args []string) (code int, handled bool) {
-	switch path.Base(args[0]) {
+	name := args[0][strings.LastIndexAny(args[0], `/\`)+1:]
+	switch strings.TrimSuffix(name, ".exe") {
 	case "Agent.Listener":
 		return listener(args[1:]), true
 	case "Agent.Worker":
 		return worker(), true
 	case "node":
 		return node(args[1:]), true
+	case "AgentService":
+		return agentService(), true
 	}
 	return 0, false
 }

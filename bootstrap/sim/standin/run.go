@@ -1,11 +1,11 @@
 package standin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,30 +28,32 @@ func say(format string, args ...any) {
 	fmt.Printf("%s: %s\n", time.Now().UTC().Format("2006-01-02 15:04:05Z"), fmt.Sprintf(format, args...))
 }
 
-func readSettings() (s settings, err error) {
-	data, err := os.ReadFile(".agent")
-	if err == nil {
-		err = json.Unmarshal(bytes.TrimPrefix(data, []byte(mark)), &s)
-	}
-	return s, err
-}
-
 // runAgent holds a session with the server until it is told to end.
 func runAgent(once bool) int {
 	s, err := readSettings()
+	if err == nil {
+		err = checkCertificates()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(os.Stderr, "An error occurred: %v\n", err)
+		return terminated
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Not configured. Run config.(sh/cmd) to configure the agent.")
 		return terminated
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if fileText("bin/behaviour") == "never-online" {
+	ctx, diagnosed := underService(ctx)
+	defer diagnosed()
+	behaviour := fileText("bin/behaviour")
+	if behaviour == "never-online" || behaviour == "script-only" && !exists("svc.sh") { // which config.sh makes
 		<-ctx.Done()
 		return 0
 	}
 	c := connection{client: newClient()}
-	base := s.ServerURL
-	if s.CollectionName != "" {
+	base := strings.TrimRight(s.ServerURL, "/")
+	if s.CollectionName != "" && !strings.HasSuffix(base, "/"+escape(s.CollectionName)) {
 		base += "/" + escape(s.CollectionName)
 	}
 	l := &messageListener{connection: c, settings: s, running: make(chan struct{}, 1), once: once, ended: make(chan struct{}),
@@ -85,6 +87,7 @@ type messageListener struct {
 	settings settings
 	pool     string // address
 	session  string
+	sealed   sealedKey
 	running  chan struct{} // one job at a time
 	once     bool          // it runs one, and ends (Agent.cs, RunAsync)
 	ended    chan struct{} // it has
@@ -136,11 +139,14 @@ func (l *messageListener) createSession(ctx context.Context) bool {
 		"id":            l.settings.AgentID,
 		"name":          l.settings.AgentName,
 		"version":       Version,
-		"osDescription": "Linux (stand-in)",
+		"osDescription": system + " (stand-in)",
 	}
 	body := object{"ownerName": hostname(), "agent": me, "systemCapabilities": capabilities(l.settings.AgentName)}
 	for said := false; ; {
-		var session struct{ SessionID string }
+		var session struct {
+			SessionID     string
+			EncryptionKey sealedKey
+		}
 		var err error
 		if l.auth, err = ownToken(l.client); err == nil {
 			err = l.call(ctx, http.MethodPost, l.pool+"/sessions", "4.1", body, &session)
@@ -154,7 +160,7 @@ func (l *messageListener) createSession(ctx context.Context) bool {
 			if said {
 				say("Agent reconnected.")
 			}
-			l.session = session.SessionID
+			l.session, l.sealed = session.SessionID, session.EncryptionKey
 			return true
 		case typed(err) == "TaskAgentNotFoundException":
 			fmt.Fprintln(os.Stderr, "The agent no longer exists on the server. Please reconfigure the agent.")
@@ -194,7 +200,10 @@ func (l *messageListener) receive(outer context.Context) error {
 		}
 	}()
 	for said, received := false, false; ; {
-		var m struct{ MessageType, Body string }
+		var m struct {
+			MessageType, Body string
+			IV                []byte
+		}
 		err := l.call(ctx, http.MethodGet, l.pool+"/messages?sessionId="+l.session, "4.1", nil, &m)
 		select {
 		case <-l.ended:
@@ -208,6 +217,9 @@ func (l *messageListener) receive(outer context.Context) error {
 			if said {
 				say("Agent reconnected.")
 				said = false
+			}
+			if m.Body, err = l.sealed.open(m.IV, m.Body); err != nil {
+				return err
 			}
 			switch {
 			case m.MessageType == "AgentRefresh" && !received: // in a job, the real one updates after it
@@ -260,9 +272,12 @@ func (c *connection) work(ctx context.Context, pool, body string) {
 		return
 	}
 	say("Running job: %s", job.JobDisplayName)
-	worker := exec.CommandContext(ctx, "./bin/Agent.Worker", "spawnclient", "0", "1") // the real one gets two pipes
+	worker := exec.CommandContext(ctx, workerProgram, "spawnclient", "0", "1") // the real one gets two pipes
 	worker.Stdin, worker.Stdout, worker.Stderr = strings.NewReader(body), os.Stdout, os.Stderr
 	worker.Cancel = func() error { return worker.Process.Signal(os.Interrupt) }
+	if endWorker := telling(worker, body); endWorker != nil {
+		worker.Cancel = endWorker
+	}
 	worker.WaitDelay = afterInterrupt + afterTerminate + 5*time.Second
 	_ = worker.Run()
 	result := "failed" // also of a worker that was killed

@@ -7,12 +7,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,12 +32,11 @@ type connection struct {
 	auth   string // header
 }
 
-// newClient goes through the proxy of .proxy but for .proxybypass. Trust comes from the system and
-// SSL_CERT_FILE, as .NET's does on Linux.
+// newClient goes through the proxy of .proxy but for .proxybypass.
 func newClient() *http.Client {
 	proxy := strings.TrimSpace(firstLine(".proxy"))
 	bypass := strings.Split(fileText(".proxybypass"), "\n")
-	t := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots()}, Proxy: func(r *http.Request) (*url.URL, error) {
 		if proxy == "" {
 			return nil, nil
 		}
@@ -45,12 +44,8 @@ func newClient() *http.Client {
 			return nil, nil
 		}
 		u, err := url.Parse(proxy)
-		if user, e := base64.StdEncoding.DecodeString(
-			firstLine(".proxycredentials"),
-		); err == nil && e == nil &&
-			len(user) > 0 {
-			name, pass, _ := strings.Cut(string(user), ":")
-			u.User = url.UserPassword(name, pass)
+		if key := firstLine(".proxycredentials"); key != "" && err == nil {
+			u.User, err = storedProxy(key)
 		}
 		return u, err
 	}}
@@ -144,75 +139,9 @@ func socketError(err error) bool {
 	return !errors.As(err, &a) && (errors.As(err, &op) || errors.As(err, &dns) || errors.Is(err, io.EOF))
 }
 
-// rsaParams are .credentials_rsaparams.
-type rsaParams struct {
-	D        string `json:"d"`
-	DP       string `json:"dp"`
-	DQ       string `json:"dq"`
-	Exponent string `json:"exponent"`
-	InverseQ string `json:"inverseQ"`
-	Modulus  string `json:"modulus"`
-	P        string `json:"p"`
-	Q        string `json:"q"`
-}
-
-func b64(n *big.Int) string { return base64.StdEncoding.EncodeToString(n.Bytes()) }
-
-func unb64(s string) *big.Int {
-	b, _ := base64.StdEncoding.DecodeString(s)
-	return new(big.Int).SetBytes(b)
-}
-
-// loadKey keeps a key that is there already, as the real one does.
-func loadKey(create bool) (*rsa.PrivateKey, error) {
-	var p rsaParams
-	if data, err := os.ReadFile(".credentials_rsaparams"); err == nil && json.Unmarshal(data, &p) == nil {
-		k := &rsa.PrivateKey{
-			PublicKey: rsa.PublicKey{N: unb64(p.Modulus), E: int(unb64(p.Exponent).Int64())},
-			D:         unb64(p.D),
-			Primes:    []*big.Int{unb64(p.P), unb64(p.Q)},
-		}
-		k.Precompute()
-		return k, k.Validate()
-	}
-	if !create {
-		return nil, errors.New("RSA key file .credentials_rsaparams was not found")
-	}
-	k, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, err
-	}
-	pre := k.Precomputed
-	data, err := json.Marshal(
-		rsaParams{
-			b64(k.D),
-			b64(pre.Dp),
-			b64(pre.Dq),
-			b64(big.NewInt(int64(k.E))),
-			b64(pre.Qinv),
-			b64(k.N),
-			b64(k.Primes[0]),
-			b64(k.Primes[1]),
-		},
-	)
-	if err != nil {
-		return nil, err
-	}
-	return k, os.WriteFile(".credentials_rsaparams", data, 0o600)
-}
-
-type credentials struct {
-	Scheme string            `json:"scheme"`
-	Data   map[string]string `json:"data"`
-}
-
 // ownToken exchanges an assertion signed with the agent's key for a token.
 func ownToken(client *http.Client) (string, error) {
-	var c credentials
-	data, err := os.ReadFile(".credentials")
-	if err == nil {
-		err = json.Unmarshal(bytes.TrimPrefix(data, []byte(mark)), &c)
-	}
+	c, err := readCredentials()
 	if err != nil {
 		return "", err
 	}

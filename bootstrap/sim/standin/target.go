@@ -30,6 +30,11 @@ type registered struct {
 	Status        string
 	Enabled       *bool
 	Authorization struct{ ClientID, AuthorizationURL string }
+	Properties    struct {
+		ServerURL struct {
+			Value string `json:"$value"`
+		} `json:"ServerUrl"`
+	}
 }
 
 func newTarget(c connection, o options, address string, hosted bool) (*target, error) {

@@ -47,6 +47,7 @@ func worker() int {
 		fmt.Println("The job message cannot be read:", err)
 		return 1
 	}
+	hearEnd(cancel)
 	if j.Run != "" {
 		if code := step(j.Run, cancel); code != workerSucceeded {
 			return code
@@ -69,7 +70,7 @@ func step(script string, cancel <-chan os.Signal) int {
 	}
 	defer log.Close() //nolint:errcheck // a log
 	out := io.MultiWriter(log, os.Stdout)
-	cmd := exec.Command("/bin/sh", "-c", script) //nolint:gosec // a job does what it likes
+	cmd := shell(script)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = time.Second // what the script leaves running does not hold the job
 	if cmd.Dir, err = workFolder(); err == nil {

@@ -27,7 +27,7 @@ func startWorker(t *testing.T, j jobMessage) (dir string, out *strings.Builder, 
 	dir = t.TempDir()
 	if err := os.WriteFile(
 		filepath.Join(dir, ".agent"),
-		[]byte(mark+`{"agentId": 1, "workFolder": "_work"}`),
+		[]byte(mark+`{"acceptTeeEula": true, "agentId": 1, "agentName": "a", "poolId": 1, "poolName": "p", "serverUrl": "https://x", "workFolder": "_work"}`),
 		0o600,
 	); err != nil {
 		t.Fatal(err)

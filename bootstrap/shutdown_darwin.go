@@ -1,6 +1,6 @@
-//go:build !linux
-
 package bootstrap
 
+import "context"
+
 // shuttingDown cannot tell here: the end of the service is not the end of the machine.
-func shuttingDown() bool { return false }
+func shuttingDown(context.Context) bool { return false }

@@ -1,6 +1,7 @@
 # The same image for QEMU: for a laptop, and for the tests. `make image` gives the variables.
 #
-#   packer build -var base_image=debian-12-genericcloud-amd64.qcow2 ... packer/local.pkr.hcl
+#   packer init packer/local
+#   packer build -var base_image=debian-12-genericcloud-amd64.qcow2 ... packer/local
 
 variable "base_image" {
   type        = string
@@ -47,7 +48,7 @@ variable "ssh_key" {
 
 variable "package" {
   type    = string
-  default = "dist/azp-bootstrap_0.0.0_amd64.deb"
+  default = "dist/azp-bootstrap_1.0.0_amd64.deb"
 }
 
 variable "agent_package" {
@@ -58,19 +59,21 @@ variable "agent_package" {
 
 variable "config" {
   type    = string
-  default = "packer/config.yaml"
+  default = ""
 }
 
 variable "lock" {
   type    = string
-  default = "packer/agent.lock"
+  default = ""
 }
 
 locals {
   append = "root=/dev/vda rw console=ttyS0 net.ifnames=0 ds=nocloud-net;s=http://{{ .HTTPIP }}:{{ .HTTPPort }}/"
   boot   = var.kernel == "" ? [] : [["-kernel", var.kernel], ["-initrd", var.initrd], ["-append", local.append]]
   direct = var.kernel == "" ? [["-smbios", "type=1,serial=ds=nocloud-net;s=http://{{ .HTTPIP }}:{{ .HTTPPort }}/"]] : local.boot
-  files  = var.agent_package == "" ? [var.package, var.config] : [var.package, var.config, var.agent_package]
+  files  = var.agent_package == "" ? [var.package] : [var.package, var.agent_package]
+  config = var.config != "" ? var.config : "${path.root}/../config.yaml"
+  lock   = var.lock != "" ? var.lock : "${path.root}/../agent.lock"
 }
 
 source "qemu" "linux" {
@@ -104,11 +107,15 @@ build {
     destination = "/tmp/"
   }
   provisioner "file" {
-    source      = var.lock
+    source      = local.config
+    destination = "/tmp/config.yaml"
+  }
+  provisioner "file" {
+    source      = local.lock
     destination = "/tmp/agent.lock"
   }
   provisioner "shell" {
     execute_command = "chmod +x {{ .Path }}; sudo env {{ .Vars }} {{ .Path }}"
-    scripts         = ["scripts/image/provision.sh", "scripts/image/generalize.sh"]
+    scripts         = ["${path.root}/../../scripts/image/provision.sh", "${path.root}/../../scripts/image/generalize.sh"]
   }
 }

@@ -1,0 +1,98 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSpoken(t *testing.T) {
+	for line, want := range map[string]string{
+		"[2026-11-28 01:15:20Z INFO Terminal] WRITE LINE: 2026-11-28 01:15:20Z: Listening for Jobs":                                 "2026-11-28 01:15:20Z: Listening for Jobs",
+		"[2026-11-28 01:15:20Z ERR  Terminal] WRITE ERROR: The agent no longer exists on the server. Please reconfigure the agent.": "The agent no longer exists on the server. Please reconfigure the agent.",
+		"[2026-11-28 01:15:20Z INFO MessageListener] Listening for Jobs":                                                            "",
+		"x Terminal] WRITE LINE: y": "",
+	} {
+		if got, is := spoken(line); got != want || is != (want != "") {
+			t.Errorf("%q says %q", line, got)
+		}
+	}
+}
+
+// TestFollowDiag: what is there already is heard only if it is asked for, then each line as it is whole, and
+// of a new file all.
+func TestFollowDiag(t *testing.T) {
+	for name, recent := range map[string]bool{"from now on": false, "and what was said before": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(dir, "_diag"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			add := func(file, text string) {
+				t.Helper()
+				f, err := os.OpenFile(filepath.Join(dir, "_diag", file), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+				if err == nil {
+					_, err = f.WriteString(text)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = f.Close()
+			}
+			const head = "[2026-11-28 01:15:20Z INFO Terminal] WRITE LINE: "
+			add("Agent_20261128-010000-utc.log", head+"old\r\n")
+			add("Worker_20261128-020000-utc.log", head+"a worker's\r\n")
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			heard := make(chan string, 10)
+			ended := make(chan error, 1)
+			go func() {
+				ended <- Home{Dir: dir}.followDiag(ctx, recent, func(l string) { heard <- l })
+			}()
+			want := []string{"old", "one", "two", "three"}
+			if !recent {
+				want = want[1:]
+				for begun := false; !begun && ctx.Err() == nil; { // it begins at the file's end
+					add("Agent_20261128-010000-utc.log", head+"probe\r\n")
+					select {
+					case <-heard:
+						begun = true
+					case <-time.After(fileSoon):
+					}
+				}
+			}
+			add("Agent_20261128-010000-utc.log", head+"on")
+			add("Agent_20261128-010000-utc.log", "e\r\n"+"[x] not spoken\r\n")
+			var got []string
+			for len(got) < len(want)-2 && ctx.Err() == nil {
+				select {
+				case l := <-heard:
+					if l != "probe" {
+						got = append(got, l)
+					}
+				case <-ctx.Done():
+				}
+			}
+			add("Agent_20261128-030000-utc.log", head+"two\r\n"+head+"three\r\n")
+			for len(got) < len(want) && ctx.Err() == nil {
+				select {
+				case l := <-heard:
+					if l != "probe" {
+						got = append(got, l)
+					}
+				case <-ctx.Done():
+				}
+			}
+			if strings.Join(got, " ") != strings.Join(want, " ") {
+				t.Errorf("heard %v, want %v", got, want)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
