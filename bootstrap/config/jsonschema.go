@@ -76,7 +76,7 @@ func leaf(key, about string) map[string]any {
 	case "a duration":
 		l["type"], l["pattern"] = []string{"string", "integer", "null"}, durationForm
 		l["minimum"], l["maximum"] = 0, 0
-	case "a number":
+	case "a whole number":
 		l["type"], l["pattern"] = []string{"string", "integer", "null"}, countForm
 		l["minimum"], l["maximum"] = 0, mostCounted
 	case "a size":

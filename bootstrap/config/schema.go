@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"sort"
@@ -265,7 +266,7 @@ func wanted(t reflect.Type) string {
 	case t == reflect.TypeFor[Percent]():
 		return "a percentage"
 	case t == reflect.TypeFor[Count]():
-		return "a number"
+		return "a whole number"
 	}
 	return "a text"
 }
@@ -282,7 +283,7 @@ func wantedFix(t reflect.Type) string {
 		return "Write a number with a unit, such as 5GiB or 500MB; 0 = off."
 	case "a percentage":
 		return "Write a whole number with %, such as 5%; 0 = off."
-	case "a number":
+	case "a whole number":
 		return "Write a whole number, such as 1; 0 = off."
 	}
 	return "Write a text; put quotes around it if it looks like a number or a date."
@@ -322,7 +323,10 @@ func fromNode(t reflect.Type, n *yaml.Node) (any, string) {
 		}
 		return b, ""
 	default:
-		off := n.Tag == "!!int" && (n.Value == "0" && wanted(t) != "a text" || wanted(t) == "a number")
+		if f, err := strconv.ParseFloat(n.Value, 64); wanted(t) == "a whole number" && n.Tag == "!!float" && err == nil && f == math.Trunc(f) {
+			return fromText(t, strconv.FormatFloat(f, 'f', 0, 64)) // 1e3
+		}
+		off := n.Tag == "!!int" && (n.Value == "0" && wanted(t) != "a text" || wanted(t) == "a whole number")
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" && !off {
 			return wrong()
 		}
@@ -349,11 +353,11 @@ func fromText(t reflect.Type, s string) (any, string) {
 			return percent, ""
 		}
 		return nil, "not a percentage below 100: " + strconv.Quote(s)
-	case "a number":
+	case "a whole number":
 		if count, ok := countOf(s); ok {
 			return count, ""
 		}
-		return nil, "not a number of things: " + strconv.Quote(s)
+		return nil, "not a whole number: " + strconv.Quote(s)
 	case "true or false":
 		b, err := strconv.ParseBool(s)
 		if err != nil {

@@ -64,7 +64,7 @@ func (a *agent) message() object {
 	if a.job == nil || !a.job.Received.IsZero() {
 		return nil
 	}
-	a.job.Received, a.job.session = time.Now().UTC(), a.session
+	a.receives()
 	body, _ := json.Marshal(object{"requestId": a.job.ID, "jobDisplayName": a.job.Name,
 		"seconds": a.job.Seconds, "run": a.job.Run})
 	iv, text, err := a.sealed(body)
@@ -73,6 +73,9 @@ func (a *agent) message() object {
 	}
 	return object{"messageId": a.job.ID, "messageType": "PipelineAgentJobRequest", "iv": b64(iv), "body": b64(text)}
 }
+
+// receives notes that the agent has the job.
+func (a *agent) receives() { a.job.Received, a.job.session = time.Now().UTC(), a.session }
 
 // finish takes the result of a job: PATCH jobrequests/{requestId}, by the agent that ran it.
 func (c *call) finish(id string) {
@@ -193,7 +196,8 @@ func (s *Sim) Receive(id int) (Job, bool) {
 	defer s.mu.Unlock()
 	for _, a := range s.agentsByID(id) {
 		s.assign()
-		if a.online() && a.message() != nil {
+		if a.online() && a.job != nil && a.job.Received.IsZero() {
+			a.receives()
 			return *a.job, true
 		}
 	}

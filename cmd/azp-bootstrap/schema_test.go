@@ -45,9 +45,9 @@ func compiledSchema(t *testing.T) *jsonschema.Schema {
 // The schema refuses what the program refuses for its type or word, and nothing else.
 func TestTheSchemaAgreesWithTheProgram(t *testing.T) {
 	schema, file := compiledSchema(t), filepath.Join(t.TempDir(), "config.yaml")
-	values := []string{`text`, `""`, `"0"`, `5m`, `1h30m`, `.5s`, `-5m`, `+5m`, `1e3`, `5x`, `5GiB`, `500 MB`, `1,000kb`, `5`, `0`, `7.5`, `50%`, `"7 %"`, `100%`,
+	values := []string{`text`, `""`, `"0"`, `5m`, `1h30m`, `.5s`, `-5m`, `+5m`, `1e3`, `5x`, `5GiB`, `500 MB`, `"1,000kb"`, `5`, `0`, `7.5`, `50%`, `"7 %"`, `100%`,
 		`true`, `"true"`, `[a]`, `[1]`, `[]`, `{}`, `{a: b}`, `null`, `auto`, `process`, `never`, `public`, `[cloudInit]`, `"012%"`, `00m`, `0m5`}
-	typed := regexp.MustCompile(`wrong type|not a (duration|size|percentage)|is a group|unknown (key|value)`)
+	typed := regexp.MustCompile(`wrong type|not a (duration|size|percentage|whole number)|is a group|unknown (key|value)`)
 	for _, key := range config.Keys() {
 		for _, value := range values {
 			parts := strings.Split(key, ".")
