@@ -59,7 +59,7 @@ func served(t *testing.T) map[string][]string {
 	now := time.Now()
 	l.Set(journal.State{
 		Phase: journal.Ready, ReadyAt: &now, Secret: &journal.Secret{Expires: &now}, LastError: &journal.Failure{Code: "pat"},
-		Phases: []journal.Phase{{Name: journal.Register, Seconds: 7}},
+		Phases: []journal.Phase{{Name: journal.Register, Seconds: 7}}, Retire: &journal.Retire{Due: now},
 	})
 	l.Retried(journal.Discover, "imds")
 	l.AskForJobs(func(string) bool { return true })
@@ -231,9 +231,11 @@ var sampled = map[string][]curve{
 		{"running", map[int]float64{0: 12, 123: 16, 126: 19, 300: 19, 312: 15, 330: 12}},
 		{"connected", map[int]float64{0: 12, 123: 16, 126: 19, 210: 2, 218: 0, 230: 14, 232: 19, 300: 19, 312: 15, 330: 12}},
 		{"with a job", map[int]float64{0: 5, 40: 8, 90: 12, 123: 16, 160: 18, 210: 11, 222: 6, 235: 15, 290: 9, 330: 4}},
-		{"disabled by somebody", map[int]float64{80: 1, 110: 0}}, {"paused", map[int]float64{250: 1, 275: 0}},
-		{"draining", map[int]float64{300: 4, 306: 7, 312: 3, 330: 0}},
+		{"disabled", map[int]float64{80: 1, 110: 0}}, {"paused", map[int]float64{250: 1, 275: 0}},
+		{"draining", map[int]float64{300: 4, 306: 7, 312: 3, 330: 0}}, {"retiring", map[int]float64{40: 1, 55: 0}}, {"held", map[int]float64{0: 3, 120: 0, 135: 3}},
 	},
+	"The next VM leaves by its age in": {{"time", map[int]float64{0: 7200, 30: 3600, 50: 600, 56: 18000, 180: 10800, 300: 3600}}},
+	"Registered by config.sh instead":  {{"VMs", map[int]float64{0: 0, 126: 1}}},
 	"How long phases take: the middle VM": {
 		{"register", map[int]float64{0: 21, 123: 24}}, {"online", map[int]float64{0: 6, 126: 8}}, {"credential", map[int]float64{0: 1.2}},
 	},
@@ -264,7 +266,7 @@ var sampledWords = map[string][]string{
 
 func picture(t *testing.T, d dashboard) string {
 	const column, row, minutes = 50, 30, 360
-	colours := []string{"#56a64b", "#3274d9", "#e0b400", "#e02f44", "#8f3bb8", "#ff780a"}
+	colours := []string{"#56a64b", "#3274d9", "#e0b400", "#e02f44", "#8f3bb8", "#ff780a", "#5c6b7a", "#b5a27f"}
 	high := 0
 	for _, p := range d.Panels {
 		high = max(high, (p.GridPos.Y+p.GridPos.H)*row)
@@ -338,10 +340,14 @@ func value(v float64, unit string) string {
 	switch {
 	case unit == "bytes":
 		return fmt.Sprintf("%.0f GiB", v/(1<<30))
+	case unit == "s" && v >= 3600:
+		return fmt.Sprintf("%.1f h", v/3600)
 	case unit == "s":
 		return fmt.Sprintf("%.0f s", v)
 	case v >= 1e6:
 		return fmt.Sprintf("%.1f M", v/1e6)
+	case v > 0 && v < 2:
+		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.0f", v)
 }

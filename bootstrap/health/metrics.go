@@ -43,6 +43,7 @@ var (
 		"1 if this VM's agent is registered by config.sh because the daemon's own registration (agent.registration: rest) failed.",
 	)
 	descPaused  = describe("paused", "1 while an operator lets the agent take no job (azp-bootstrap pause).")
+	descHeld    = describe("held", "1 while the VM stands in a standby pool: its agent starts when it leaves it.")
 	descRetires = describe("retiring", "1 while the VM is to leave by itself (retire): its agent takes no new job.")
 	descDue     = describe("retire_due_timestamp_seconds", "When the VM is to leave by its age; absent if it is not.")
 	descDrain   = describe("draining", "1 while the VM waits for its job to end and removes its agent.")
@@ -128,6 +129,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descEnabled, one(!s.Agent.Disabled))
 	gauge(descScript, one(s.Fallback != nil))
 	gauge(descPaused, one(s.Paused != nil))
+	gauge(descHeld, one(s.Held()))
 	gauge(descRetires, one(s.Retires() || s.RemovedBy == journal.ByRetired))
 	if s.Retire != nil && !s.Retire.Due.IsZero() {
 		gauge(descDue, float64(s.Retire.Due.Unix()))
