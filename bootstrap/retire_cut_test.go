@@ -139,8 +139,12 @@ func TestEveryInterleavingOfOneJob(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(s, 19))
+			by := []string{"script", "rest"}[s%2]
 			retires(t, 3, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
 				var story []string
+				for _, m := range all {
+					m.registration = by
+				}
 				vms := lose(t, all)
 				defer func() {
 					if t.Failed() {

@@ -5,6 +5,7 @@ package bootstrap_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -430,10 +431,16 @@ func TestNobodyKnowsWhatARemovedAgentDid(t *testing.T) {
 
 // Where another VM's agent is taken over, that one's jobs are not counted.
 func TestAnothersJobsAreNotOurs(t *testing.T) {
+	for _, by := range []string{"script", "rest"} {
+		t.Run(by, func(t *testing.T) { anothersJobs(t, by) })
+	}
+}
+
+func anothersJobs(t *testing.T, by string) {
 	retires(t, 2, "{jobs: 1}", func(s *sim.Scenario) { s.VMs[1].ComputerName = s.VMs[0].ComputerName },
 		func(ctx context.Context, t *testing.T, all []*machine) {
 			first, m := all[0], all[1]
-			m.called = first.agentName()
+			m.called, m.registration = first.agentName(), by
 			first.retire = ""
 			joins(ctx, t, first)
 			first.azure.Queue("", "Default", "of the first", "", 5)
@@ -454,7 +461,11 @@ func TestAnothersJobsAreNotOurs(t *testing.T) {
 				t.Fatal("it left without its job")
 			}
 			m.azure.Queue("", "Default", "of the second", "", 5)
+			m.azure.Queue("", "Default", "of nobody", "", 5)
 			until(t, "it goes", 5*time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+			if got := m.jobsBegun(); len(got) != 1 {
+				t.Errorf("jobs %v", got)
+			}
 		})
 }
 
@@ -469,4 +480,35 @@ func TestAServerThatDoesNotTellOfJobs(t *testing.T) {
 			t.Error("it was registered all the same")
 		}
 	})
+}
+
+// A job that waits for the agent begins before anybody has looked, and ends before that: it is its only one.
+func TestAJobBeforeTheFirstLook(t *testing.T) {
+	for _, by := range []string{"script", "rest"} {
+		t.Run(by, func(t *testing.T) {
+			retires(t, 1, "{jobs: 1}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+				m := all[0]
+				m.registration = by
+				for range 3 {
+					m.azure.Queue("", "Default", "at once", "", 0.05)
+				}
+				m.front(func(next http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						time.Sleep(3 * time.Second)
+						next.ServeHTTP(w, r)
+					})
+				})
+				end := m.watches(ctx)
+				defer func() {
+					if said := end(); t.Failed() {
+						t.Logf("%s\n%+v\n%+v", said, m.journal(), m.azure.Jobs())
+					}
+				}()
+				until(t, "it goes", 30*time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+				if got := m.jobsBegun(); len(got) != 1 || m.agentsLeft() != 0 {
+					t.Errorf("jobs %v, agents %v", got, m.azure.Agents())
+				}
+			})
+		})
+	}
 }

@@ -63,9 +63,7 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 		s.Target = m.VM.TargetAt(t.At.Place)
 		s.Agent = journal.Agent{Name: m.VM.AgentName, ID: id, Registered: r.Registered, Drained: s.Registering.Drained, Setup: m.Setup,
 			Full: s.Agent.Full}
-		if m.Once() {
-			s.Once = &journal.Once{Before: s.Registering.Before}
-		}
+		m.BeginOnce(s)
 		s.Registering = nil
 	})
 	return phase.Fields{"agent": m.VM.AgentName, "id": id}, err

@@ -49,6 +49,7 @@ func enrolByRest(
 			s.Target = m.VM.TargetAt(t.At.Place)
 			s.Agent = journal.Agent{Name: r.AgentName, ID: e.ID, ResourceID: e.ResourceID, Registered: r.Registered, By: config.ByRest,
 				Drained: s.Registering.Drained, Setup: m.Setup, Full: s.Agent.Full}
+			m.BeginOnce(s)
 			s.Registering = nil
 		}); err != nil {
 			return made, err

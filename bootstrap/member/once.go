@@ -17,6 +17,13 @@ var ErrSpent = errors.New("a second job is never taken")
 // Once reports whether the agent of this VM runs one job and never a second one.
 func (m Member) Once() bool { return m.VM.Config.Retire.Once() }
 
+// BeginOnce notes, when the agent is registered, which jobs of the server's are another VM's.
+func (m Member) BeginOnce(s *journal.State) {
+	if m.Once() {
+		s.Once = &journal.Once{Before: s.Registering.Before}
+	}
+}
+
 // NoteGiven notes if the server shows that the agent of this VM has begun its only job. What it showed
 // before the agent was this VM's is another's. A job that was given to it and that it never received is
 // none: it is the one that it will run.
