@@ -90,6 +90,11 @@ func step(script string, cancel <-chan os.Signal) int {
 		return workerCanceled
 	}
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		select { // a signal for the whole group ends the step as well, and may be heard of later
+		case <-cancel:
+			return workerCanceled
+		case <-time.After(200 * time.Millisecond):
+		}
 		fmt.Fprintf(out, "##[error]The step failed: %v\n", err)
 		return workerFailed
 	}
