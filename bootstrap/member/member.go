@@ -47,6 +47,7 @@ type Registrar interface {
 	) (id int, err error)
 	Wipe() error
 	Verify() (agent.Manifest, error)
+	Manifest() (agent.Manifest, error)
 	Warm(ctx context.Context) int64
 }
 
