@@ -69,19 +69,27 @@ type bench struct {
 
 // A boot is what was measured of one.
 type boot struct {
-	config, begun, online time.Duration // from the start until config.sh begins, asks, and until the agent has its session
-	cpu                   time.Duration // of all processes but config.sh's
-	rss                   int64         // bytes, of the largest process
-	requests              map[string]int
-	bytes                 int64 // of the answers to them
+	// from the start until the registration begins (config.sh, or the daemon's own), until config.sh asks, until
+	// the agent's service script begins, and until the agent has its session
+	config, begun, listens, online time.Duration
+	cpu                            time.Duration // of all processes but config.sh's
+	rss                            int64         // bytes, of the largest process
+	requests                       map[string]int
+	bytes                          int64 // of the answers to them
 }
 
 // A contender boots the VM: run returns its command, or for the floor does it itself.
 type contender struct {
 	name string
+	rest bool // registers without config.sh
 	run  func(b *bench) *exec.Cmd
 	self func(b *bench) (boot func() (syscall.Rusage, error))
 }
+
+func (c contender) ours() bool { return strings.HasPrefix(c.name, "azp-bootstrap") }
+
+// restRegistered is the daemon that registers the agent itself.
+const restRegistered = "azp-bootstrap, by rest"
 
 func contenders() []contender {
 	script := func(name string) func(*bench) *exec.Cmd {
@@ -106,18 +114,15 @@ func contenders() []contender {
 			return cmd
 		}
 	}
+	once := func(set string) func(*bench) *exec.Cmd {
+		return func(b *bench) *exec.Cmd {
+			return exec.Command(filepath.Join(b.bin, "azp-bootstrap"),
+				"--config", b.path("config.yaml"), "--state-dir", b.path("state"), "--set", set, "run", "--once")
+		}
+	}
 	return []contender{
-		{name: "azp-bootstrap", run: func(b *bench) *exec.Cmd {
-			return exec.Command(
-				filepath.Join(b.bin, "azp-bootstrap"),
-				"--config",
-				b.path("config.yaml"),
-				"--state-dir",
-				b.path("state"),
-				"run",
-				"--once",
-			)
-		}},
+		{name: "azp-bootstrap", run: once("agent.registration=script")},
+		{name: restRegistered, rest: true, run: once("agent.registration=rest")},
 		{name: "curl + jq", run: script("curl-jq")},
 		{name: "curl + jq, with our checks", run: script("curl-jq-checked")},
 		{name: "azure-cli", run: script("azure-cli")},
@@ -217,6 +222,13 @@ func (b *bench) makePackage() {
 		b.path("mark/times"),
 	)
 	b.must(os.WriteFile(filepath.Join(root, "config.sh"), []byte(head+marks+rest), 0o755))
+	for _, name := range []string{"run.sh", "bin/runsvc.sh"} { // the listener is of .NET as well
+		script, err := os.ReadFile(filepath.Join(root, name))
+		b.must(err)
+		head, rest, _ := strings.Cut(string(script), "\n")
+		begins := fmt.Sprintf("\necho \"$EPOCHREALTIME\" >%s\ncat \"$(dirname \"$(readlink -f \"$0\")\")\"/{.,bin}/assembly-* >/dev/null 2>&1\n", b.path("mark/listens"))
+		b.must(os.WriteFile(filepath.Join(root, name), []byte(head+begins+rest), 0o755))
+	}
 	b.exec("install", "-m", "755", filepath.Join(b.scripts, "svc.sh"), filepath.Join(root, "bin"))
 	for i := range assemblies {
 		data := make([]byte, assemblySize)
@@ -241,11 +253,11 @@ func (b *bench) image(c contender) {
 			b.t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"mark/config", "mark/times"} {
+	for _, name := range []string{"mark/config", "mark/times", "mark/listens"} {
 		b.must(os.RemoveAll(b.path(name)))
 	}
 	defer b.exec("sync")
-	if c.name == "azp-bootstrap" {
+	if c.ours() {
 		b.exec(
 			filepath.Join(b.bin, "azp-bootstrap"),
 			"--config",
@@ -296,24 +308,26 @@ func (b *bench) measure(c contender, cold bool) (r boot) {
 	}
 	r.cpu = time.Duration(usage.Utime.Nano()+usage.Stime.Nano()) - b.configTook()
 	r.rss = usage.Maxrss << 10
-	mark, err := os.ReadFile(b.path("mark/config"))
-	b.must(err)
-	at, err := strconv.ParseFloat(strings.TrimSpace(string(mark)), 64)
-	b.must(err)
-	r.config = time.Unix(0, int64(at*1e9)).Sub(begin)
+	if !c.rest {
+		r.config = b.marked("config").Sub(begin)
+	}
 	r.requests = map[string]int{}
 	for end := time.Now().Add(20 * time.Second); r.online == 0; <-time.After(2 * time.Millisecond) {
 		for _, q := range b.requests() {
 			switch done := q.At.Add(time.Duration(q.Millis * float64(time.Millisecond))); {
 			case q.Service == "proxy":
 			case strings.HasPrefix(q.Agent, "VSServices") || strings.Contains(q.URL, "vstoken"):
-				if r.begun == 0 {
+				if r.begun == 0 && !c.rest {
 					r.begun = q.At.Sub(begin)
 				}
 				if q.Method == http.MethodPost && strings.Contains(q.URL, "/sessions") && r.online == 0 {
 					r.online = done.Sub(begin)
 				}
 			default:
+				if c.rest && q.Service == "devops" && q.Method != http.MethodGet && r.config == 0 {
+					r.config = q.At.Sub(begin)
+					r.begun = r.config
+				}
 				r.requests[q.Service]++
 				r.bytes += int64(q.Bytes)
 			}
@@ -322,14 +336,27 @@ func (b *bench) measure(c contender, cold bool) (r boot) {
 			b.t.Fatalf("%s: the agent has no session", c.name)
 		}
 	}
+	r.listens = b.marked("listens").Sub(begin)
 	b.reset()
 	return r
+}
+
+// marked is when a script of the agent's began.
+func (b *bench) marked(name string) time.Time {
+	mark, err := os.ReadFile(b.path("mark/" + name))
+	b.must(err)
+	at, err := strconv.ParseFloat(strings.TrimSpace(string(mark)), 64)
+	b.must(err)
+	return time.Unix(0, int64(at*1e9))
 }
 
 // configTook is the CPU that config.sh took: the shell's own and its children's, user and system
 // (times, a builtin of bash).
 func (b *bench) configTook() (took time.Duration) {
 	said, err := os.ReadFile(b.path("mark/times"))
+	if errors.Is(err, fs.ErrNotExist) { // there was none
+		return 0
+	}
 	b.must(err)
 	for _, word := range strings.Fields(string(said)) {
 		d, err := time.ParseDuration(word)
@@ -425,7 +452,7 @@ func TestBench(t *testing.T) {
 					measured[c.name] = append(measured[c.name], r)
 					cache := map[bool]string{false: "warm", true: "cold"}[cold]
 					fmt.Printf(
-						"BenchmarkBoot/azure=%s/cache=%s/client=%s 1 %d config-ns/op %d asks-ns/op %d online-ns/op %d cpu-ns/op %d rss-B %d requests/op\n",
+						"BenchmarkBoot/azure=%s/cache=%s/client=%s 1 %d config-ns/op %d asks-ns/op %d online-ns/op %d cpu-ns/op %d rss-B %d requests/op %d listens-ns/op\n",
 						distance,
 						cache,
 						strings.NewReplacer(" ", "_", ",", "").Replace(c.name),
@@ -435,6 +462,7 @@ func TestBench(t *testing.T) {
 						r.cpu,
 						r.rss,
 						r.requests["imds"]+r.requests["identity"]+r.requests["vault"]+r.requests["devops"],
+						r.listens,
 					)
 				}
 			}
