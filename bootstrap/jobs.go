@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -14,7 +15,6 @@ const (
 	lookJobs = 3 * time.Second        // at what the agent runs
 	lookSoon = 250 * time.Millisecond // when the agent says that a job begins or has ended …
 	soonFor  = 10 * time.Second       // … which is so within this time
-	unseen   = 30 * time.Second       // after so long without a look nobody knows when a job ended
 )
 
 // A counter looks at the agent's processes for as long as the daemon lives, and notes in the journal
@@ -25,6 +25,9 @@ type counter struct {
 	hint   chan struct{}
 	looked time.Time // when last, with an answer
 	of     int       // the agent's ID then
+
+	mu      sync.Mutex
+	opening journal.Opening
 }
 
 // countJobs begins to count; end ends it. A daemon that was told to end counts until it does.
@@ -87,25 +90,50 @@ func (c *counter) look() {
 		return
 	}
 	now, boot := journal.Now(), gate.ThisBoot()
-	watched := c.of == s.Agent.ID && time.Since(c.looked) < unseen
+	watched := c.of == s.Agent.ID && time.Since(c.looked) < journal.Unseen // else nobody knows when a job ended
 	c.looked, c.of = time.Now(), s.Agent.ID
+	open := s.Phase == journal.Ready && s.Paused == nil && !s.Held() && !s.NoRoom() && !c.report.Live.HasLost()
+	rested := open && c.opened().Anew(now)
+	saw := func(j *journal.Jobs) (ended bool) {
+		ended = j.Saw(workers, boot, watched, now)
+		if rested {
+			j.Rested(now)
+		}
+		return ended
+	}
 	after := s.Agent.Jobs
-	if after.Saw(workers, boot, watched, now); after == s.Agent.Jobs {
+	if saw(&after); after == s.Agent.Jobs {
+		c.notes(open, now)
 		return
 	}
 	ended := false
 	if err := c.journal.Update(func(is *journal.State) {
 		if is.Agent.ID == s.Agent.ID && is.Agent.Registered == s.Agent.Registered {
-			ended = is.Agent.Jobs.Saw(workers, boot, watched, now)
+			ended = saw(&is.Agent.Jobs)
 			after = is.Agent.Jobs
 		}
 	}); err != nil {
 		c.Log.WithError(err).Debug("that a job has begun or ended could not be recorded")
 		return
 	}
+	c.notes(open, now)
 	if ended {
 		c.jobEnded(after)
 	}
+}
+
+// notes what was seen of whether the agent can get a job.
+func (c *counter) notes(open bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opening.Saw(open, now)
+}
+
+// opened is what was last seen of that.
+func (c *counter) opened() journal.Opening {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opening
 }
 
 // agentOf is the agent that the journal knows, whatever has become of the configuration.

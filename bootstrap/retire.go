@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/sirupsen/logrus"
 
+	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
@@ -25,6 +27,10 @@ const (
 	holdsOff   = time.Minute      // after a departure that failed, before it is tried again
 	spreadOver = 10               // a VM leaves up to a tenth of its age early
 	patient    = 1000 * time.Hour // a job is waited for however long it takes
+	askLeft    = time.Minute      // whether what runs here is a job for the server as well …
+	leftAfter  = 15 * time.Minute // … and after so long without one it is what a job has left behind. An
+	// agent whose connection is lost keeps its job for 10 minutes (JobDispatcher.cs: that is how long a
+	// request stays locked for it)
 )
 
 // planRetirement notes when this VM leaves by itself. What was noted stays while the configuration does: a
@@ -78,6 +84,10 @@ type retirer struct {
 	backoff   *backoff.ExponentialBackOff
 	notBefore time.Time // the server is not asked
 	said      string
+
+	asked time.Time // when the server was asked last whether this VM has a job
+	free  time.Time // since when it has said that there is none
+	left  bool      // what runs here is no job
 }
 
 // awaitRetirement begins to look until ctx ends; done closes when nobody is at work on the VM any more.
@@ -114,7 +124,10 @@ func (a *attempt) awaitRetirement(ctx context.Context) (r *retirer, done chan st
 }
 
 // anew begins a departure from its beginning.
-func (r *retirer) anew() { r.drain = member.Drain{Until: time.Now().Add(patient)} }
+func (r *retirer) anew() {
+	r.drain = member.Drain{Until: time.Now().Add(patient)}
+	r.free, r.left = time.Time{}, false
+}
 
 // look notes that the only job has begun, and takes a VM that is due as far as it gets without waiting:
 // its agent takes no new job, the running one has ended here and on the server, enough others stay.
@@ -162,10 +175,46 @@ func (r *retirer) look(ctx context.Context) {
 		r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "why": why}).
 			Warn("this VM is to leave by itself: its agent takes no new job")
 	}
-	if m.HeldUp(&r.drain) != nil {
+	if m.HeldUp(&r.drain) != nil && !r.leftover(ctx) {
 		return
 	}
 	r.quiet(ctx, why)
+}
+
+// leftover reports whether what runs here is no job, but a program that one has left behind: the agent takes
+// none any more, and the server shows none for so long that it would have given up one that it cannot hear
+// of. Else a job could keep its VM for ever.
+func (r *retirer) leftover(ctx context.Context) bool {
+	if r.left || time.Since(r.asked) < askLeft {
+		return r.left
+	}
+	r.asked = time.Now()
+	busy := false
+	err := r.onServer(ctx, func(m member.Member, at member.Listed) error {
+		if at.Agent == nil {
+			return nil
+		}
+		now, err := at.Client.ByID(ctx, at.Place, at.Agent.ID)
+		if errors.Is(err, devops.ErrGone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		busy = now.Busy || now.Enabled
+		return nil
+	})
+	switch {
+	case err != nil || busy:
+		r.free = time.Time{}
+	case r.free.IsZero():
+		r.free = r.asked
+	case r.asked.Sub(r.free) >= leftAfter:
+		r.left, r.drain.Until = true, time.Now()
+		r.Log.WithField("agent", r.member.State().Agent.Name).
+			Warn("what runs here is no job of Azure DevOps' any more: a job has left it behind, and it is not waited for")
+	}
+	return r.left
 }
 
 // due says why this VM is to leave now; "" if it is not.
@@ -178,11 +227,11 @@ func (r *retirer) due(s journal.State) string {
 	case s.Spent() && r.member.Once():
 		return "it had its job"
 	}
-	return dueAt(s, time.Now())
+	return dueAt(s, time.Now(), r.jobs.opened().Is(journal.Now()))
 }
 
-// dueAt is due for a VM whose agent has not begun an only job.
-func dueAt(s journal.State, now time.Time) string {
+// dueAt is due for a VM whose agent has not begun an only job. open says that the agent can get one.
+func dueAt(s journal.State, now time.Time, open bool) string {
 	plan, begun := s.Retire, s.Agent.Jobs.Ended
 	if !s.Agent.Jobs.Since.IsZero() {
 		begun++
@@ -191,7 +240,7 @@ func dueAt(s journal.State, now time.Time) string {
 	switch {
 	case plan.Jobs > 1 && begun >= plan.Jobs:
 		return fmt.Sprintf("it had %d jobs", begun)
-	case plan.Idle > 0 && idles && now.Sub(since).Seconds() >= plan.Idle:
+	case plan.Idle > 0 && idles && open && now.Sub(since).Seconds() >= plan.Idle:
 		return "it had no job for " + seconds(plan.Idle)
 	case !plan.Due.IsZero() && !now.Before(plan.Due):
 		return "it is " + seconds(plan.Age) + " old"
@@ -230,7 +279,7 @@ func (r *retirer) quiet(ctx context.Context, why string) {
 		r.stays(ctx, short)
 	default:
 		r.done()
-		n := leave.Notice{Why: "retire: " + why, By: journal.ByRetired, Goes: s.Spent(), Wait: true}
+		n := leave.Notice{Why: "retire: " + why, By: journal.ByRetired, Goes: s.Spent(), Wait: !r.left}
 		select {
 		case r.retires <- n:
 		case <-ctx.Done():

@@ -512,3 +512,66 @@ func TestAJobBeforeTheFirstLook(t *testing.T) {
 		})
 	}
 }
+
+// Time in which no job could come is no idle time: a VM is not taken away because it was patched.
+func TestAPauseIsNoIdleTime(t *testing.T) {
+	for name, running := range map[string]bool{"the daemon runs": true, "it does not": false} {
+		t.Run(name, func(t *testing.T) {
+			retires(t, 1, "{idle: 30m}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+				m := all[0]
+				end := m.watches(ctx)
+				until(t, "ready", time.Minute, m.is(journal.Ready))
+				time.Sleep(20 * time.Minute)
+				if !running {
+					end()
+				}
+				o := m.options(5 * time.Minute)
+				if _, err := bootstrap.Pause(ctx, o, pausing); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Hour)
+				if _, err := bootstrap.Resume(ctx, o); err != nil {
+					t.Fatal(err)
+				}
+				if !running {
+					end = m.watches(ctx)
+				}
+				resumed := time.Now()
+				until(t, "it goes", time.Hour, func() bool { return len(m.azure.Fates()) > 0 })
+				if took := time.Since(resumed); took < 30*time.Minute || took > 31*time.Minute {
+					t.Errorf("it leaves %s after the pause", took)
+				}
+				if said := end(); t.Failed() {
+					t.Log(said)
+				}
+			})
+		})
+	}
+}
+
+// What a job leaves behind, named as the agent's worker, keeps no VM for ever: once the agent takes no job,
+// and Azure DevOps has shown none for so long that it would have given up one it cannot hear of, it goes.
+func TestWhatAJobLeavesBehind(t *testing.T) {
+	for _, retire := range []string{"{jobs: 1}", "{age: 1h}"} {
+		t.Run(retire, func(t *testing.T) {
+			retires(t, 1, retire, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+				m := all[0]
+				end := m.watches(ctx)
+				defer func() {
+					if said := end(); t.Failed() {
+						t.Logf("%s\n%+v", said, m.journal())
+					}
+				}()
+				until(t, "ready", time.Minute, m.is(journal.Ready))
+				m.works(time.Now().Add(1000 * time.Hour))
+				begun := time.Now()
+				until(t, "its agent takes no job", time.Hour, func() bool { return m.azure.Agents()[0].Disabled })
+				disabled := time.Now()
+				until(t, "it goes", time.Hour, func() bool { return len(m.azure.Fates()) > 0 })
+				if took := time.Since(disabled); took < 15*time.Minute || took > 18*time.Minute {
+					t.Errorf("it goes %s after its agent was disabled, %s after it was ready", took, time.Since(begun))
+				}
+			})
+		})
+	}
+}

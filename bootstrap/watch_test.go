@@ -260,3 +260,61 @@ func TestAWorkFolderThatIsGoneIsMadeAgain(t *testing.T) {
 		})
 	}
 }
+
+// Time in which no job could come counts as no time without one: the agent had lost Azure DevOps, its work
+// disk was full, the daemon was stopped in mid-sleep with its VM.
+func TestTimeInWhichNoJobCouldComeIsNotIdle(t *testing.T) {
+	for name, c := range map[string]struct {
+		begin, end func(a *attempt)
+		blind      bool // nobody looks meanwhile
+		counts     bool
+	}{
+		"nothing happens": {counts: true},
+		"the agent had lost Azure DevOps": {
+			begin: func(a *attempt) { a.report.Lost(a.journal.State(), "lost") },
+			end:   func(a *attempt) { a.report.Found(a.journal.State()) },
+		},
+		"there was no room": {
+			begin: func(a *attempt) { _ = a.journal.Update(func(s *journal.State) { s.Agent.Full = true }) },
+			end:   func(a *attempt) { _ = a.journal.Update(func(s *journal.State) { s.Agent.Full = false }) },
+		},
+		"the VM slept": {blind: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, r := membertest.Joined(t, membertest.NewPool(), config.Drain{})
+				m.Agent = &membertest.Worker{Runner: membertest.Runner(t, m)}
+				a := watching(m, r)
+				a.Agent = m.Agent
+				counts := &counter{program: a.program}
+				looks := func(n int) {
+					for range n {
+						counts.look()
+						time.Sleep(lookJobs)
+					}
+				}
+				looks(10)
+				if c.begin != nil {
+					c.begin(a)
+				}
+				if c.blind {
+					time.Sleep(9 * time.Hour)
+				} else {
+					looks(1000)
+				}
+				if c.end != nil {
+					c.end(a)
+				}
+				since, _ := a.journal.State().Idle()
+				if c.blind && counts.opened().Is(journal.Now()) {
+					t.Error("what nobody has looked at counts")
+				}
+				looks(2)
+				now, is := a.journal.State().Idle()
+				if !is || now.Equal(since) != c.counts || !c.counts && time.Since(now) > 3*lookJobs {
+					t.Errorf("idle %v since %s, and before since %s", is, now, since)
+				}
+			})
+		})
+	}
+}

@@ -94,6 +94,13 @@ func (l *Live) AgentLost(lost bool) {
 	l.lost = lost
 }
 
+// HasLost reports whether the agent has lost Azure DevOps.
+func (l *Live) HasLost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
+}
+
 // AskForJobs says how to see whether a job of a service's runs; it is asked when somebody wants to
 // know.
 func (l *Live) AskForJobs(ask func(service string) bool) {

@@ -108,3 +108,37 @@ func TestIdle(t *testing.T) {
 		}
 	}
 }
+
+// Time in which the agent could get no job is no idle time, and neither is a time that nobody knows.
+func TestOpening(t *testing.T) {
+	begin := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+	at := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+	type seen struct {
+		at   int
+		shut bool
+	}
+	for name, c := range map[string]struct {
+		seen     []seen
+		now      int
+		is, anew bool
+	}{
+		"nobody has looked":        {nil, 0, false, false},
+		"it can":                   {[]seen{{at: 0}, {at: 3}}, 6, true, false},
+		"it could not":             {[]seen{{at: 0}, {3, true}}, 6, false, true},
+		"it can again":             {[]seen{{0, true}, {at: 3}}, 6, true, false},
+		"the VM slept":             {[]seen{{at: 0}}, 9 * 3600, false, true},
+		"the clock was set back":   {[]seen{{at: 100}}, 50, false, true},
+		"somebody was late":        {[]seen{{at: 0}}, 29, true, false},
+		"it was shut all the time": {[]seen{{0, true}}, 3, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o Opening
+			for _, s := range c.seen {
+				o.Saw(!s.shut, at(s.at))
+			}
+			if is, anew := o.Is(at(c.now)), o.Anew(at(c.now)); is != c.is || anew != c.anew {
+				t.Errorf("is %v, anew %v", is, anew)
+			}
+		})
+	}
+}
