@@ -27,6 +27,7 @@ const (
 	holdsOff   = time.Minute      // after a departure that failed, before it is tried again
 	spreadOver = 10               // a VM leaves up to a tenth of its age early
 	patient    = 1000 * time.Hour // a job is waited for however long it takes
+	askShut    = time.Minute      // whether an agent that could get no job can now
 	askLeft    = time.Minute      // whether what runs here is a job for the server as well …
 	leftAfter  = 15 * time.Minute // … and after so long without one it is what a job has left behind. An
 	// agent whose connection is lost keeps its job for 10 minutes (JobDispatcher.cs: that is how long a
@@ -85,6 +86,7 @@ type retirer struct {
 	notBefore time.Time // the server is not asked
 	said      string
 
+	shut  bool      // when the server was asked last, the agent could get no job
 	asked time.Time // when the server was asked last whether this VM has a job
 	free  time.Time // since when it has said that there is none
 	left  bool      // what runs here is no job
@@ -159,7 +161,7 @@ func (r *retirer) look(ctx context.Context) {
 		r.downWithoutJob(ctx)
 		return
 	case !s.Retires():
-		if !r.mayBegin(ctx) {
+		if !r.mayBegin(ctx, why) {
 			return
 		}
 		r.note(func(s *journal.State) {
@@ -240,13 +242,15 @@ func dueAt(s journal.State, now time.Time, open bool) string {
 	switch {
 	case plan.Jobs > 1 && begun >= plan.Jobs:
 		return fmt.Sprintf("it had %d jobs", begun)
-	case plan.Idle > 0 && idles && open && now.Sub(since).Seconds() >= plan.Idle:
-		return "it had no job for " + seconds(plan.Idle)
 	case !plan.Due.IsZero() && !now.Before(plan.Due):
 		return "it is " + seconds(plan.Age) + " old"
+	case plan.Idle > 0 && idles && open && now.Sub(since).Seconds() >= plan.Idle: // last: it may have to wait
+		return idleFor(plan)
 	}
 	return ""
 }
+
+func idleFor(plan *journal.Retire) string { return "it had no job for " + seconds(plan.Idle) }
 
 func seconds(s float64) string { return (time.Duration(s) * time.Second).String() }
 
@@ -356,20 +360,34 @@ func (r *retirer) short(ctx context.Context, at member.Listed) (string, error) {
 	return "", nil
 }
 
-// mayBegin reports whether enough others stay, as far as that can be known while this VM's agent takes jobs.
-func (r *retirer) mayBegin(ctx context.Context) bool {
-	if r.member.VM.Config.Retire.Keep == 0 || r.journal.State().Spent() {
+// mayBegin reports whether enough others stay, as far as that can be known while this VM's agent takes jobs,
+// and for a VM that leaves because it is idle whether the server shows an agent that could get one: it does
+// not in an outage, nor when somebody has disabled the agent to look at the VM. Then its idle time begins anew.
+func (r *retirer) mayBegin(ctx context.Context, why string) bool {
+	s := r.journal.State()
+	idle := why == idleFor(s.Retire)
+	if s.Spent() || !idle && r.member.VM.Config.Retire.Keep == 0 {
 		return true
 	}
-	short := ""
+	short, open := "", true
 	err := r.onServer(ctx, func(_ member.Member, at member.Listed) (err error) {
 		if at.Agent != nil {
+			open = at.Agent.Enabled && at.Agent.Online
 			short, err = r.short(ctx, at)
 		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
+		r.shut = idle
 		r.trouble(err)
+		return false
+	case idle && !open:
+		r.shut, r.notBefore = true, time.Now().Add(askShut)
+		return false
+	case idle && r.shut:
+		r.shut = false
+		r.note(func(s *journal.State) { s.Agent.Jobs.Rested(journal.Now()) })
 		return false
 	}
 	r.waits(short)

@@ -575,3 +575,47 @@ func TestWhatAJobLeavesBehind(t *testing.T) {
 		})
 	}
 }
+
+// An agent that somebody has disabled to look at its VM, and one in an outage, could get no job: the VM is not
+// idle, and does not leave in the moment in which that is over.
+func TestAnAgentThatCanGetNoJobIsNotIdle(t *testing.T) {
+	for name, c := range map[string]struct{ begin, end func(m *machine) }{
+		"disabled by a person": {
+			func(m *machine) { m.azure.Enable(m.azure.Agents()[0].Name, false) },
+			func(m *machine) { m.azure.Enable(m.azure.Agents()[0].Name, true) },
+		},
+		"an outage that the agent does not tell": {
+			func(m *machine) {
+				m.front(func(http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+				})
+			},
+			func(m *machine) { m.front(nil) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			retires(t, 1, "{idle: 30m}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+				m := all[0]
+				end := m.watches(ctx)
+				defer func() {
+					if said := end(); t.Failed() {
+						t.Logf("%s\n%+v", said, m.journal())
+					}
+				}()
+				until(t, "ready", time.Minute, m.is(journal.Ready))
+				time.Sleep(20 * time.Minute)
+				c.begin(m)
+				time.Sleep(2 * time.Hour)
+				if len(m.azure.Fates()) > 0 || m.agentsLeft() != 1 {
+					t.Fatal("it left meanwhile")
+				}
+				c.end(m)
+				over := time.Now()
+				until(t, "it goes", 2*time.Hour, func() bool { return len(m.azure.Fates()) > 0 })
+				if took := time.Since(over); took < 29*time.Minute {
+					t.Errorf("it leaves %s after that was over", took)
+				}
+			})
+		})
+	}
+}

@@ -3,7 +3,9 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -46,7 +48,7 @@ func (h Home) Guarded() error {
 }
 
 // WorkFolder makes the work folder where it lies outside the agent's own, and gives it to the
-// service user. Below a folder that is not root's, root makes and gives nothing: its owner could
+// service user; one that has something in it already must be theirs. Below a folder that is not root's, root makes and gives nothing: its owner could
 // lead that elsewhere by a link. There the folder must be the service user's already. Nothing is made
 // where a disk is to be mounted that is not there yet.
 func (h Home) WorkFolder(work string) error {
@@ -74,7 +76,7 @@ func (h Home) WorkFolder(work string) error {
 	}
 	if err := os.MkdirAll(work, 0o755); err != nil { //nolint:gosec // jobs of other users may look in
 		return diskFault(err, work)
-	}
+	} // a folder with something in it is not made here: a slip of the pen must not give /var/lib away
 	f, err := os.OpenFile(
 		work,
 		os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY,
@@ -84,7 +86,23 @@ func (h Home) WorkFolder(work string) error {
 		return diskFault(err, work)
 	}
 	defer f.Close() //nolint:errcheck // only a handle
-	return diskFault(h.own(f), work)
+	for {
+		names, err := f.Readdirnames(2)
+		if errors.Is(err, io.EOF) {
+			return diskFault(h.own(f), work)
+		}
+		if err != nil {
+			return diskFault(err, work)
+		}
+		for _, name := range names {
+			if name != "lost+found" { // of a new ext4
+				return fault.New(fault.Config, "agent.work %s is not %s's and not empty: it has %q, so it is not given away",
+					work, u.Username, name).
+					Hint("Name a folder of its own, which is made, such as agent.work: %s. Or, if jobs may own all that is "+
+						"there: chown -R %s: %s.", filepath.Join(work, "azp"), u.Username, work)
+			}
+		}
+	}
 }
 
 func owner(fi fs.FileInfo) int {

@@ -54,7 +54,8 @@ func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 	h, uid := asRoot(t)
 	dir := filepath.Dir(h.Dir)
 	theirs, victim := filepath.Join(dir, "theirs"), filepath.Join(dir, "victim")
-	for _, d := range []string{theirs, victim, filepath.Join(theirs, "ready")} {
+	fresh, used := filepath.Join(dir, "fresh"), filepath.Join(dir, "used")
+	for _, d := range []string{theirs, victim, fresh, used, filepath.Join(fresh, "lost+found"), filepath.Join(used, "state"), filepath.Join(theirs, "ready")} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -74,6 +75,8 @@ func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 		{filepath.Join(dir, "ours", "new"), false}, // root's link to their folder
 		{filepath.Join(theirs, "ready"), true},
 		{filepath.Join(dir, "new", "deep"), true},
+		{used, false},  // somebody's name for all of /var/lib
+		{fresh, true},  // a disk that was just made
 		{victim, true}, // root's own, by its own name
 	} {
 		err := h.WorkFolder(c.work)
@@ -83,6 +86,9 @@ func TestWorkFolderIsNotLedElsewhere(t *testing.T) {
 		if c.work != victim && ownerOf(t, victim) != 0 {
 			t.Fatalf("%s gave the folder behind the link away", c.work)
 		}
+	}
+	if ownerOf(t, used) != 0 {
+		t.Error("a folder with root's files was given away")
 	}
 	if entries, err := os.ReadDir(theirs); err != nil || len(entries) != 2 {
 		t.Errorf("root made something in their folder: %v, %v", entries, err)

@@ -157,8 +157,13 @@ func (c *Config) checkAgent(f *findings) {
 		f.bad("agent.dir", "not an absolute path of a folder of its own", "Write for example /opt/azp-agent.")
 	}
 	c.Agent.Dir = filepath.Clean(c.Agent.Dir)
-	if c.Agent.Work == "" {
-		f.bad("agent.work", "not a folder name", "Write for example _work.")
+	switch work := filepath.Clean(c.Agent.Work); {
+	case c.Agent.Work == "", !filepath.IsAbs(work) && (work == "." || !filepath.IsLocal(work)):
+		f.bad("agent.work", "not the name of a folder in agent.dir, nor an absolute path", "Write for example _work.")
+	case filepath.IsAbs(work) && (work == c.Agent.Dir || isAbove(work, c.Agent.Dir)):
+		f.bad("agent.work", "all of agent.dir would be the jobs' work folder", "Write for example _work, or /mnt/azp-work.")
+	case isSystems(work):
+		f.bad("agent.work", "a folder of the system's, which jobs would own", "Write for example _work, or /mnt/azp-work.")
 	}
 	if c.Agent.User == "root" {
 		f.bad("agent.user", "jobs would run as root", "Name an account of its own, such as azp.")
@@ -417,4 +422,21 @@ func (c *Config) checkNetwork(bad func(key, text, fix string)) {
 			bad("health.listen", "not ADDRESS:PORT", `Write for example 127.0.0.1:8484, or "" to switch it off.`)
 		}
 	}
+}
+
+// isAbove reports whether a folder is above another one.
+func isAbove(folder, other string) bool {
+	return strings.HasPrefix(other, strings.TrimSuffix(folder, string(filepath.Separator))+string(filepath.Separator))
+}
+
+// isSystems reports whether a path lies where systems keep what is theirs alone (file-hierarchy(7)), or is one
+// of the folders that hold other programs'.
+func isSystems(path string) bool {
+	for _, of := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/sbin", "/sys", "/usr"} {
+		if path == of || isAbove(of, path) {
+			return true
+		}
+	}
+	return slices.Contains([]string{"/home", "/media", "/opt", "/run", "/srv", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log",
+		"/var/spool", "/var/tmp"}, path)
 }
