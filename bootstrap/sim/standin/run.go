@@ -223,6 +223,13 @@ func (l *messageListener) receive(outer context.Context) error {
 			}
 			switch {
 			case m.MessageType == "AgentRefresh" && !received: // in a job, the real one updates after it
+				var to struct{ TargetVersion string }
+				if err = json.Unmarshal([]byte(m.Body), &to); err == nil {
+					err = beginUpdate(to.TargetVersion)
+				}
+				if err != nil {
+					return err
+				}
 				return errRefresh
 			case m.MessageType == "PipelineAgentJobRequest" && !(l.once && received): // else it is left to others
 				received = l.once

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"os"
 	"os/exec"
+	"strconv"
 )
 
 const (
@@ -15,6 +16,38 @@ const (
 
 	lingering = "trap '' HUP TERM; sleep 300" // a script that outlives whoever starts it
 )
+
+// updates is the script that goes on when the listener has ended, and puts the programs of the new version in the
+// place of the old ones (agent repository, src/Misc/layoutbin/update.sh.template).
+const updates = `while kill -0 "$1" 2>/dev/null; do sleep 1; done
+sleep 1
+for part in bin externals; do
+	if [ -L $part ]; then rm $part; else mv $part $part."$2"; fi && ln -s $part."$3" $part || exit 1
+done
+echo "$2 is $3 now"`
+
+// beginUpdate lays the programs of the new version beside the old ones, and begins the script (SelfUpdater.cs).
+func beginUpdate(version string) error {
+	for _, part := range []string{"bin", "externals"} {
+		if err := os.RemoveAll(part + "." + version); err != nil {
+			return err
+		}
+		if err := exec.Command("cp", "-RH", part, part+"."+version).Run(); err != nil { //nolint:gosec // a stand-in's own folder
+			return err
+		}
+	}
+	if err := os.MkdirAll("_diag", 0o755); err != nil { //nolint:gosec // as the real one
+		return err
+	}
+	log, err := os.Create("_diag/SelfUpdate.log")
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the script's
+	script := exec.Command("/bin/sh", "-c", updates, "update.sh", strconv.Itoa(os.Getpid()), Version, version) //nolint:gosec // as above
+	script.Stdout, script.Stderr = log, log
+	return script.Start()
+}
 
 // roots are whom the agent trusts: whom the system does, and SSL_CERT_FILE, as .NET on Linux.
 func roots() *x509.CertPool { return nil }

@@ -27,6 +27,9 @@ const (
 	lingering = `bin\Agent.Listener.exe linger`
 )
 
+// beginUpdate changes nothing here: the listener ends, and is started again as it was.
+func beginUpdate(string) error { return nil }
+
 // roots are whom the agent trusts: those of the machine's store, and of a file that stands for it in tests,
 // so that they need not change the machine. What --sslcacert names .NET does not trust here.
 func roots() *x509.CertPool {
