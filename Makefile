@@ -44,7 +44,7 @@ windows-test: ## Run the Windows half under Wine: SCENARIOS=REGEXP (root; makes 
 	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(SCENARIOS)
 
 .PHONY: vm-test
-vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory idle" or full, by default quick (root; installs QEMU with apt)
+vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory wall idle" or full, by default quick (root; installs QEMU with apt)
 	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
 
 .PHONY: image

@@ -3,11 +3,11 @@
 # package in it. Only Azure is simulated, at its true addresses and names: IMDS at 169.254.169.254, the vault and
 # Azure DevOps behind TLS.
 #
-#   scripts/vm-test.sh BUILD PART...     quick, clones, cuts, late, memory, idle; full is all of them
+#   scripts/vm-test.sh BUILD PART...     quick, clones, cuts, late, memory, wall, idle; full is all of them
 set -euo pipefail
 build=$(cd "$1" && pwd)
 parts=" ${*:2} "
-case $parts in *" full "*) parts=" quick clones cuts late memory idle " ;; esac
+case $parts in *" full "*) parts=" quick clones cuts late memory wall idle " ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "vm-test needs root: it makes network namespaces and a disk image." >&2; exit 1; }
 "$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs python3:python3
@@ -29,7 +29,9 @@ keep() { # consoles are artifacts
     mkdir -p "$build/vm-test"
     cp "$1.console" "$build/vm-test/$(basename "$1")-$2.console"
 }
-base=$("$here/vm/root.sh" "$build")
+# What jobs may reach the metadata service by; no other part needs it, and its services start with the part alone.
+reaches=cron,at,uidmap,dbus-user-session,libpam-systemd,docker.io,busybox-static
+base=$("$here/vm/root.sh" "$build" "$(! has wall || echo $reaches)")
 accel=$(accelerator)
 say "machines run with: $accel"
 

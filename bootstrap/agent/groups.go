@@ -1,5 +1,7 @@
 package agent
 
+import "strings"
+
 // opens says what the members of well-known groups may do beyond their own account.
 var opens = map[string]string{
 	"docker":          "is root on this VM (it mounts / into a container, by /var/run/docker.sock)",
@@ -17,3 +19,6 @@ var opens = map[string]string{
 
 // Opens says what whoever is in a group may do; "" if that is not known.
 func Opens(group string) string { return opens[group] }
+
+// OpensRoot reports whether whoever is in a group is root, or may become it.
+func OpensRoot(group string) bool { return strings.Contains(opens[group], "root") }

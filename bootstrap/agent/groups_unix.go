@@ -83,3 +83,18 @@ func EnsureGroups(names []string, report func(string, ...any)) error {
 	_, err := GroupNumbers(names)
 	return err
 }
+
+// GroupsOf are the names of the groups that an account is in by itself, as far as this system knows them.
+func GroupsOf(name string) (names []string) {
+	u, err := account(name)
+	if err != nil {
+		return nil
+	}
+	all, _ := groups(u)
+	for _, number := range all {
+		if g, err := user.LookupGroupId(number); err == nil {
+			names = append(names, g.Name)
+		}
+	}
+	return names
+}

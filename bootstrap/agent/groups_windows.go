@@ -1,5 +1,6 @@
 package agent
 
-// GroupNumbers and EnsureGroups: agent.groups is refused here.
+// GroupNumbers, EnsureGroups and GroupsOf: agent.groups is refused here.
 func GroupNumbers([]string) ([]uint32, error)           { return nil, nil }
 func EnsureGroups([]string, func(string, ...any)) error { return nil }
+func GroupsOf(string) []string                          { return nil }

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"os"
+	"slices"
 
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
@@ -33,10 +34,22 @@ func (x *examination) metadata(ctx context.Context, m member.Member) {
 	}
 	switch reach, why := home.Reaches(ctx, m.VM.Config.IMDS.Endpoint); reach {
 	case agent.Closed:
-		x.record(name, "jobs do not reach Azure's metadata service: "+why, nil)
+		x.record(name, "jobs do not reach Azure's metadata service: "+why+asRoot(home.User, m.VM.Config.Agent.Groups), nil)
 	case agent.Open:
 		x.warn(name, "jobs can ask Azure's metadata service for tokens of the VM's identity: "+why, hint)
 	default:
 		x.warn(name, "nobody knows whether jobs reach Azure's metadata service: "+why, hint)
 	}
+}
+
+// asRoot says which groups let jobs pass the wall, which stands around their account.
+func asRoot(account string, configured []string) (notes string) {
+	all := slices.Concat(configured, agent.GroupsOf(account))
+	slices.Sort(all)
+	for _, group := range slices.Compact(all) {
+		if agent.OpensRoot(group) {
+			notes += "\nnote: but jobs are in the group " + group + ", and whoever becomes root by it reaches the service"
+		}
+	}
+	return notes
 }

@@ -2,13 +2,13 @@
 # Makes a Debian root file system that boots in a virtual machine, with its kernel and a small initrd;
 # once for each list of packages. Prints the folder that holds them: root.tar, vmlinuz, initrd.
 #
-#   scripts/vm/root.sh BUILD
+#   scripts/vm/root.sh BUILD [MORE,PACKAGES]
 set -euo pipefail
 build=$(cd "$1" && pwd)
 # shellcheck disable=SC1091 # the system's own
 suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
-# openssh-server is how packer comes in.
-packages=systemd,systemd-sysv,dbus,udev,cloud-init,linux-image-cloud-amd64,initramfs-tools,ca-certificates,iproute2,curl,procps,openssh-server,sudo
+# openssh-server is how packer comes in; nftables is what the daemon's package recommends.
+packages=systemd,systemd-sysv,dbus,udev,cloud-init,linux-image-cloud-amd64,initramfs-tools,ca-certificates,iproute2,curl,procps,openssh-server,sudo,nftables${2:+,$2}
 out=$build/cache/vm-$suite-$( (printf %s "$packages"; cat "$0") | sha256sum | cut -c1-12)
 if [ ! -f "$out/done" ]; then
     echo "Making a Debian $suite root with $packages (once, about two minutes; kept in $out)" >&2
