@@ -56,6 +56,7 @@ type machine struct {
 	tags         string        // as YAML
 	busyUntil    time.Time     // a job runs
 	starts       time.Duration // the agent's, until it is connected
+	reports      time.Duration // the listener's word to the server that its job has ended
 	held         *os.File
 	real         *real // with Microsoft's agent's stand-in in place of one in memory
 	dial         azure.Dial
@@ -508,6 +509,7 @@ func (m *machine) listens(life, id int) {
 		if !is() {
 			return // its job is abandoned
 		}
+		time.Sleep(m.reports)
 		m.azure.Finish(id, "succeeded")
 		if m.single {
 			m.stop()

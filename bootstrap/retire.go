@@ -23,6 +23,7 @@ const (
 	lookOnce   = time.Second      // at an agent that runs one job: it is removed within seconds of its end
 	lookRetire = 5 * time.Second  // whether a VM is due to leave
 	askServer  = 2 * time.Second  // whether the job that ended here has ended there, too
+	askAtOnce  = 3                // looks in which it is asked each time, as it mostly hears of the end a moment later
 	askKept    = 2 * time.Minute  // how many agents are online, when there were too few
 	holdsOff   = time.Minute      // after a departure that failed, before it is tried again
 	spreadOver = 10               // a VM leaves up to a tenth of its age early
@@ -85,6 +86,7 @@ type retirer struct {
 	backoff   *backoff.ExponentialBackOff
 	notBefore time.Time // the server is not asked
 	said      string
+	still     int // how often the server said that a job runs, which has ended here
 
 	shut  bool      // when the server was asked last, the agent could get no job
 	asked time.Time // when the server was asked last whether this VM has a job
@@ -178,6 +180,7 @@ func (r *retirer) look(ctx context.Context) {
 			Warn("this VM is to leave by itself: its agent takes no new job")
 	}
 	if m.HeldUp(&r.drain) != nil && !r.leftover(ctx) {
+		r.still = 0
 		return
 	}
 	r.quiet(ctx, why)
@@ -275,7 +278,9 @@ func (r *retirer) quiet(ctx context.Context, why string) {
 	switch {
 	case ctx.Err() != nil || s.Phase != journal.Ready || s.Paused != nil:
 	case err != nil && fault.From(err).Subject == fault.OfJob:
-		r.notBefore = time.Now().Add(askServer)
+		if r.still++; r.still > askAtOnce {
+			r.notBefore = time.Now().Add(askServer)
+		}
 	case err != nil:
 		r.trouble(err)
 	case gone && !s.Spent(): // the watch over it sees to that

@@ -105,6 +105,25 @@ func TestOneJobOneVM(t *testing.T) {
 	}
 }
 
+// The server hears of a job's end a moment after it has ended here: it is asked again soon, as nobody waits
+// longer than three seconds for the agent's end, the network's time included.
+func TestAnAgentOfOneJobIsGoneSoonAfterIt(t *testing.T) {
+	for late := 100 * time.Millisecond; late < 1500*time.Millisecond; late += 200 * time.Millisecond {
+		retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			m.reports = late
+			end := m.watches(ctx)
+			defer end()
+			until(t, "ready", time.Minute, m.is(journal.Ready))
+			m.azure.Queue("", "Default", "first", "", 20)
+			until(t, "its job ends", time.Minute, func() bool { return !m.azure.Jobs()[0].Finished.IsZero() })
+			if took := until(t, "no agent", time.Minute, func() bool { return m.agentsLeft() == 0 }); took > 1300*time.Millisecond {
+				t.Errorf("heard of %s after its end: the agent is gone %s after that", late, took)
+			}
+		})
+	}
+}
+
 // However its job or its daemon is cut off, an agent that runs one job never begins a second one, and the VM
 // never goes before its agent, nor without its job.
 func TestAtMostOneJob(t *testing.T) {
