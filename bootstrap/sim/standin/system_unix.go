@@ -43,7 +43,7 @@ func beginUpdate(version string) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the script's
+	defer log.Close()                                                                                          //nolint:errcheck // the script's
 	script := exec.Command("/bin/sh", "-c", updates, "update.sh", strconv.Itoa(os.Getpid()), Version, version) //nolint:gosec // as above
 	script.Stdout, script.Stderr = log, log
 	return script.Start()
