@@ -64,7 +64,10 @@ type machine struct {
 	runs         bool              // the agent
 	room         func() agent.Room // nil = there is plenty
 	clean        func(context.Context) error
-	registration string // agent.registration; "" = script
+	program      func(context.Context, agent.Program) int // nil = each ends with 0
+	gated        string                                   // start as YAML; "" = no gate
+	passed       bool                                     // the gate, in this boot
+	registration string                                   // agent.registration; "" = script
 }
 
 // A disk is what of the agent outlives a power cut.
@@ -82,9 +85,7 @@ func (f *fleet) machine(i int) *machine {
 
 // boot is one run --once of the VM, with its deadline at limit.
 func (m *machine) boot(ctx context.Context, limit time.Duration) *fault.Error {
-	if m.disk.service {
-		m.start()
-	}
+	m.boots()
 	return m.once(ctx, limit)
 }
 
@@ -130,6 +131,12 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	}
 	if m.room != nil {
 		text += "disk: {min: 5GiB}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if m.gated != "" {
+		text += "start: " + m.gated + "\n"
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			m.t.Fatal(err)
 		}
@@ -229,6 +236,15 @@ func (m *machine) Clean(ctx context.Context, _, _ string, _ *secret.Redactor, _ 
 		return nil
 	}
 	return m.clean(ctx)
+}
+
+func (m *machine) EndPrograms(context.Context) error { return nil }
+
+func (m *machine) RunProgram(ctx context.Context, p agent.Program, _ *secret.Redactor, _ func(string)) (int, error) {
+	if m.program == nil {
+		return 0, nil
+	}
+	return m.program(ctx, p), nil
 }
 
 func (m *machine) Working(string) bool {
