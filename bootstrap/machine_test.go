@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -46,6 +47,7 @@ type machine struct {
 	takes   time.Duration // config.sh's own time
 
 	pool, retire string // "" = none: the target is an environment; retire as YAML
+	group        bool   // the target is a deployment group
 	serves       bool   // jobs that the server has for it
 	single       bool   // the agent was started to run one job
 	goesOff      func(context.Context) error
@@ -67,6 +69,10 @@ type machine struct {
 	program      func(context.Context, agent.Program) int // nil = each ends with 0
 	gated        string                                   // start as YAML; "" = no gate
 	passed       bool                                     // the gate, in this boot
+	hangs        atomic.Bool                              // root's scripts
+	full         atomic.Bool                              // the work disk
+	stuffed      atomic.Bool                              // and its scripts cannot make room
+	unlaid       atomic.Pointer[fault.Error]              // why there is no work folder
 	registration string                                   // agent.registration; "" = script
 }
 
@@ -116,6 +122,9 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	)
 	if m.pool != "" {
 		text = strings.Replace(text, "target: {", "target: {pool: {name: "+m.pool+"}}\n#", 1)
+	}
+	if m.group {
+		text = strings.Replace(text, "target: {", "target: {deploymentGroup: {project: Shop, name: web-servers}}\n#", 1)
 	}
 	if m.retire != "" {
 		text += "retire: " + m.retire + "\n"
@@ -222,7 +231,13 @@ func (m *machine) Registered() (int, error) { return m.disk.id, nil }
 func (m *machine) LaidFor() string          { return m.disk.laidFor }
 func (m *machine) Guarded() error           { return nil }
 func (m *machine) Runnable() error          { return nil }
-func (m *machine) WorkFolder(string) error  { return nil }
+
+func (m *machine) WorkFolder(string) error {
+	if f := m.unlaid.Load(); f != nil {
+		return f
+	}
+	return nil
+}
 
 func (m *machine) Room(string) (agent.Room, error) {
 	if m.room == nil {

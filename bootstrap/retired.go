@@ -69,8 +69,10 @@ func (a *attempt) hasRetired() error {
 		Hint("To keep it, set retire.then: none; then azp-bootstrap rejoin joins it anew.")
 }
 
-// takenAgain is how long after Azure has taken a VM that is still there it is asked again.
-const takenAgain = 30 * time.Minute
+const (
+	takenAgain = 30 * time.Minute // after Azure has taken a VM that is still there it is asked again
+	stillHere  = 5 * time.Minute  // after Azure is done with a VM that is still there, that is said
+)
 
 // takeAway lets this VM go when it has retired: its agent is gone by then. What fails is told and tried
 // again slowly; the VM takes no job any more.
@@ -88,6 +90,11 @@ func (a *attempt) takeAway(ctx context.Context) {
 	for slow := retry.Slowly(); ; {
 		pause := takenAgain
 		err := a.take(ctx, then)
+		if err == nil && then != config.ThenPowerOff && retry.Pause(ctx, stillHere) { // whatever answered
+			err = fault.New(fault.Identity, "Azure was asked for %s of this VM and did not refuse it, and the VM is still here", then).
+				Hint("Look at the VM's activity log in the portal, and at what answers for Azure Resource Manager on this network. " +
+					"It is asked again by itself.")
+		}
 		if ctx.Err() != nil {
 			return
 		}
