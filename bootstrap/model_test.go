@@ -24,8 +24,6 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
-var lifeStep = flag.Int("life", 9, "each so-many-th fault of the network strikes in each part of a VM's life")
-
 var interleavings = flag.Int(
 	"interleavings",
 	25,

@@ -9,6 +9,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/retry"
 )
 
@@ -31,7 +32,13 @@ func (a *attempt) leavesSpent(ctx context.Context, lost bool) (ended bool, err e
 		return false, nil // rejoin
 	case s.Phase == journal.Removed:
 	case a.member.Runs(), a.member.Works(), s.Paused != nil && s.Phase == journal.Ready:
-		if s.Phase != journal.Ready && s.Phase != journal.Draining { // its job came before it was seen online
+		if s.Phase != journal.Ready && s.Phase != journal.Draining { // its job came before it was seen online, or the state was lost
+			if err := leave.Adopt(ctx, a.member); err != nil {
+				return false, err
+			}
+			if a.journal.State().Agent.ID == 0 { // its folder was lost, too: it leaves when its job has ended
+				return false, member.Busy(a.member.VM.AgentName)
+			}
 			if err := a.journal.Update((*journal.State).Joined); err != nil {
 				return false, err
 			}

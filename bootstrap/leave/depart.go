@@ -69,7 +69,7 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 			if err := m.SettleIntent(within, devops.Place{}); err != nil {
 				return err
 			}
-			return adopt(within, m)
+			return Adopt(within, m)
 		}, nil); err != nil {
 			return false, err
 		}
@@ -252,7 +252,7 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 		if err := m.SettleIntent(ctx, devops.Place{}); err != nil { // cut off in config.sh: what it made is to leave
 			return nil, err
 		}
-		if err := adopt(ctx, m); err != nil {
+		if err := Adopt(ctx, m); err != nil {
 			return nil, err
 		}
 	}
@@ -265,10 +265,10 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 	return fields, m.Journal.Update((*journal.State).Left)
 }
 
-// adopt finds the agent that is registered on this VM although the journal knows none, because its
+// Adopt finds the agent that is registered on this VM although the journal knows none, because its
 // state was lost: in the configured target, by the configured name. If it is not this VM's there,
 // nobody knows where it is, and nothing counts as left.
-func adopt(ctx context.Context, m member.Member) error {
+func Adopt(ctx context.Context, m member.Member) error {
 	if m.State().Agent.ID != 0 || !registeredHere(m) {
 		return nil
 	}
