@@ -34,6 +34,7 @@ import (
 type machine struct {
 	*fleet
 	online  bool   // the agent has a session, or had one
+	session int    // of which agent
 	outdone bool   // by another VM of its name
 	name    string // of the VM
 	called  string // the computer; "" = as its number says
@@ -209,6 +210,7 @@ func (m *machine) start() {
 	}
 	m.runs = true
 	if m.disk.id != 0 {
+		m.session = m.disk.id
 		m.online = m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, true)
 	}
 }
@@ -222,7 +224,10 @@ func (m *machine) stop() {
 	}
 	if m.disk.id != 0 {
 		m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, false)
+	} else if m.session != 0 { // its folder is lost, and not what it runs by
+		m.azure.Connected(m.session, m.name, m.instance(), false)
 	}
+	m.session = 0
 }
 
 // The methods of bootstrap.Agent.

@@ -4,6 +4,7 @@ package bootstrap_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -170,6 +171,24 @@ func TestAtMostOneJob(t *testing.T) {
 			}
 			if said, f := m.resumes(ctx); f != nil || !strings.Contains(said, "goes on leaving") {
 				m.t.Errorf("%q %v", said, f)
+			}
+		}},
+		"the journal is lost in the job": {60, func(_ context.Context, m *machine, _ *func() string) {
+			m.azure.Queue("", "Default", "lost", "", 60)
+			time.Sleep(10500 * time.Millisecond)
+			if err := os.Remove(journal.File(m.state)); err != nil {
+				m.t.Error(err)
+			}
+			time.Sleep(20 * time.Second)
+			if s := m.journal(); s.Phase != journal.Ready || s.Agent.ID != m.disk.id || !s.Spent() {
+				m.t.Errorf("%+v", s)
+			}
+		}},
+		"journal and agent's folder are lost in the job": {60, func(_ context.Context, m *machine, _ *func() string) {
+			m.azure.Queue("", "Default", "lost", "", 60)
+			time.Sleep(10500 * time.Millisecond)
+			if err := errors.Join(os.Remove(journal.File(m.state)), m.Wipe()); err != nil {
+				m.t.Error(err)
 			}
 		}},
 		"the journal is lost after the job": {1, func(ctx context.Context, m *machine, end *func() string) {

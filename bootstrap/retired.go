@@ -50,8 +50,11 @@ func (a *attempt) leavesSpent(ctx context.Context, lost bool) (ended bool, err e
 		fallthrough
 	default:
 		n := leave.Notice{Why: "retire: it had its job", By: journal.ByRetired, Goes: true, Wait: true}
-		if s.Phase == journal.Draining {
+		switch {
+		case s.Phase == journal.Draining:
 			n = leave.CutOff(s)
+		case s.Agent.ID == 0: // state and disk were lost
+			leave.LookFor(ctx, a.member)
 		}
 		if _, err := leave.Leave(ctx, a.runner(), a.member, n, lost); err != nil {
 			return true, err

@@ -75,7 +75,7 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 		}
 	}
 	if s := m.State(); !n.Local && s.Agent.ID == 0 && s.Phase != journal.Removed && !registeredHere(m) {
-		lookFor(within, m)
+		LookFor(within, m)
 	}
 	switch s := m.State(); {
 	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
@@ -97,9 +97,9 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 	return false, nil
 }
 
-// lookFor finds the agent that this VM registered although neither its journal nor its disk knows:
+// LookFor finds the agent that this VM registered although neither its journal nor its disk knows:
 // somebody deleted both. It asks once: a VM that never joined may have nobody to ask.
-func lookFor(ctx context.Context, m member.Member) {
+func LookFor(ctx context.Context, m member.Member) {
 	ctx, cancel := context.WithTimeout(ctx, atLeast)
 	defer cancel()
 	c, err := m.Access.DevOps(ctx)
