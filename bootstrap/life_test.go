@@ -420,7 +420,7 @@ func (n networkFault) afflicts(at string, later func(*machine) bool) affliction 
 	}
 }
 
-var lifeStep = flag.Int("life", 10, "each so-many-th fault of the network strikes in each part of a VM's life")
+var lifeStep = flag.Int("life", 14, "each so-many-th fault of the network strikes in each part of a VM's life")
 
 func TestLifeFaults(t *testing.T) {
 	step := *lifeStep

@@ -200,7 +200,7 @@ beside another one, and its agent takes jobs.
 
 In every cell these hold, looked at each second: no job is cut; the agent of the other VM is there and enabled; a VM of one job begins no
 second one, though a second one waits; no VM goes before its agent; no secret is where none may be. ` + "`make fault-matrix`" + ` runs
-all of them, the default tests each tenth fault.
+all of them, the default tests each fourteenth fault.
 
 `
 

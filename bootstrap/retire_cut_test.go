@@ -215,27 +215,34 @@ func (c retirement) cut(t *testing.T, at int) (is bool) {
 	return is
 }
 
-// TestEveryInterleavingOfOneJob plays with VMs of one pool that run one job each: boots, restarts, jobs, pauses, agents that fall
-// or that somebody disables or enables, notices of an end that does not come, each cut off at a random effect or not at all. At
-// most one job of a VM is begun, none is cut by the product, and at last each VM goes, with no agent left.
-func TestEveryInterleavingOfOneJob(t *testing.T) {
+// TestEveryInterleavingOfRetirements plays with VMs of one pool that leave by themselves, each in its way (in half of the plays
+// after one job each): boots, restarts, jobs, pauses, agents that fall or that somebody disables or enables, notices of an end that
+// does not come, each cut off at a random effect or not at all. Of a VM of one job at most one is begun, no job is cut by the
+// product, and at last each VM goes that may, with its reason and with no agent left.
+func TestEveryInterleavingOfRetirements(t *testing.T) {
 	for n := range few(*interleavings) {
 		s := *seed + uint64(n)
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(s, 19))
-			by := []string{"script", "rest"}[s%2]
-			retires(t, 3, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			ways := retirements()[:1]
+			if s%4 > 1 {
+				ways = slices.DeleteFunc(retirements(), func(c retirement) bool { return c.target != "" })
+			}
+			retires(t, 3, ways[0].retire, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 				var story []string
+				way := map[string]retirement{}
 				for _, m := range all {
-					m.registration = by
+					m.registration = []string{"script", "rest"}[s%2]
+					way[m.name] = ways[r.IntN(len(ways))]
+					way[m.name].of(m)
 				}
-				vms := lose(t, all, func(*mortal) retirement { return retirements()[0] })
+				vms := lose(t, all, func(m *mortal) retirement { return way[m.name] })
 				defer func() {
 					if t.Failed() {
 						t.Log(strings.Join(story, "\n"))
 						for _, m := range vms {
-							t.Logf("%s began %v: %+v", m.name, m.jobsBegun(), m.journal())
+							t.Logf("%s (%s) began %v: %+v", m.name, m.retire, m.jobsBegun(), m.journal())
 						}
 					}
 				}()
@@ -244,40 +251,47 @@ func TestEveryInterleavingOfOneJob(t *testing.T) {
 					if m.goesAway() {
 						continue
 					}
-					story = append(story, playOneJob(ctx, t, r, m))
-					soundOfOneJob(t, vms)
+					story = append(story, playRetiring(ctx, t, r, m))
+					soundOfRetiring(t, vms)
 					if t.Failed() {
 						return
 					}
 				}
 				for _, m := range vms {
-					if _, err := bootstrap.Resume(ctx, m.options(5*time.Minute)); err != nil && fault.From(err).Class != fault.State {
-						t.Error(err)
-					}
-					for _, a := range m.azure.Agents() {
-						if a.InstanceID == m.instance() && !m.journal().Shut() {
-							m.azure.Enable(a.Name, true) // a person may have disabled it
-						}
-					}
-					for range 9 {
-						m.azure.Queue("", "Default", "at last", "", 30)
-					}
-					if !m.goesAway() {
-						_, _ = m.lives(ctx, 0, untilItGoes(m, 3*time.Hour))
-					}
-					if !m.goesAway() || m.ofInstances()[m.instance()] != 0 {
-						t.Errorf("at last %s does not go, or not its agent: %v\n%s", m.name, m.azure.Agents(), m.said.String())
-					}
-					m.off()
+					m.goesAtLast(ctx, t, way[m.name])
 				}
-				soundOfOneJob(t, vms)
+				soundOfRetiring(t, vms)
 			})
 		})
 	}
 }
 
-// playOneJob is one thing that happens to a VM that runs one job, or that it does.
-func playOneJob(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) string {
+// goesAtLast lets a VM be watched over, undisturbed, until it goes. One that must keep others online may stay, and say so.
+func (m *mortal) goesAtLast(ctx context.Context, t *testing.T, way retirement) {
+	if _, err := bootstrap.Resume(ctx, m.options(5*time.Minute)); err != nil && fault.From(err).Class != fault.State {
+		t.Error(err)
+	}
+	for _, a := range m.azure.Agents() {
+		if a.InstanceID == m.instance() && !m.journal().Shut() {
+			m.azure.Enable(a.Name, true) // a person may have disabled it
+		}
+	}
+	for range 9 {
+		m.azure.Queue("", "Default", "at last", "", 30)
+	}
+	if !m.goesAway() {
+		_, _ = m.lives(ctx, 0, untilItGoes(m, 3*time.Hour))
+	}
+	goes := m.goesAway() && m.ofInstances()[m.instance()] == 0
+	waits := m.journal().Retire
+	if !goes && (!strings.Contains(way.retire, "keep") || waits == nil || waits.Waits == "") {
+		t.Errorf("at last %s does not go, or not its agent: %v\n%s", m.name, m.azure.Agents(), m.said.String())
+	}
+	m.off()
+}
+
+// playRetiring is one thing that happens to a VM that leaves by itself, or that it does.
+func playRetiring(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) string {
 	cutAt := 0
 	if r.IntN(2) > 0 {
 		cutAt = 1 + r.IntN(60)
@@ -322,9 +336,9 @@ func playOneJob(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) stri
 	return fmt.Sprintf("%s %s (cut at effect %d: %t): %v", m.name, what, cutAt, cut, err)
 }
 
-func soundOfOneJob(t *testing.T, vms []*mortal) {
+func soundOfRetiring(t *testing.T, vms []*mortal) {
 	for _, m := range vms {
-		if got := m.jobsBegun(); len(got) > 1 {
+		if got := m.jobsBegun(); len(got) > 1 && strings.Contains(m.retire, "jobs: 1") {
 			t.Errorf("%s began jobs %v", m.name, got)
 		}
 		if err := m.sound(); err != nil && !errors.Is(err, os.ErrNotExist) {
