@@ -97,7 +97,7 @@ endif
 
 .PHONY: fault-matrix
 fault-matrix: ## Run every cell of the fault matrix and write docs/evidence/fault-matrix.md
-	@go test -count=1 -v ./bootstrap -run 'TestNetworkFaults|TestLocalFaults|TestFaultMatrixPage' -update | grep -E '^(---|ok|FAIL|PASS)|    --- FAIL'
+	@go test -count=1 -v ./bootstrap -timeout 60m -run 'TestNetworkFaults|TestLocalFaults|TestLifeFaults|TestFaultMatrixPage' -life 1 -update | grep -E '^(---|ok|FAIL|PASS)|    --- FAIL'
 
 .PHONY: endurance
 endurance: ## Boots ended at 1,000 random instants, 500 boots in sequence, 60 at once, with random faults: SEED=1

@@ -111,7 +111,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	deadline := a.sources.Config.Deadline
 	limited, cancel := context.WithTimeoutCause(ctx, deadline, retry.ErrDeadline)
 	defer cancel()
-	a.hooksOf(a.member.VM)
+	a.hooksOf(a.member)
 	a.report.Live.AskForJobs(a.member.Agent.Working)
 	stoodBefore := stood.Stands()
 	if err := a.journal.Update(func(s *journal.State) {
@@ -134,7 +134,7 @@ func (a *attempt) up(ctx context.Context, stood journal.State, t *join.Try) erro
 	if err := run(limited, journal.Discover, a.discover); err != nil {
 		return err
 	}
-	a.hooksOf(a.member.VM)
+	a.hooksOf(a.member)
 	a.report.Live.AskForRoom(roomOf(a.member))
 	a.keepFromMetadata(limited, false)
 	if err := a.lookAtPool(limited); err != nil {

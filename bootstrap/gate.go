@@ -72,7 +72,7 @@ func (a *attempt) gateBegins(ctx context.Context) error {
 		if a.Once {
 			return nil
 		}
-		return (agent.Runner{Process: a.member.VM.AsProcess(), State: a.StateDir}).EndPrograms(ctx) // a killed daemon's
+		return a.member.Agent.EndPrograms(ctx) // a killed daemon's
 	case at == journal.Draining, at == journal.Removed && !a.Once:
 		return nil
 	case a.gate == nil && !g.Passed() && a.member.Runs():
@@ -95,7 +95,7 @@ func (a *attempt) openGate(ctx context.Context) error {
 		return nil
 	}
 	a.endGate()
-	runner := agent.Runner{Process: a.member.VM.AsProcess(), State: a.StateDir}
+	programs := a.member.Agent
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	w := &passage{gate: g, cancel: cancel, ended: make(chan struct{})}
 	a.gate = w
@@ -103,7 +103,7 @@ func (a *attempt) openGate(ctx context.Context) error {
 	go func() {
 		defer close(w.ended)
 		defer cancel(nil)
-		w.err = a.pass(ctx, g, runner)
+		w.err = a.pass(ctx, g, programs)
 	}()
 	return nil
 }
@@ -155,7 +155,7 @@ func (p *program) endGate() {
 }
 
 // pass takes this VM through a gate, and tells of it.
-func (p *program) pass(ctx context.Context, g gate.Gate, runner agent.Runner) error {
+func (p *program) pass(ctx context.Context, g gate.Gate, programs member.Programs) error {
 	begun := time.Now()
 	log := p.Log.WithField("phase", "gate")
 	turn := flock.New(filepath.Join(p.StateDir, gate.LockName), flock.SetPermissions(0o600))
@@ -171,7 +171,7 @@ func (p *program) pass(ctx context.Context, g gate.Gate, runner agent.Runner) er
 	}
 	err := g.Through(ctx, gate.Run{
 		Program: func(ctx context.Context, what agent.Program, said func(string)) (int, error) {
-			return runner.RunProgram(ctx, what, p.Redactor, said)
+			return programs.RunProgram(ctx, what, p.Redactor, said)
 		},
 		Waits: func(what string) {
 			p.report.Gate(what)

@@ -14,6 +14,7 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
 	"azp-bootstrap/bootstrap/line"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/vm"
 )
@@ -23,7 +24,7 @@ import (
 type hooker struct {
 	ctx     context.Context // ends with the daemon, or with the command that makes the VM leave
 	mu      sync.Mutex
-	vm      *vm.VM // as far as it is known; nil = not at all
+	member  *member.Member // as far as it is known; nil = not at all
 	waiting map[string]bool
 	running sync.WaitGroup
 	active  int  // events whose scripts run, or are about to
@@ -31,10 +32,10 @@ type hooker struct {
 }
 
 // hooksOf says which VM it is of which hooks tell, and by which configuration they run.
-func (p *program) hooksOf(v vm.VM) {
+func (p *program) hooksOf(m member.Member) {
 	p.hooks.mu.Lock()
 	defer p.hooks.mu.Unlock()
-	p.hooks.vm = &v
+	p.hooks.member = &m
 }
 
 // beginHooks lets hooks run until end, which ends what they run.
@@ -53,14 +54,14 @@ func (p *program) fires(event string, by time.Time, facts ...string) (wait func(
 	h := &p.hooks
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.vm == nil || h.waiting[event] || !gate.Hooked(h.vm.Config.Hooks.Run, event) {
+	if h.member == nil || h.waiting[event] || !gate.Hooked(h.member.VM.Config.Hooks.Run, event) {
 		return func(context.Context) {}
 	}
 	if h.waiting == nil {
 		h.waiting = map[string]bool{}
 	}
 	h.waiting[event] = true
-	v, ended := *h.vm, make(chan struct{})
+	m, ended := *h.member, make(chan struct{})
 	h.running.Add(1)
 	h.active++
 	go func() {
@@ -71,7 +72,7 @@ func (p *program) fires(event string, by time.Time, facts ...string) (wait func(
 			h.active--
 		}()
 		defer close(ended)
-		p.runHooks(h.ctx, v, event, by, facts)
+		p.runHooks(h.ctx, m, event, by, facts)
 	}()
 	return func(ctx context.Context) {
 		select {
@@ -81,9 +82,9 @@ func (p *program) fires(event string, by time.Time, facts ...string) (wait func(
 	}
 }
 
-func (p *program) runHooks(ctx context.Context, v vm.VM, event string, by time.Time, facts []string) {
+func (p *program) runHooks(ctx context.Context, m member.Member, event string, by time.Time, facts []string) {
 	log := p.Log.WithField("event", event)
-	most := v.Config.Hooks.Timeout
+	most, v := m.VM.Config.Hooks.Timeout, m.VM
 	if !by.IsZero() {
 		most = min(most, time.Until(by))
 		limited, cancel := context.WithDeadline(ctx, by)
@@ -104,11 +105,10 @@ func (p *program) runHooks(ctx context.Context, v vm.VM, event string, by time.T
 	defer turn.Close() //nolint:errcheck // it ends with the process
 	limited, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	runner := agent.Runner{Process: v.AsProcess(), State: p.StateDir}
 	begun := time.Now()
 	err = gate.Hooks(limited, v.Config.Hooks.Run, event, p.hookFacts(v, event, facts), most, gate.Run{
 		Program: func(ctx context.Context, what agent.Program, said func(string)) (int, error) {
-			return runner.RunProgram(ctx, what, p.Redactor, said)
+			return m.Agent.RunProgram(ctx, what, p.Redactor, said)
 		},
 		Says:  func(of, line string) { log.WithField("from", of).Info(line) },
 		Warns: func(message, of string) { log.WithField("from", of).Warn(message) },
@@ -173,10 +173,10 @@ func (p *program) jobEnded(j journal.Jobs) {
 // pausedNow runs the hooks of a pause, once for each.
 func (p *program) pausedNow(s journal.State) {
 	p.hooks.mu.Lock()
-	known := p.hooks.vm
+	known := p.hooks.member
 	p.hooks.mu.Unlock()
 	told := s.Paused == nil || !s.Paused.Held || s.Paused.Told
-	if told || known == nil || !gate.Hooked(known.Config.Hooks.Run, gate.Paused) {
+	if told || known == nil || !gate.Hooked(known.VM.Config.Hooks.Run, gate.Paused) {
 		return
 	}
 	began := false
@@ -211,7 +211,7 @@ const (
 func (a *attempt) leavingNow(n *leave.Notice) (wait func(ctx context.Context)) {
 	wait = func(context.Context) {}
 	s := a.journal.State()
-	a.hooksOf(a.member.VM)
+	a.hooksOf(a.member)
 	if s.Agent.ID == 0 || s.Phase == journal.Draining || s.Phase == journal.Removed || a.hooks.left {
 		return wait
 	}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -33,6 +34,7 @@ import (
 type machine struct {
 	*fleet
 	online  bool   // the agent has a session, or had one
+	session int    // of which agent
 	outdone bool   // by another VM of its name
 	name    string // of the VM
 	called  string // the computer; "" = as its number says
@@ -46,6 +48,7 @@ type machine struct {
 	takes   time.Duration // config.sh's own time
 
 	pool, retire string // "" = none: the target is an environment; retire as YAML
+	group        bool   // the target is a deployment group
 	serves       bool   // jobs that the server has for it
 	single       bool   // the agent was started to run one job
 	goesOff      func(context.Context) error
@@ -65,7 +68,14 @@ type machine struct {
 	runs         bool              // the agent
 	room         func() agent.Room // nil = there is plenty
 	clean        func(context.Context) error
-	registration string // agent.registration; "" = script
+	program      func(context.Context, agent.Program) int // nil = each ends with 0
+	gated        string                                   // start as YAML; "" = no gate
+	passed       bool                                     // the gate, in this boot
+	hangs        atomic.Bool                              // root's scripts
+	full         atomic.Bool                              // the work disk
+	stuffed      atomic.Bool                              // and its scripts cannot make room
+	unlaid       atomic.Pointer[fault.Error]              // why there is no work folder
+	registration string                                   // agent.registration; "" = script
 }
 
 // A disk is what of the agent outlives a power cut.
@@ -83,9 +93,7 @@ func (f *fleet) machine(i int) *machine {
 
 // boot is one run --once of the VM, with its deadline at limit.
 func (m *machine) boot(ctx context.Context, limit time.Duration) *fault.Error {
-	if m.disk.service {
-		m.start()
-	}
+	m.boots()
 	return m.once(ctx, limit)
 }
 
@@ -117,6 +125,9 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	if m.pool != "" {
 		text = strings.Replace(text, "target: {", "target: {pool: {name: "+m.pool+"}}\n#", 1)
 	}
+	if m.group {
+		text = strings.Replace(text, "target: {", "target: {deploymentGroup: {project: Shop, name: web-servers}}\n#", 1)
+	}
 	if m.retire != "" {
 		text += "retire: " + m.retire + "\n"
 	}
@@ -131,6 +142,12 @@ func (m *machine) options(limit time.Duration) bootstrap.Options {
 	}
 	if m.room != nil {
 		text += "disk: {min: 5GiB}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if m.gated != "" {
+		text += "start: " + m.gated + "\n"
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			m.t.Fatal(err)
 		}
@@ -194,6 +211,7 @@ func (m *machine) start() {
 	}
 	m.runs = true
 	if m.disk.id != 0 {
+		m.session = m.disk.id
 		m.online = m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, true)
 	}
 }
@@ -207,7 +225,10 @@ func (m *machine) stop() {
 	}
 	if m.disk.id != 0 {
 		m.azure.Connected(m.disk.id, m.name, m.disk.laidFor, false)
+	} else if m.session != 0 { // its folder is lost, and not what it runs by
+		m.azure.Connected(m.session, m.name, m.instance(), false)
 	}
+	m.session = 0
 }
 
 // The methods of bootstrap.Agent.
@@ -216,7 +237,13 @@ func (m *machine) Registered() (int, error) { return m.disk.id, nil }
 func (m *machine) LaidFor() string          { return m.disk.laidFor }
 func (m *machine) Guarded() error           { return nil }
 func (m *machine) Runnable() error          { return nil }
-func (m *machine) WorkFolder(string) error  { return nil }
+
+func (m *machine) WorkFolder(string) error {
+	if f := m.unlaid.Load(); f != nil {
+		return f
+	}
+	return nil
+}
 
 func (m *machine) Room(string) (agent.Room, error) {
 	if m.room == nil {
@@ -230,6 +257,15 @@ func (m *machine) Clean(ctx context.Context, _, _ string, _ *secret.Redactor, _ 
 		return nil
 	}
 	return m.clean(ctx)
+}
+
+func (m *machine) EndPrograms(context.Context) error { return nil }
+
+func (m *machine) RunProgram(ctx context.Context, p agent.Program, _ *secret.Redactor, _ func(string)) (int, error) {
+	if m.program == nil {
+		return 0, nil
+	}
+	return m.program(ctx, p), nil
 }
 
 func (m *machine) Working(string) bool {

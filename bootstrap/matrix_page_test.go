@@ -5,6 +5,7 @@ package bootstrap_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -115,22 +116,101 @@ func renderMatrix() string {
 	table(append([]string{"meanwhile"}, moments...), dangerous)
 	b.WriteString("### The VM itself\n\nWith Microsoft's agent stood in for by a program that goes wrong as told.\n\n")
 	table([]string{"on the VM", "outcome"}, local)
+	struck := renderLife(&b, table)
 	return fmt.Sprintf(
 		matrixHead,
 		network,
 		len(local),
+		struck,
 		counts['='],
 		counts['~'],
 		counts['!'],
 	) + b.String() + matrixTail
 }
 
+// renderLife adds the later parts of a VM's life, and returns how many cells they have.
+func renderLife(b *strings.Builder, table func(head []string, rows [][]string)) (struck int) {
+	b.WriteString(lifeHead)
+	names := []string{}
+	for _, p := range parts() {
+		names = append(names, p.name)
+		by := map[string][]string{} // faults by what comes of them
+		for _, n := range networkFaults() {
+			want := lifeOutcomes[p.name].of(n.name)
+			by[want] = append(by[want], n.name)
+			struck += len(n.lifePlaces())
+		}
+		var rows [][]string
+		for _, want := range slices.Sorted(maps.Keys(by)) {
+			row := []string{strings.Join(by[want], "; ")}
+			if want == lifeOutcomes[p.name].rest {
+				row[0] = fmt.Sprintf("all others (%d)", len(by[want]))
+			}
+			words := strings.Fields(want)
+			if len(words) == 1 {
+				words = append([]string{"-", "-", "-", "-"}, words...)
+			} else {
+				words = append(words, "-")
+			}
+			for _, w := range words {
+				row = append(row, saidOfLife(w))
+			}
+			rows = append(rows, row)
+		}
+		fmt.Fprintf(b, "**%s.** %s\n\n", strings.ToUpper(p.name[:1])+p.name[1:], p.what)
+		table([]string{"the fault", "IMDS", "vault", "Azure DevOps", "Resource Manager", "proxy"}, rows)
+	}
+	b.WriteString("And the faults of the VM itself, at the same instants:\n\n")
+	var own [][]string
+	for _, a := range ownFaults() {
+		row := []string{a.name}
+		for _, w := range strings.Fields(a.want) {
+			row = append(row, saidOfLife(w))
+			struck++
+		}
+		own = append(own, row)
+	}
+	table(append([]string{"on the VM"}, names...), own)
+	return struck
+}
+
+// saidOfLife is a word of part.meet, for the page.
+func saidOfLife(word string) string {
+	switch word[0] {
+	case '-':
+		return ""
+	case '=':
+		return "as ever"
+	case '+':
+		return "later"
+	}
+	return said(word)
+}
+
+const lifeHead = `### In the later parts of a VM's life
+
+Each of the same faults, and of some of the VM's own, strikes at an instant of a VM's later life and stays; then it is called off. The VM stands in a pool
+beside another one, and its agent takes jobs.
+
+- **as ever**: the part ends as it would without the fault, and as soon; **later**: also, but later, while the fault lasts.
+- **waits (class)**: the VM says why, with the next step, for as long as the fault lasts, and goes on by itself when it is over. A command asks for
+  two minutes, and then ends with the class.
+- **class**, in bold: the command is refused at once; given again when the fault is over, it does its work.
+- Nothing: nobody is asked there.
+
+In every cell these hold, looked at each second: no job is cut; the agent of the other VM is there and enabled; a VM of one job begins no
+second one, though a second one waits; no VM goes before its agent; no secret is where none may be. ` + "`make fault-matrix`" + ` runs
+all of them, the default tests each fourteenth fault.
+
+`
+
 const matrixHead = `<!-- Made by make fault-matrix from what the tests expect; a test keeps it so. Do not edit. -->
 # The fault matrix
 
 What becomes of a boot when one thing goes wrong, for %d pairs of a network fault and the place where it strikes, and %d
-faults of the VM itself. It is made from the data that the tests hold the program to (` + "`bootstrap/faults_test.go`" + `,
-` + "`bootstrap/local_test.go`" + `): each cell is run, not argued.
+faults of the VM itself; and what becomes of the later parts of a VM's life, in %d cells more. It is made from the data
+that the tests hold the program to (` + "`bootstrap/faults_test.go`, `local_test.go`, `life_faults_test.go`" + `): each cell is run, not
+argued.
 
 - **joins** (%d cells): the fault does not matter; the boot ends as it would without.
 - **waits (class)** (%d cells): the fault may pass, so it is waited for and the boot goes on by itself: within ten

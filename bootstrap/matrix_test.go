@@ -39,6 +39,8 @@ func (f *fleet) pointOf(r *http.Request) string {
 		return "instance"
 	case host == "169.254.169.254":
 		return "token"
+	case host == "management.azure.com":
+		return "ARM"
 	case host == "contoso.vault.azure.net":
 		return "secret"
 	case r.Header.Get("X-TFS-FedAuthRedirect") == "": // config.sh
@@ -61,10 +63,12 @@ type strike struct {
 	times int32 // so often, then it passes; < 0 = until it is called off
 	n     atomic.Int32
 	over  atomic.Bool
+
+	begins func() bool // nil = it has
 }
 
 func (s *strike) strikes(at string) bool {
-	if at == "" || !slices.Contains(strings.Split(s.at, ", "), at) || s.over.Load() {
+	if at == "" || !slices.Contains(strings.Split(s.at, ", "), at) || s.over.Load() || s.begins != nil && !s.begins() {
 		return false
 	}
 	n := s.n.Add(1)
@@ -161,7 +165,8 @@ func (n networkFault) strike(m *machine, s *strike) {
 	if n.dial != nil {
 		dial := m.dial
 		m.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			at := map[string]string{"169.254.169.254:80": "IMDS", "contoso.vault.azure.net:443": "vault", "dev.azure.com:443": "DevOps", sim.ProxyAddress: "proxy"}[address]
+			at := map[string]string{"169.254.169.254:80": "IMDS", "contoso.vault.azure.net:443": "vault", "dev.azure.com:443": "DevOps",
+				"management.azure.com:443": "ARM", sim.ProxyAddress: "proxy"}[address]
 			next := func() (net.Conn, error) { return dial(ctx, network, address) }
 			if s.strikes(at) {
 				return n.dial(ctx, m, address, next)

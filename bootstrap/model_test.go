@@ -84,6 +84,9 @@ func newPlay(t *testing.T, dir string, r *rand.Rand) *play {
 			return dial(ctx, network, address)
 		}
 		p.hasADisk(m)
+		if r.IntN(2) == 0 {
+			p.hasAGate(m)
+		}
 		p.all = append(p.all, m)
 		byName[m.name] = m
 	}
@@ -236,9 +239,7 @@ func (p *play) step(m *mortal) {
 	case 0, 1, 2:
 		what = "boots"
 		m.off()
-		if m.disk.service {
-			m.start()
-		}
+		m.boots()
 		cut, err = m.lives(p.ctx, cutAt, once)
 	case 3, 4:
 		what = "its daemon restarts"
@@ -297,9 +298,7 @@ func (p *play) step(m *mortal) {
 		e := p.azure.Schedule(resources, "Terminate", takenIn)
 		what = "Azure takes it away, together with " + other.name
 		m.off()
-		if m.disk.service {
-			m.start()
-		}
+		m.boots()
 		cut, err = m.lives(p.ctx, cutAt, daemon)
 		if started := !p.azure.Cancel(e.ID); started && other != m {
 			p.t.Errorf("%s acknowledged the end of %s", m.name, other.name)
@@ -418,6 +417,9 @@ func (p *play) judge(m *mortal, before map[int]sim.AgentSeen, own bool, err erro
 // allowed are the refusals that the play itself is the reason for: a name that another VM has, or
 // that is configured and exists no more.
 func (p *play) allowed(m *mortal, before map[int]sim.AgentSeen, err error) bool {
+	if m.refusedByGate(err) {
+		return true
+	}
 	if fault.From(err).Class != fault.Target {
 		return false
 	}
@@ -446,9 +448,8 @@ func (p *play) atLast() {
 		m.environment, m.never = p.name, false
 		m.free.Store(roomy)
 		names[m.agentName()] = true
-		if m.disk.service {
-			m.start()
-		}
+		m.gateOpens = true
+		m.boots()
 		if _, err := m.lives(p.ctx, 0, once); err != nil {
 			p.t.Errorf("at last %s does not join: %s", m.name, err)
 		}

@@ -21,15 +21,16 @@ import (
 // reaches Azure, and before and after everything that it does to its agent.
 type mortal struct {
 	*machine
-	cutAt   int // the number of the effect; 0 = none
-	effects int
-	dead    bool
-	cancel  context.CancelFunc
-	kept    disk
-	files   map[string][]byte // of the state folder
-	gone    bool              // was terminated
-	mayCut  bool              // its job, as an operator said --now
-	free    atomic.Uint64     // bytes on its work disk
+	cutAt     int // the number of the effect; 0 = none
+	effects   int
+	dead      bool
+	cancel    context.CancelFunc
+	kept      disk
+	files     map[string][]byte // of the state folder
+	gone      bool              // was terminated
+	mayCut    bool              // its job, as an operator said --now
+	gateOpens bool              // from now on its start script ends well
+	free      atomic.Uint64     // bytes on its work disk
 }
 
 var errDead = errors.New("the power is off")
@@ -91,6 +92,9 @@ func (m *mortal) Enrol(
 }
 
 func (m *mortal) Start(ctx context.Context, s agent.Service, ca string) (name string, err error) {
+	if m.gated != "" && !m.hasPassed() {
+		m.t.Errorf("%s: the agent starts before the gate of this boot is passed", m.name)
+	}
 	return "", m.to(func() error { _, err := m.machine.Start(ctx, s, ca); return err })
 }
 
@@ -122,6 +126,9 @@ func (m *mortal) lives(
 	defer m.cancel()
 	m.power(true)
 	m.cutAt, m.effects = cutAt, 0
+	if m.isRunning() {
+		m.passes()
+	}
 	o := m.options(30 * time.Minute)
 	o.Agent = m
 	err = do(ctx, o)
@@ -140,6 +147,7 @@ func (m *mortal) lives(
 			m.t.Fatal(err)
 		}
 	}
+	m.reboots()
 	m.power(true)
 	return true, nil
 }
@@ -169,6 +177,7 @@ func (m *mortal) clone(from *mortal) {
 func (m *machine) off() {
 	m.stop()
 	m.busyUntil = time.Time{}
+	m.reboots()
 }
 
 // instance is the VM's ID.

@@ -5,6 +5,7 @@ package bootstrap_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -22,9 +23,14 @@ import (
 	"azp-bootstrap/bootstrap/sim"
 )
 
+var (
+	cutStep = flag.Int("cuts", 1, "the power goes at each so-many-th effect of a VM that leaves by itself")
+	allCuts = flag.Bool("allcuts", false, "also of VMs that run more than one job")
+)
+
 // lose are these VMs as ones that can lose their power at each of their effects. Azure may be asked to take one only when
-// it has begun its job and its agent is gone.
-func lose(t *testing.T, all []*machine) (mortals []*mortal) {
+// it has a reason to go by its retirement, and its agent is gone.
+func lose(t *testing.T, all []*machine, as func(*mortal) retirement) (mortals []*mortal) {
 	byName := map[string]*mortal{}
 	for _, m := range all {
 		one := &mortal{machine: m}
@@ -51,8 +57,8 @@ func lose(t *testing.T, all []*machine) (mortals []*mortal) {
 				return
 			}
 			if strings.HasPrefix(r.Host, "management.azure.com") && r.Method == http.MethodDelete {
-				if n := one.ofInstances()[one.instance()]; n != 0 || len(one.jobsBegun()) == 0 {
-					t.Errorf("%s is to go: %d agents, jobs %v", one.name, n, one.jobsBegun())
+				if n, why := one.ofInstances()[one.instance()], as(one).mayGo(one); n != 0 || why != "" {
+					t.Errorf("%s is to go: %d agents, and %s", one.name, n, why)
 				}
 			}
 			rec := &recorded{header: http.Header{}, status: http.StatusOK}
@@ -94,63 +100,152 @@ func untilItGoes(m *mortal, limit time.Duration) func(ctx context.Context, o boo
 	}
 }
 
-// The power goes at each effect of a VM that runs one job, from its first boot to its end, and comes back: at most one
-// job is begun, no agent stays, and Azure takes the VM when its agent is gone, and not before.
-func TestPowerCutsInALifeOfOneJob(t *testing.T) {
-	step := 1
-	if testing.Short() {
-		step = 7
-	}
-	for at, over := 1, false; !over; at += step {
-		t.Run(fmt.Sprint("effect ", at), func(t *testing.T) {
-			retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
-				m := lose(t, all)[0]
-				m.azure.Queue("", "Default", "first", "", 20)
-				m.azure.Queue("", "Default", "second", "", 20)
-				cut, _ := m.lives(ctx, at, untilItGoes(m, 10*time.Minute))
-				if over = !cut; !over {
-					m.off()
-					time.Sleep(20 * time.Second)
-					_, _ = m.lives(ctx, 0, untilItGoes(m, 2*time.Hour))
-				}
-				if got := m.jobsBegun(); len(got) > 1 {
-					t.Errorf("jobs %v were begun", got)
-				}
-				if fates := m.azure.Fates(); len(fates) == 0 || m.agentsLeft() != 0 || m.journal().Phase != journal.Removed {
-					t.Errorf("it ends with fates %v, agents %v, %+v", fates, m.azure.Agents(), m.journal())
-				}
-				if err := m.sound(); err != nil {
-					t.Error(err)
-				}
-			})
-		})
-		if t.Failed() {
-			return
+// A retirement is how VMs leave by themselves.
+type retirement struct {
+	name, retire string
+	target       string    // "" = a pool; environment, group
+	jobs         []float64 // seconds of those that wait from the start
+	// mayGo says why a VM must not go now; "" if it may.
+	mayGo func(m *mortal) string
+}
+
+func retirements() []retirement {
+	age := func(m *mortal) string {
+		if is := time.Since(m.journal().StartedAt); is < 9*time.Minute {
+			return "it is " + is.String() + " old"
 		}
+		return ""
+	}
+	return []retirement{
+		{name: "one job", retire: "{jobs: 1, then: delete}", jobs: []float64{20, 20}, mayGo: func(m *mortal) string {
+			if n := len(m.jobsBegun()); n != 1 {
+				return fmt.Sprintf("it has begun %d jobs", n)
+			}
+			return ""
+		}},
+		{name: "two jobs", retire: "{jobs: 2, then: delete}", jobs: []float64{20, 20, 20, 20}, mayGo: func(m *mortal) string {
+			if n := len(m.jobsBegun()); n < 2 {
+				return fmt.Sprintf("it has begun %d jobs", n)
+			}
+			return ""
+		}},
+		{name: "idle", retire: "{idle: 5m, then: delete}", jobs: []float64{20}, mayGo: func(m *mortal) string {
+			for _, j := range m.azure.Jobs() {
+				if j.Agent == m.agentName() && j.Result == "succeeded" && time.Since(j.Finished) < 5*time.Minute {
+					return fmt.Sprintf("it had the job %+v", j)
+				}
+			}
+			return ""
+		}},
+		{name: "idle and keep", retire: "{idle: 5m, keep: 1, then: delete}", mayGo: func(m *mortal) string {
+			for _, a := range m.azure.Agents() {
+				if a.InstanceID != m.instance() && a.Status == "online" && !a.Disabled {
+					return ""
+				}
+			}
+			return "no agent would stay online"
+		}},
+		{name: "age", retire: "{age: 10m, then: delete}", jobs: []float64{20, 600}, mayGo: age},
+		{name: "age in an environment", retire: "{age: 10m, then: delete}", target: "environment", mayGo: age},
+		{name: "age in a deployment group", retire: "{age: 10m, then: delete}", target: "group", mayGo: age},
 	}
 }
 
-// TestEveryInterleavingOfOneJob plays with VMs of one pool that run one job each: boots, restarts, jobs, pauses, agents that fall
-// or that somebody disables or enables, notices of an end that does not come, each cut off at a random effect or not at all. At
-// most one job of a VM is begun, none is cut by the product, and at last each VM goes, with no agent left.
-func TestEveryInterleavingOfOneJob(t *testing.T) {
+// of makes m such a VM.
+func (c retirement) of(m *machine) {
+	m.retire = c.retire
+	if c.target != "" {
+		m.pool, m.serves, m.group, m.registration = "", false, c.target == "group", "rest" // config.sh's stand-in knows no groups
+	}
+}
+
+// The power goes at each effect of a VM that leaves by itself, from its first boot to its end, and comes back: no job is cut by
+// the product, at most the one job is begun, the VM has its reason, no agent stays, and Azure takes the VM when its agent is
+// gone, and not before.
+func TestPowerCutsInALifeThatEndsByItself(t *testing.T) {
+	for i, c := range retirements() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			step := *cutStep
+			if i > 0 && step == 1 && !*allCuts || testing.Short() { // the one job has always each of its effects
+				step = 13
+			}
+			for at, over := 1+i%step, false; !over && !t.Failed(); at += step {
+				over = !c.cut(t, at)
+			}
+		})
+	}
+}
+
+// cut lets the power go at one effect; it reports whether there is such an effect.
+func (c retirement) cut(t *testing.T, at int) (is bool) {
+	t.Run(fmt.Sprint("effect ", at), func(t *testing.T) {
+		retires(t, 2, c.retire, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			other := all[1]
+			other.retire, other.serves = "", false
+			joins(ctx, t, other)
+			c.of(all[0])
+			m := lose(t, all, func(*mortal) retirement { return c })[0]
+			for _, takes := range c.jobs {
+				m.azure.Queue("", "Default", "waits", "", takes)
+			}
+			var err error
+			if is, err = m.lives(ctx, at, untilItGoes(m, 40*time.Minute)); is {
+				m.off()
+				time.Sleep(20 * time.Second)
+				_, err = m.lives(ctx, 0, untilItGoes(m, 2*time.Hour))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			if !m.goesAway() || m.ofInstances()[m.instance()] != 0 || m.journal().Phase != journal.Removed {
+				t.Errorf("it ends with fates %v, agents %v, %+v", m.azure.Fates(), m.azure.Agents(), m.journal())
+			}
+			if enabled, there := other.itsAgent(); !enabled || !there {
+				t.Errorf("the other VM's agent: %v", m.azure.Agents())
+			}
+			if err := m.sound(); err != nil {
+				t.Error(err)
+			}
+			if t.Failed() {
+				t.Logf("%v of %+v\n%s", m.jobsBegun(), m.azure.Jobs(), m.said.String())
+			}
+		})
+	})
+	return is
+}
+
+// TestEveryInterleavingOfRetirements plays with VMs of one pool that leave by themselves, each in its way (in most of the plays
+// after one job each): boots, restarts, jobs, pauses, agents that fall or that somebody disables or enables, notices of an end that
+// does not come, each cut off at a random effect or not at all. Of a VM of one job at most one is begun, no job is cut by the
+// product, and at last each VM goes that may, with its reason and with no agent left.
+func TestEveryInterleavingOfRetirements(t *testing.T) {
 	for n := range few(*interleavings) {
 		s := *seed + uint64(n)
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(s, 19))
-			by := []string{"script", "rest"}[s%2]
-			retires(t, 3, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			ways := retirements()[:1]
+			if s%5 == 4 {
+				ways = slices.DeleteFunc(retirements(), func(c retirement) bool { return c.target != "" })
+			}
+			retires(t, 3, ways[0].retire, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 				var story []string
+				way := map[string]retirement{}
 				for _, m := range all {
-					m.registration = by
+					m.registration = []string{"script", "rest"}[s%2]
+					way[m.name] = ways[0]
+					if len(ways) > 1 {
+						way[m.name] = ways[r.IntN(len(ways))]
+					}
+					way[m.name].of(m)
 				}
-				vms := lose(t, all)
+				vms := lose(t, all, func(m *mortal) retirement { return way[m.name] })
 				defer func() {
 					if t.Failed() {
 						t.Log(strings.Join(story, "\n"))
 						for _, m := range vms {
-							t.Logf("%s began %v: %+v", m.name, m.jobsBegun(), m.journal())
+							t.Logf("%s (%s) began %v: %+v", m.name, m.retire, m.jobsBegun(), m.journal())
 						}
 					}
 				}()
@@ -159,40 +254,47 @@ func TestEveryInterleavingOfOneJob(t *testing.T) {
 					if m.goesAway() {
 						continue
 					}
-					story = append(story, playOneJob(ctx, t, r, m))
-					soundOfOneJob(t, vms)
+					story = append(story, playRetiring(ctx, t, r, m))
+					soundOfRetiring(t, vms)
 					if t.Failed() {
 						return
 					}
 				}
 				for _, m := range vms {
-					if _, err := bootstrap.Resume(ctx, m.options(5*time.Minute)); err != nil && fault.From(err).Class != fault.State {
-						t.Error(err)
-					}
-					for _, a := range m.azure.Agents() {
-						if a.InstanceID == m.instance() && !m.journal().Shut() {
-							m.azure.Enable(a.Name, true) // a person may have disabled it
-						}
-					}
-					for range 9 {
-						m.azure.Queue("", "Default", "at last", "", 30)
-					}
-					if !m.goesAway() {
-						_, _ = m.lives(ctx, 0, untilItGoes(m, 3*time.Hour))
-					}
-					if !m.goesAway() || m.ofInstances()[m.instance()] != 0 {
-						t.Errorf("at last %s does not go, or not its agent: %v\n%s", m.name, m.azure.Agents(), m.said.String())
-					}
-					m.off()
+					m.goesAtLast(ctx, t, way[m.name])
 				}
-				soundOfOneJob(t, vms)
+				soundOfRetiring(t, vms)
 			})
 		})
 	}
 }
 
-// playOneJob is one thing that happens to a VM that runs one job, or that it does.
-func playOneJob(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) string {
+// goesAtLast lets a VM be watched over, undisturbed, until it goes. One that must keep others online may stay, and say so.
+func (m *mortal) goesAtLast(ctx context.Context, t *testing.T, way retirement) {
+	if _, err := bootstrap.Resume(ctx, m.options(5*time.Minute)); err != nil && fault.From(err).Class != fault.State {
+		t.Error(err)
+	}
+	for _, a := range m.azure.Agents() {
+		if a.InstanceID == m.instance() && !m.journal().Shut() {
+			m.azure.Enable(a.Name, true) // a person may have disabled it
+		}
+	}
+	for range 9 {
+		m.azure.Queue("", "Default", "at last", "", 30)
+	}
+	if !m.goesAway() {
+		_, _ = m.lives(ctx, 0, untilItGoes(m, 3*time.Hour))
+	}
+	goes := m.goesAway() && m.ofInstances()[m.instance()] == 0
+	waits := m.journal().Retire
+	if !goes && (!strings.Contains(way.retire, "keep") || waits == nil || waits.Waits == "") {
+		t.Errorf("at last %s does not go, or not its agent: %v\n%s", m.name, m.azure.Agents(), m.said.String())
+	}
+	m.off()
+}
+
+// playRetiring is one thing that happens to a VM that leaves by itself, or that it does.
+func playRetiring(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) string {
 	cutAt := 0
 	if r.IntN(2) > 0 {
 		cutAt = 1 + r.IntN(60)
@@ -237,9 +339,9 @@ func playOneJob(ctx context.Context, t *testing.T, r *rand.Rand, m *mortal) stri
 	return fmt.Sprintf("%s %s (cut at effect %d: %t): %v", m.name, what, cutAt, cut, err)
 }
 
-func soundOfOneJob(t *testing.T, vms []*mortal) {
+func soundOfRetiring(t *testing.T, vms []*mortal) {
 	for _, m := range vms {
-		if got := m.jobsBegun(); len(got) > 1 {
+		if got := m.jobsBegun(); len(got) > 1 && strings.Contains(m.retire, "jobs: 1") {
 			t.Errorf("%s began jobs %v", m.name, got)
 		}
 		if err := m.sound(); err != nil && !errors.Is(err, os.ErrNotExist) {

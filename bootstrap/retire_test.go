@@ -4,6 +4,7 @@ package bootstrap_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -85,6 +86,9 @@ func TestOneJobOneVM(t *testing.T) {
 					t.Errorf("the agent is gone %s after the job", took)
 				}
 				until(t, "Azure is asked", time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+				if s := m.journal(); s.LastError != nil {
+					t.Errorf("%+v", s.LastError)
+				}
 				time.Sleep(time.Hour)
 				said := end()
 				jobs := m.azure.Jobs()
@@ -94,7 +98,7 @@ func TestOneJobOneVM(t *testing.T) {
 				if fates := m.azure.Fates(); fates[0].Action != then || fates[0].VM != m.name {
 					t.Errorf("%+v", fates)
 				}
-				if s := m.journal(); s.Phase != journal.Removed || s.RemovedBy != journal.ByRetired || s.LastError != nil {
+				if s := m.journal(); s.Phase != journal.Removed || s.RemovedBy != journal.ByRetired {
 					t.Errorf("%+v", s)
 				}
 				if !strings.Contains(said, "this VM goes: "+then) {
@@ -186,6 +190,24 @@ func TestAtMostOneJob(t *testing.T) {
 			}
 			if said, f := m.resumes(ctx); f != nil || !strings.Contains(said, "goes on leaving") {
 				m.t.Errorf("%q %v", said, f)
+			}
+		}},
+		"the journal is lost in the job": {60, func(_ context.Context, m *machine, _ *func() string) {
+			m.azure.Queue("", "Default", "lost", "", 60)
+			time.Sleep(10500 * time.Millisecond)
+			if err := os.Remove(journal.File(m.state)); err != nil {
+				m.t.Error(err)
+			}
+			time.Sleep(20 * time.Second)
+			if s := m.journal(); s.Phase != journal.Ready || s.Agent.ID != m.disk.id || !s.Spent() {
+				m.t.Errorf("%+v", s)
+			}
+		}},
+		"journal and agent's folder are lost in the job": {60, func(_ context.Context, m *machine, _ *func() string) {
+			m.azure.Queue("", "Default", "lost", "", 60)
+			time.Sleep(10500 * time.Millisecond)
+			if err := errors.Join(os.Remove(journal.File(m.state)), m.Wipe()); err != nil {
+				m.t.Error(err)
 			}
 		}},
 		"the journal is lost after the job": {1, func(ctx context.Context, m *machine, end *func() string) {
@@ -365,6 +387,38 @@ func TestAVMThatMayNotGo(t *testing.T) {
 			t.Errorf("jobs %v", got)
 		}
 	})
+}
+
+// Whatever answers in Azure's place: a VM that is still there when it should be gone says so, and asks again.
+func TestAVMThatIsStillThere(t *testing.T) {
+	for _, c := range []struct{ kind, body, wants string }{
+		{"text/html", page, "is not Azure Resource Manager"},
+		{"application/json", "", "the VM is still here"},
+	} {
+		retires(t, 1, "{jobs: 1}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			fronted(m, "management.azure.com", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.Header().Set("Content-Type", c.kind)
+				_, _ = w.Write([]byte(c.body))
+			})
+			end := m.watches(ctx)
+			defer func() {
+				if said := end(); t.Failed() {
+					t.Logf("%s\n%+v", said, m.journal())
+				}
+			}()
+			until(t, "ready", time.Minute, m.is(journal.Ready))
+			m.azure.Queue("", "Default", "job", "", 10)
+			until(t, "it is said", 10*time.Minute, func() bool { return m.journal().LastError != nil })
+			if e := m.journal().LastError; e.Code != "identity" || !strings.Contains(e.Message, c.wants) || e.Hint == "" ||
+				e.NextTry.IsZero() {
+				t.Errorf("%+v", e)
+			}
+			m.front(nil)
+			until(t, "it goes", 10*time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+			until(t, "no error", time.Minute, func() bool { return m.journal().LastError == nil })
+		})
+	}
 }
 
 // One that is powered off stays off the pool when somebody starts it again; one that stays may be let in anew.

@@ -9,6 +9,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/retry"
 )
 
@@ -31,7 +32,13 @@ func (a *attempt) leavesSpent(ctx context.Context, lost bool) (ended bool, err e
 		return false, nil // rejoin
 	case s.Phase == journal.Removed:
 	case a.member.Runs(), a.member.Works(), s.Paused != nil && s.Phase == journal.Ready:
-		if s.Phase != journal.Ready && s.Phase != journal.Draining { // its job came before it was seen online
+		if s.Phase != journal.Ready && s.Phase != journal.Draining { // its job came before it was seen online, or the state was lost
+			if err := leave.Adopt(ctx, a.member); err != nil {
+				return false, err
+			}
+			if a.journal.State().Agent.ID == 0 { // its folder was lost, too: it leaves when its job has ended
+				return false, member.Busy(a.member.VM.AgentName)
+			}
 			if err := a.journal.Update((*journal.State).Joined); err != nil {
 				return false, err
 			}
@@ -43,8 +50,11 @@ func (a *attempt) leavesSpent(ctx context.Context, lost bool) (ended bool, err e
 		fallthrough
 	default:
 		n := leave.Notice{Why: "retire: it had its job", By: journal.ByRetired, Goes: true, Wait: true}
-		if s.Phase == journal.Draining {
+		switch {
+		case s.Phase == journal.Draining:
 			n = leave.CutOff(s)
+		case s.Agent.ID == 0: // state and disk were lost
+			leave.LookFor(ctx, a.member)
 		}
 		if _, err := leave.Leave(ctx, a.runner(), a.member, n, lost); err != nil {
 			return true, err
@@ -69,8 +79,10 @@ func (a *attempt) hasRetired() error {
 		Hint("To keep it, set retire.then: none; then azp-bootstrap rejoin joins it anew.")
 }
 
-// takenAgain is how long after Azure has taken a VM that is still there it is asked again.
-const takenAgain = 30 * time.Minute
+const (
+	takenAgain = 30 * time.Minute // after Azure has taken a VM that is still there it is asked again
+	stillHere  = 5 * time.Minute  // after Azure is done with a VM that is still there, that is said
+)
 
 // takeAway lets this VM go when it has retired: its agent is gone by then. What fails is told and tried
 // again slowly; the VM takes no job any more.
@@ -88,6 +100,11 @@ func (a *attempt) takeAway(ctx context.Context) {
 	for slow := retry.Slowly(); ; {
 		pause := takenAgain
 		err := a.take(ctx, then)
+		if err == nil && then != config.ThenPowerOff && retry.Pause(ctx, stillHere) { // whatever answered
+			err = fault.New(fault.Identity, "Azure was asked for %s of this VM and did not refuse it, and the VM is still here", then).
+				Hint("Look at the VM's activity log in the portal, and at what answers for Azure Resource Manager on this network. " +
+					"It is asked again by itself.")
+		}
 		if ctx.Err() != nil {
 			return
 		}

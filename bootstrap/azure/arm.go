@@ -144,6 +144,10 @@ func (p *Platform) Take(ctx context.Context, f Fate) (*Operation, error) {
 	poller, err := runtime.NewPoller(res, p.pipeline, &runtime.NewPollerOptions[struct{}]{
 		FinalStateVia: runtime.FinalStateViaAzureAsyncOp,
 	})
+	if err != nil && res.StatusCode == http.StatusOK {
+		return nil, fault.New(fault.Identity, "%s: what answers as %s is not Azure Resource Manager", string(f)+" of "+p.vm.Name, p.host).
+			Because(err).Hint("A proxy or a captive portal may stand in between: look at what this VM's network does with that name.")
+	}
 	if err != nil { // it was accepted: how it goes on cannot be followed
 		poller = nil
 	}

@@ -69,13 +69,13 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 			if err := m.SettleIntent(within, devops.Place{}); err != nil {
 				return err
 			}
-			return adopt(within, m)
+			return Adopt(within, m)
 		}, nil); err != nil {
 			return false, err
 		}
 	}
 	if s := m.State(); !n.Local && s.Agent.ID == 0 && s.Phase != journal.Removed && !registeredHere(m) {
-		lookFor(within, m)
+		LookFor(within, m)
 	}
 	switch s := m.State(); {
 	case s.Phase == journal.Removed && s.ByAzure(): // and stays so, by the operator's word
@@ -97,9 +97,9 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, n Notice) (sta
 	return false, nil
 }
 
-// lookFor finds the agent that this VM registered although neither its journal nor its disk knows:
+// LookFor finds the agent that this VM registered although neither its journal nor its disk knows:
 // somebody deleted both. It asks once: a VM that never joined may have nobody to ask.
-func lookFor(ctx context.Context, m member.Member) {
+func LookFor(ctx context.Context, m member.Member) {
 	ctx, cancel := context.WithTimeout(ctx, atLeast)
 	defer cancel()
 	c, err := m.Access.DevOps(ctx)
@@ -252,7 +252,7 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 		if err := m.SettleIntent(ctx, devops.Place{}); err != nil { // cut off in config.sh: what it made is to leave
 			return nil, err
 		}
-		if err := adopt(ctx, m); err != nil {
+		if err := Adopt(ctx, m); err != nil {
 			return nil, err
 		}
 	}
@@ -265,10 +265,10 @@ func remove(ctx context.Context, m member.Member, d *member.Drain) (phase.Fields
 	return fields, m.Journal.Update((*journal.State).Left)
 }
 
-// adopt finds the agent that is registered on this VM although the journal knows none, because its
+// Adopt finds the agent that is registered on this VM although the journal knows none, because its
 // state was lost: in the configured target, by the configured name. If it is not this VM's there,
 // nobody knows where it is, and nothing counts as left.
-func adopt(ctx context.Context, m member.Member) error {
+func Adopt(ctx context.Context, m member.Member) error {
 	if m.State().Agent.ID != 0 || !registeredHere(m) {
 		return nil
 	}

@@ -25,6 +25,7 @@ type Agent interface {
 	Registrar
 	Service
 	Disk
+	Programs
 }
 
 // A Registrar registers the agent with Azure DevOps, by its config.sh (Configure) or without (Enrol),
@@ -70,6 +71,12 @@ type Disk interface {
 	WorkFolder(work string) error
 	Room(folder string) (agent.Room, error)
 	Clean(ctx context.Context, scripts, work string, redactor *secret.Redactor, said func(script, line string)) error
+}
+
+// Programs are what whoever owns this VM lets run before the agent's start or at an event. They end with ctx.
+type Programs interface {
+	RunProgram(ctx context.Context, p agent.Program, redactor *secret.Redactor, said func(line string)) (exit int, err error)
+	EndPrograms(ctx context.Context) error
 }
 
 // A Member is this VM, with what it reaches its agent and Azure DevOps by. It is made for one

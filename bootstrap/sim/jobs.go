@@ -195,6 +195,7 @@ func (s *Sim) Receive(id int) (Job, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.agentsByID(id) {
+		s.settleJob(a)
 		s.assign()
 		if a.online() && a.job != nil && a.job.Received.IsZero() {
 			a.receives()
