@@ -140,7 +140,13 @@ func (a *app) logAsService(log *logrus.Logger) error {
 }
 
 // An eventHook writes each entry to the event log, behind the redactor.
-type eventHook struct{ log *eventlog.Log }
+type eventHook struct{ log eventLog }
+
+type eventLog interface {
+	Error(id uint32, text string) error
+	Warning(id uint32, text string) error
+	Info(id uint32, text string) error
+}
 
 func (eventHook) Levels() []logrus.Level { return logrus.AllLevels[:logrus.InfoLevel+1] }
 
