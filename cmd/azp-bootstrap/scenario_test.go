@@ -465,6 +465,11 @@ const patience = 90 * time.Second
 func await(ts *testscript.TestScript, what string, ok func() bool) {
 	for end := time.Now().Add(patience); !ok(); <-time.After(50 * time.Millisecond) {
 		if time.Now().After(end) {
+			for _, m := range in(ts).machines { // what its service said, which nobody else shows
+				if log, err := os.ReadFile(filepath.Join(m, "state", "azp-bootstrap.log")); err == nil {
+					ts.Logf("%s:\n%s", m, log)
+				}
+			}
 			ts.Fatalf("no %s", what)
 		}
 	}
