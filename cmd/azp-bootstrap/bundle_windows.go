@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/journal"
+	"azp-bootstrap/bootstrap/scm"
 )
 
 // systemPieces are the daemon's log and events, the end of the agent's diagnostic log, what the manager knows of both
@@ -28,8 +30,9 @@ func (a *app) systemPieces(ctx context.Context, s journal.State, add func(name, 
 		services = append(services, s.Agent.Service)
 	}
 	for _, name := range services {
-		text := ""
-		for _, ask := range []string{"queryex", "qc", "qfailure"} {
+		program, err := scm.Program(name)
+		text := fmt.Sprintf("%s\n%v\n", program, err)
+		for _, ask := range []string{"query", "qc", "qfailure"} {
 			text += output(ctx, "sc.exe", ask, name) + "\n"
 		}
 		add("service-"+name+".txt", text)
