@@ -26,7 +26,7 @@ for package in "${packages[@]}"; do
     [ ! -f "$test" ] || echo "${package#azp-bootstrap/}" >"$test.package"
 done
 
-# Each of these has a Windows of its own, so they run side by side: unit tests, and every third scenario.
+# Each of these has a Windows of its own, so they run side by side: unit tests, and every fourth scenario.
 said=$programs/said
 mkdir "$said"
 run() { # NAME COMMAND...
@@ -43,13 +43,13 @@ if [ $# -eq 1 ]; then
     run units inside 600 scripts/windows/units.sh & jobs+=($!)
 fi
 mapfile -t scenarios < <(cd cmd/azp-bootstrap/testdata/windows && ls -- *.txt | sed 's/[.]txt$//' | grep -E "^(${2:-.*})$")
-for third in 0 1 2; do
+for part in 0 1 2 3; do
     names=""
     for i in "${!scenarios[@]}"; do
-        [ $((i % 3)) -ne "$third" ] || names=$names${names:+|}${scenarios[i]}
+        [ $((i % 4)) -ne "$part" ] || names=$names${names:+|}${scenarios[i]}
     done
     [ -n "$names" ] || continue
-    run "scenarios-$third" inside 500 scripts/windows/scenarios.sh "^($names)$" & jobs+=($!)
+    run "scenarios-$part" inside 500 scripts/windows/scenarios.sh "^($names)$" & jobs+=($!)
 done
 status=0
 for job in "${jobs[@]}"; do wait "$job" || status=1; done

@@ -111,7 +111,7 @@ func TestEventsAreRedacted(t *testing.T) {
 	if len(given.all) != 3 {
 		t.Fatalf("%d events: %.300q", len(given.all), given.all)
 	}
-	for i, want := range []string{"error 1 the vault's PAT *** is refused error=\"refused: ***\"", "warning 1 slow name=web-000001"} {
+	for i, want := range []string{"error 1 the vault's PAT [redacted] is refused error=\"refused: [redacted]\"", "warning 1 slow name=web-000001"} {
 		if given.all[i] != want {
 			t.Errorf("%q, want %q", given.all[i], want)
 		}
