@@ -17,6 +17,7 @@ if [ ! -f "$dir/done" ]; then
 fi
 cp "$here/parse.mjs" "$dir"
 # It can fail: this is none.
+# shellcheck disable=SC2016 # PowerShell's
 printf 'if ($a { "b" }\n' >"$dir/wrong.ps1"
 if node "$dir/parse.mjs" "$dir/wrong.ps1" 2>/dev/null; then
     echo "the parser takes what is no PowerShell" >&2

@@ -37,12 +37,13 @@ run() { # NAME COMMAND...
     echo "$name: $((SECONDS - begun)) s"
     return "$status"
 }
+# shellcheck disable=SC2317 # run calls it
 inside() { timeout "$1" scripts/windows/inside.sh "$root" "$2" "$PWD" "$programs" "${@:3}"; }
 jobs=()
 if [ $# -eq 1 ]; then
     run units inside 600 scripts/windows/units.sh & jobs+=($!)
 fi
-mapfile -t scenarios < <(cd cmd/azp-bootstrap/testdata/windows && ls -- *.txt | sed 's/[.]txt$//' | grep -E "^(${2:-.*})$")
+mapfile -t scenarios < <(cd cmd/azp-bootstrap/testdata/windows && printf '%s\n' *.txt | sed 's/[.]txt$//' | grep -E "^(${2:-.*})$")
 for part in 0 1 2 3; do
     names=""
     for i in "${!scenarios[@]}"; do
