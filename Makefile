@@ -17,8 +17,8 @@ build: ## Build both programs, static, into build/
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/ ./cmd/...
 
 .PHONY: demo
-demo: build ## Boot a VM against a simulated Azure: TARGET=environment|deploymentGroup|pool SERVER=services|server|tfs; KEEP=1 leaves it running
-	@KEEP=$(KEEP) scripts/demo.sh $(BUILD) $(TARGET) $(SERVER)
+demo: build ## Boot a VM against a simulated Azure, and take it out: TARGET=environment|deploymentGroup|pool SERVER=services|server|tfs; KEEP=1 leaves it running
+	@$(BUILD)/azp-sim demo --target $(TARGET) --server $(SERVER) $(if $(filter 1,$(KEEP)),--keep)
 
 .PHONY: test
 test: build ## All tests of the default tier (no root, no network)
@@ -41,7 +41,7 @@ systemd-test: build ## Boot Debian under systemd-nspawn and join it, at producti
 
 .PHONY: windows-test
 windows-test: ## Run the Windows half under Wine: SCENARIOS=REGEXP (root; makes a Debian 13 root with Wine by apt)
-	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(SCENARIOS)
+	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(if $(SCENARIOS),'$(SCENARIOS)')
 
 .PHONY: vm-test
 vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory wall idle" or full, by default quick (root; installs QEMU with apt)
@@ -66,6 +66,10 @@ pipelines-test: ## Check the pipelines of docs/deploy and .github, and roll a sc
 .PHONY: alerts-test
 alerts-test: ## Hold the alert rules and the dashboard of docs/deploy to promtool (unpacks it with apt)
 	@mkdir -p $(BUILD) && scripts/alerts-test.sh $(BUILD)
+
+.PHONY: powershell-test
+powershell-test: ## Parse the PowerShell of scripts and documentation (root; a parser by npm)
+	@mkdir -p $(BUILD) && scripts/powershell-test.sh $(BUILD)
 
 .PHONY: packages
 packages: ## Build .deb, .rpm and a .zip for Windows (amd64, arm64) into dist/, with checksums and bills of materials

@@ -37,6 +37,29 @@ func newestDiag(root *os.Root) string {
 	return ""
 }
 
+// DiagEnd is the end of the newest log of the listener's, no more than so many bytes. It is the jobs' to write.
+func (h Home) DiagEnd(longest int64) (string, error) {
+	root, err := os.OpenRoot(h.Dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close() //nolint:errcheck // only read
+	name := newestDiag(root)
+	if name == "" {
+		return "", errors.New("there is no log in _diag")
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if fi, err := f.Stat(); err == nil && fi.Size() > longest {
+		_, _ = f.Seek(-longest, io.SeekEnd)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, longest))
+	return name + "\n" + string(text), err
+}
+
 // followDiag hears what the listener says in its diagnostic logs, of which it begins a new one with each start:
 // with recent, also the end of what is there. The folder is the jobs' to write, so no link leads out of it.
 func (h Home) followDiag(ctx context.Context, recent bool, hear func(line string)) error {

@@ -96,3 +96,39 @@ func TestFollowDiag(t *testing.T) {
 		})
 	}
 }
+
+// TestDiagEnd: the end of the newest log, and no file that a link of the jobs' leads to.
+func TestDiagEnd(t *testing.T) {
+	dir := t.TempDir()
+	h := Home{Dir: dir}
+	if _, err := h.DiagEnd(10); err == nil {
+		t.Error("there is no log, and none is missed")
+	}
+	diag := filepath.Join(dir, "_diag")
+	if err := os.Mkdir(diag, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"Agent_20260101-000000-utc.log": "old", "Agent_20260102-000000-utc.log": "first line\nlast line\n", "Worker_20260103-000000-utc.log": "job",
+	} {
+		if err := os.WriteFile(filepath.Join(diag, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := h.DiagEnd(10); err != nil || got != "_diag/Agent_20260102-000000-utc.log\nlast line\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	outside := t.TempDir()
+	if err := os.WriteFile(filepath.Join(outside, "Agent_20260104-000000-utc.log"), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(diag); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, diag); err != nil {
+		t.Skip(err)
+	}
+	if got, err := h.DiagEnd(10); err == nil {
+		t.Errorf("through a link: %q", got)
+	}
+}

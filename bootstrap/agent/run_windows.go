@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,7 +101,11 @@ const stopPatience, killedBefore = 5 * time.Minute, 10 * time.Second
 // Remove stops and removes the agent's service: the journal's, and what else starts this folder's
 // agent, if the journal was lost. An agent that runs on would take jobs that nobody knows of.
 func (r Runner) Remove(ctx context.Context, name string) error {
-	for _, n := range append(r.services(), name) {
+	all := r.services()
+	if !slices.ContainsFunc(all, func(n string) bool { return strings.EqualFold(n, name) }) {
+		all = append(all, name)
+	}
+	for _, n := range all {
 		if !agentService(n) {
 			continue
 		}

@@ -9,16 +9,10 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 )
 
-// On macOS the service is a launch daemon that runs as the service user. svc.sh would make a launch
-// agent, which only runs while that user is logged in at the screen: a VM's first boot has nobody
-// there.
 const servicePattern = "vsts.agent.{0}.{1}.{2}"
 
 func (h Home) launchDaemon(name string) (service.Service, error) {
-	s, err := service.New(nil, &service.Config{
-		Name: name, DisplayName: name, Executable: h.path("runsvc.sh"), WorkingDirectory: h.Dir, UserName: h.User,
-		Option: service.KeyValue{"KeepAlive": true, "RunAtLoad": true},
-	})
+	s, err := service.New(nil, h.LaunchDaemon(name))
 	if err != nil {
 		return nil, serviceFault(name, "cannot be managed", err)
 	}

@@ -335,7 +335,7 @@ func (x *examination) unwatched() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if c := x.found["service"]; strings.Contains(c.Detail, unwatched) {
-		x.found["service"] = Check{Name: c.Name, Outcome: Warned, Detail: c.Detail, Hint: "systemctl start azp-bootstrap"}
+		x.found["service"] = Check{Name: c.Name, Outcome: Warned, Detail: c.Detail, Hint: fault.Here("systemctl start azp-bootstrap")}
 	}
 }
 

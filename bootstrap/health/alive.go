@@ -99,7 +99,7 @@ func (a Alive) TimedOut(s journal.State, after time.Duration) *fault.Error {
 	case down != nil:
 		class, what, hint = down.Class.Code, down.Error(), down.Advice
 	case s.Phase == journal.Ready:
-		class, what, hint = fault.Service.Code, "whether the agent runs cannot be seen", "Ask as root."
+		class, what, hint = fault.Service.Code, "whether the agent runs cannot be seen", fault.Here("Ask as root.")
 	case s.LastError != nil && (a.Daemon != Running || s.LastError.At.After(*a.DaemonSince)):
 		class, hint = s.LastError.Code, s.LastError.Hint
 	}

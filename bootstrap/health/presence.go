@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/whole"
 )
@@ -163,7 +164,7 @@ func Daemon(dir string) (a Alive) {
 	a.Pending = r.SettledAt == nil && a.Daemon != Stopped
 	switch a.Daemon {
 	case Unknown:
-		a.Unseen = "its process cannot be looked at; ask as root"
+		a.Unseen = fault.Here("its process cannot be looked at; ask as root")
 	case Running:
 		a.DaemonSince, a.Unserved = &r.Since, r.Unserved
 	case Stopped:

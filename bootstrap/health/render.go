@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/line"
 )
@@ -137,7 +138,7 @@ func (p page) membership(s journal.State, alive Alive) {
 		p.row("metadata", "%s", text)
 	}
 	if s.Phase == journal.Ready && alive.Agent == Unknown {
-		p.row("runs", "unknown: whether the agent runs cannot be seen; ask as root")
+		p.row("runs", "%s", fault.Here("unknown: whether the agent runs cannot be seen; ask as root"))
 	}
 	if text := jobs(s); text != "" && alive.Daemon != Stopped {
 		p.row("jobs", "%s", text)

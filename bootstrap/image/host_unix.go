@@ -103,3 +103,13 @@ func (i *image) lintDeep() {
 		)
 	}
 }
+
+// textFiles are where people leave tokens: configuration, environment, histories.
+var textFiles = []string{
+	"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf",
+	"/root/.*history", "/home/*/.*history", "/root/.netrc", "/home/*/.netrc",
+	"/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*",
+}
+
+// ownRoot is where this machine's own system lies.
+func ownRoot() string { return "/" }

@@ -36,7 +36,7 @@ func (i *image) lint() {
 		i.note(name, why, "azp-bootstrap seal empties it.")
 		return nil
 	}); err != nil {
-		i.note(i.at("/var/log"), err.Error(), "Run as root.")
+		i.note(i.at("/var/log"), err.Error(), fault.Here("Run as root."))
 	}
 	i.lintText()
 	i.lintOwners()
@@ -57,13 +57,6 @@ func (i *image) remains(name, wrong, fix string) {
 		wrong, fix = wrong+": a link to "+to, "Delete both: azp-bootstrap seal follows no link to delete a file."
 	}
 	i.note(name, wrong, fix)
-}
-
-// textFiles are where people leave tokens: configuration, environment, histories.
-var textFiles = []string{
-	"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf",
-	"/root/.*history", "/home/*/.*history", "/root/.netrc", "/home/*/.netrc",
-	"/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*",
 }
 
 // maxText bounds what is read of them.

@@ -24,6 +24,7 @@ type Preparation struct {
 	Lock         string   // file that pins version and sum for each platform
 	Source       string   // where packages are downloaded from
 	Dependencies bool     // install the native libraries that the agent needs
+	Trust        bool     // put the authorities of network.caFile into the machine's store (Windows)
 	By           string   // the version of azp-bootstrap
 	Groups       []string // of agent.groups: those that are missing are made
 	Report       func(format string, args ...any)
@@ -34,6 +35,9 @@ type Preparation struct {
 // native libraries, so that boot downloads nothing. Asked again, it only verifies.
 func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 	if err := p.Guarded(); err != nil {
+		return agent.Manifest{}, err
+	}
+	if err := p.trust(); err != nil {
 		return agent.Manifest{}, err
 	}
 	pin := agent.Pin{SHA256: p.SHA256}

@@ -126,7 +126,7 @@ func seal(ctx context.Context, w Where, s Sealing) ([]Finding, error) {
 	return i.notes, nil
 }
 
-func (i *image) live() bool { return i.Root == "" || i.Root == "/" }
+func (i *image) live() bool { return i.Root == "" || filepath.Clean(i.Root) == ownRoot() }
 
 // at is how a path inside the image is named from here.
 func (i *image) at(path string) string { return i.tree.Name(path) }

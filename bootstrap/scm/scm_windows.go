@@ -112,26 +112,42 @@ func Stop(ctx context.Context, name string, patience, before time.Duration) erro
 		return err
 	}
 	// It may take no orders while it starts or stops: what it comes to counts.
-	if stopped(ctx, name, patience) == nil {
+	if stopped(ctx, name, patience, never) == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if _, pid, err := State(name); err == nil && pid != 0 {
-		if err := Kill(pid); err != nil {
-			return fmt.Errorf("its process %d cannot be ended: %w", pid, err)
-		}
+	_, pid, err := State(name)
+	if err != nil || pid == 0 {
+		return stopped(ctx, name, before, never)
 	}
-	return stopped(ctx, name, before)
+	if err := Kill(pid); err != nil {
+		return fmt.Errorf("its process %d cannot be ended: %w", pid, err)
+	}
+	return stopped(ctx, name, before, func() bool { return !lives(pid) })
+}
+
+func never() bool { return false }
+
+// lives reports whether a process, which may have been ended a moment ago, still runs.
+func lives(pid uint32) bool {
+	h, err := windows.OpenProcess(windows.SYNCHRONIZE, false, pid)
+	if err != nil {
+		return !errors.Is(err, windows.ERROR_INVALID_PARAMETER) // there is none
+	}
+	defer windows.CloseHandle(h) //nolint:errcheck // only looked at
+	event, err := windows.WaitForSingleObject(h, 0)
+	return err != nil || event != windows.WAIT_OBJECT_0
 }
 
 var errRuns = errors.New("it does not end")
 
-func stopped(ctx context.Context, name string, patience time.Duration) error {
+// stopped waits until a service has stopped, or is gone otherwise: its manager may take its time to see it.
+func stopped(ctx context.Context, name string, patience time.Duration, gone func() bool) error {
 	for end := time.Now().Add(patience); ; {
 		state, _, err := State(name)
-		if errors.Is(err, ErrNone) || err == nil && state == svc.Stopped {
+		if errors.Is(err, ErrNone) || err == nil && state == svc.Stopped || gone() {
 			return nil
 		}
 		if time.Now().After(end) {
@@ -159,7 +175,11 @@ func Delete(ctx context.Context, name string) error {
 	if err != nil && !errors.Is(err, windows.ERROR_SERVICE_MARKED_FOR_DELETE) {
 		return err
 	}
-	for end := time.Now().Add(goes); time.Now().Before(end) && ctx.Err() == nil; {
+	patience := goes
+	if end, limited := ctx.Deadline(); limited { // who is short of time has more to do with it
+		patience = min(goes, time.Until(end)/3)
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
 		if _, _, err := State(name); errors.Is(err, ErrNone) {
 			return nil
 		}

@@ -48,6 +48,7 @@ type Listen struct {
 
 // Serve serves until ctx ends. sim.json in the folder, written when everything listens, says where.
 func (s *Sim) Serve(ctx context.Context, l Listen) error {
+	defer s.file.Close() //nolint:errcheck // a log; Windows removes no file that is open
 	a := Addresses{IMDS: map[string]string{}, CA: filepath.Join(l.Dir, "ca.pem"), PID: os.Getpid()}
 	failed := make(chan error, 1)
 	start := func(addr string, h http.Handler, wrap func(net.Listener) net.Listener) (string, error) {

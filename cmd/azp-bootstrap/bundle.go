@@ -21,7 +21,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/doctor"
 	"azp-bootstrap/bootstrap/fault"
@@ -113,19 +112,7 @@ func (a *app) pieces(ctx context.Context, ask bool) []piece {
 		add("doctor.txt", a.examined(ctx))
 	}
 	add("files.txt", a.files())
-	if runtime.GOOS == "linux" {
-		units := []string{"azp-bootstrap.service", agent.MetadataUnit}
-		if s.Agent.Service != "" {
-			units = append(units, s.Agent.Service)
-		}
-		for _, unit := range units {
-			add("journal-"+unit+".txt", output(ctx, "journalctl", "--no-pager", "-o", "short-iso-precise", "-n", "20000", "-u", unit))
-			add("unit-"+unit+".txt", output(ctx, "systemctl", "--no-pager", "cat", unit)+"\n"+output(ctx, "systemctl", "--no-pager", "show", unit))
-		}
-		add("kernel.txt", output(ctx, "journalctl", "--no-pager", "-k", "-b", "-n", "500"))
-		add("disk.txt", output(ctx, "df", "-h")+"\n"+output(ctx, "df", "-i"))
-		add("clock.txt", output(ctx, "timedatectl"))
-	}
+	a.systemPieces(ctx, s, add)
 	return all
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/journal"
 )
 
@@ -38,8 +39,8 @@ The daemon leaves a VM that was deregistered alone; azp-bootstrap rejoin joins i
 				switch {
 				case e != nil || s.Phase != journal.Ready:
 				case s.Agent.Drained && s.Paused == nil:
-					fmt.Fprintln(cmd.ErrOrStderr(), "This VM stays, and its agent takes no jobs. When the cause is fixed: deregister again, "+
-						"or let it work: systemctl restart azp-bootstrap.")
+					fmt.Fprintln(cmd.ErrOrStderr(), fault.Here("This VM stays, and its agent takes no jobs. When the cause is "+
+						"fixed: deregister again, or let it work: systemctl restart azp-bootstrap."))
 				default:
 					fmt.Fprintln(cmd.ErrOrStderr(), "Nothing has changed: this VM stays as it was. Run deregister again when the cause is fixed.")
 				}

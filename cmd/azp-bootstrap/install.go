@@ -22,16 +22,21 @@ func (a *app) ownService(cmd *cobra.Command) (service.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := service.New(nil, &service.Config{
-		Name: serviceName, DisplayName: "azp-bootstrap", Description: "Join this VM to Azure Pipelines",
-		Executable: exe, Arguments: append([]string{"run"}, givenFlags(cmd)...),
-		Option: service.KeyValue{"OnFailure": "restart"},
-	})
+	s, err := service.New(nil, ownConfig(exe, givenFlags(cmd)))
 	if err != nil {
 		return nil, fault.New(fault.Service, "the service manager of this system").Because(err).
 			Hint("systemd, launchd and Windows services are supported.")
 	}
 	return s, nil
+}
+
+// ownConfig is the daemon's service: started at boot, and again whenever it ends.
+func ownConfig(exe string, flags []string) *service.Config {
+	return &service.Config{
+		Name: serviceName, DisplayName: "azp-bootstrap", Description: "Join this VM to Azure Pipelines",
+		Executable: exe, Arguments: append([]string{"run"}, flags...),
+		Option: service.KeyValue{"OnFailure": "restart", "KeepAlive": true, "RunAtLoad": true},
+	}
 }
 
 func ownPath() (string, error) {

@@ -106,6 +106,7 @@ the way out (network), come from the configuration if there is one.`,
 	f.StringVar(&p.SHA256, "sha256", "", "its SHA-256 `SUM`, in place of a lock file")
 	f.StringVar(&p.Source, "source", p.Source, "`URL` below which packages are, as VERSION/FILE")
 	f.BoolVar(&noDependencies, "no-dependencies", false, "do not install the native libraries that the agent needs")
+	f.BoolVar(&p.Trust, "trust", false, "Windows: put the authorities of network.caFile into this machine's store, which the agent trusts")
 	f.StringVar(&p.Dir, "dir", "", "the agent's `folder` (default: agent.dir of the configuration)")
 	f.StringVar(&p.User, "user", "", "the agent's `account` (default: agent.user of the configuration)")
 	return c

@@ -73,7 +73,7 @@ interrupted, it continues where it was when it runs again; on a VM that is ready
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := a.options()
 			if err != nil {
-				return err
+				return a.refusedAsService(err)
 			}
 			o.Once = once
 			sparing()

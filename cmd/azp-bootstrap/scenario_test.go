@@ -102,6 +102,28 @@ func scripts(t *testing.T, folder, registration string) {
 			_ = os.RemoveAll(root)
 		}
 	})
+	cmds := map[string]func(*testscript.TestScript, bool, []string){
+		"azure":        azure,
+		"apply":        apply,
+		"machine":      machine,
+		"prepare":      prepare,
+		"exits":        exits,
+		"sampled":      sampled,
+		"sampled-rest": sampledByRest,
+		"crash":        crash,
+		"agents":       agents,
+		"noleak":       noleak,
+		"daemon":       daemon,
+		"stop-daemon":  stopDaemon,
+		"kill-daemon":  killDaemon,
+		"health":       healthIs,
+		"get":          get,
+		"await-grep":   awaitGrep,
+		"await-metric": awaitMetric,
+		"stop-agent":   stopAgent,
+		"reap":         reap,
+	}
+	maps.Copy(cmds, ofSystem)
 	testscript.Run(t, testscript.Params{
 		Files:               files,
 		WorkdirRoot:         root,
@@ -124,28 +146,7 @@ func scripts(t *testing.T, folder, registration string) {
 			}
 			return os.Geteuid() == 0, nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"azure":        azure,
-			"apply":        apply,
-			"machine":      machine,
-			"prepare":      prepare,
-			"exits":        exits,
-			"sampled":      sampled,
-			"winservice":   winService,
-			"sampled-rest": sampledByRest,
-			"crash":        crash,
-			"agents":       agents,
-			"noleak":       noleak,
-			"daemon":       daemon,
-			"stop-daemon":  stopDaemon,
-			"kill-daemon":  killDaemon,
-			"health":       healthIs,
-			"get":          get,
-			"await-grep":   awaitGrep,
-			"await-metric": awaitMetric,
-			"stop-agent":   stopAgent,
-			"reap":         reap,
-		},
+		Cmds: cmds,
 	})
 }
 
@@ -464,6 +465,11 @@ const patience = 90 * time.Second
 func await(ts *testscript.TestScript, what string, ok func() bool) {
 	for end := time.Now().Add(patience); !ok(); <-time.After(50 * time.Millisecond) {
 		if time.Now().After(end) {
+			for _, m := range in(ts).machines { // what its service said, which nobody else shows
+				if log, err := os.ReadFile(filepath.Join(m, "state", "azp-bootstrap.log")); err == nil {
+					ts.Logf("%s:\n%s", m, log)
+				}
+			}
 			ts.Fatalf("no %s", what)
 		}
 	}

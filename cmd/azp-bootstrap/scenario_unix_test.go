@@ -44,7 +44,8 @@ func trust(*testscript.TestScript, string) {}
 // forget removes what the system knows of a machine: nothing.
 func forget(string) {}
 
-func winService(ts *testscript.TestScript, _ bool, _ []string) { ts.Fatalf("it is for Windows") }
+// ofSystem are commands of scripts that this system alone has.
+var ofSystem map[string]func(*testscript.TestScript, bool, []string)
 
 // reapMachine ends what the daemon's records name: the processes that a VM's power-off would end.
 func (w *world) reapMachine(m string) {

@@ -15,3 +15,6 @@ func (a *app) asService(ctx context.Context, o bootstrap.Options) error { return
 
 // logAsService: what a service says on stderr is heard here.
 func (a *app) logAsService(*logrus.Logger) error { return nil }
+
+// refusedAsService: a service manager hears the exit code here.
+func (a *app) refusedAsService(err error) error { return err }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"time"
 	"unsafe"
@@ -16,6 +18,7 @@ import (
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/acl"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // asService runs the daemon under Windows' service control manager, if it was started so: install says it
@@ -27,12 +30,31 @@ func (a *app) asService(ctx context.Context, o bootstrap.Options) error {
 	if err := onlyTheManagerEnds(); err != nil {
 		o.Log.WithError(err).Warn("the end of a user's session may end the daemon")
 	}
-	d := &daemon{run: func(ctx context.Context) error { return bootstrap.Run(ctx, o) }, log: o.Log}
+	return underManager(&daemon{run: func(ctx context.Context) error { return bootstrap.Run(ctx, o) }, log: o.Log})
+}
+
+func underManager(d *daemon) error {
 	if err := svc.Run(serviceName, d); err != nil {
 		return fault.New(fault.Service, "the service control manager does not know this process").Because(err).
 			Hint("--service is for the command line of the service, which azp-bootstrap install makes. By hand: azp-bootstrap run.")
 	}
 	return d.err
+}
+
+// refusedAsService lets a service that cannot begin say why where its log cannot: in the event log, and by its exit code.
+// One that ends before it has met the manager is started again by nobody.
+func (a *app) refusedAsService(err error) error {
+	if !a.underManager || fault.From(err).Class == fault.Usage {
+		return err
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	log.AddHook(secret.Hook{Redactor: &a.redactor})
+	log.AddHook(plainHook{})
+	if events, e := eventlog.Open(serviceName); e == nil {
+		log.AddHook(eventHook{events})
+	}
+	return underManager(&daemon{run: func(context.Context) error { return err }, log: log})
 }
 
 // onlyTheManagerEnds takes the console's words from Go, which ends a program when some user logs off.
@@ -72,7 +94,12 @@ func (d *daemon) Execute(_ []string, asked <-chan svc.ChangeRequest, state chan<
 	for {
 		select {
 		case d.err = <-ended:
-			return true, exitOf(d.err, ctx.Err() != nil)
+			code := exitOf(d.err, ctx.Err() != nil)
+			if code != 0 { // nobody sees what is said on a console
+				why := cmp.Or(fault.From(d.err), fault.New(fault.Internal, "it was not told to"))
+				d.log.WithFields(logrus.Fields{"class": why.Class.Code, "hint": why.Advice}).WithError(why).Error("the daemon ends")
+			}
+			return true, code
 		case c := <-asked:
 			why, ends := error(context.Canceled), time.After(endsWithin)
 			switch c.Cmd {
@@ -140,7 +167,13 @@ func (a *app) logAsService(log *logrus.Logger) error {
 }
 
 // An eventHook writes each entry to the event log, behind the redactor.
-type eventHook struct{ log *eventlog.Log }
+type eventHook struct{ log eventLog }
+
+type eventLog interface {
+	Error(id uint32, text string) error
+	Warning(id uint32, text string) error
+	Info(id uint32, text string) error
+}
 
 func (eventHook) Levels() []logrus.Level { return logrus.AllLevels[:logrus.InfoLevel+1] }
 

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 
 	"azp-bootstrap/bootstrap"
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // TestServiceHandler: the service ends with the daemon and its exit code, and with the manager's word with 0; a
@@ -70,5 +74,49 @@ func TestServiceHandler(t *testing.T) {
 				t.Fatal("it does not end")
 			}
 		})
+	}
+}
+
+// events are what an event log was given, by level.
+type givenEvents struct{ all []string }
+
+func (g *givenEvents) add(level string, id uint32, text string) error {
+	g.all = append(g.all, fmt.Sprintf("%s %d %s", level, id, text))
+	return nil
+}
+func (g *givenEvents) Error(id uint32, text string) error   { return g.add("error", id, text) }
+func (g *givenEvents) Warning(id uint32, text string) error { return g.add("warning", id, text) }
+func (g *givenEvents) Info(id uint32, text string) error    { return g.add("info", id, text) }
+
+// TestEventsAreRedacted: each entry is an event of its level, without the PAT, on one line and not too long.
+func TestEventsAreRedacted(t *testing.T) {
+	pat := strings.Repeat("abcdefg2345", 5)[:52]
+	a := &app{logLevel: "debug", logFormat: "auto"}
+	log, err := a.logger()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.SetOutput(io.Discard)
+	var given givenEvents
+	log.AddHook(eventHook{&given})
+	token, err := secret.NewPAT(pat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.redactor.Add(token)
+	log.WithError(errors.New("refused: " + pat)).Error("the vault's PAT " + pat + "\nis refused")
+	log.WithField("name", "web-000001").Warn("slow")
+	log.Info(strings.Repeat("x", 40000))
+	log.Debug("not for the event log")
+	if len(given.all) != 3 {
+		t.Fatalf("%d events: %.300q", len(given.all), given.all)
+	}
+	for i, want := range []string{"error 1 the vault's PAT [redacted] is refused error=\"refused: [redacted]\"", "warning 1 slow name=web-000001"} {
+		if given.all[i] != want {
+			t.Errorf("%q, want %q", given.all[i], want)
+		}
+	}
+	if n := len(given.all[2]); n > 31100 || !strings.HasPrefix(given.all[2], "info 1 xxx") {
+		t.Errorf("%d characters: %.20q", n, given.all[2])
 	}
 }

@@ -49,7 +49,7 @@ a throw-away authority. It is for dry runs and tests; never put it into an image
 	}
 	root.SetVersionTemplate("azp-sim {{.Version}}\n")
 	root.PersistentFlags().StringVar(&dir, "dir", cmp.Or(os.Getenv("AZP_SIM_DIR"), "."), "`folder` of this simulator: ca.pem, sim.json, requests.jsonl")
-	root.AddCommand(serve(&dir), agentPackage(), scenario(), machine(&dir), validate(), apply(&dir), setSecret(&dir),
+	root.AddCommand(demo(), serve(&dir), agentPackage(), scenario(), machine(&dir), validate(), apply(&dir), setSecret(&dir),
 		show(&dir, "log", "Show the requests seen", printLog),
 		show(&dir, "agents", "Show the agents that stand on the servers", printAgents),
 		job(&dir), refresh(&dir), show(&dir, "jobs", "Show the jobs that were queued", printLines),

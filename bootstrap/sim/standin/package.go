@@ -48,6 +48,7 @@ var Behaviours = map[string]string{
 	"exit-127":        "config.sh ends with exit code 127, as a shell does for what it does not find",
 	"exit-9009":       "config.cmd ends with exit code 9009, as cmd.exe does for what it does not find",
 	"exit-3221225477": "config.cmd ends with exit code 3221225477, as Windows ends a program that breaks access rules",
+	"deaf":            "the agent's service on Windows does not end when it is to stop",
 	"exit-134":        "config.sh ends with exit code 134, as .NET does when it aborts",
 }
 

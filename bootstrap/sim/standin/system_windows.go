@@ -139,6 +139,9 @@ func (t *target) makeService(o options) error {
 		_ = old.Close()
 	}
 	fmt.Printf("Granting file permissions to '%s'.\n", account)
+	if out, err := exec.Command("icacls", root, "/grant", account+":(OI)(CI)F").CombinedOutput(); err != nil {
+		return failure("Cannot grant file permissions: " + string(out))
+	}
 	s, err := m.CreateService(name, filepath.Join(root, "bin", "AgentService.exe"), mgr.Config{
 		DisplayName: "Azure Pipelines Agent (" + strings.TrimPrefix(name, "vstsagent.") + ")",
 		StartType:   mgr.StartAutomatic, ServiceStartName: account,
@@ -203,6 +206,9 @@ func (serviceHost) Execute(_ []string, asked <-chan svc.ChangeRequest, state cha
 					state <- c.CurrentStatus
 				case svc.Stop, svc.Shutdown:
 					state <- svc.Status{State: svc.StopPending, WaitHint: 30000}
+					if fileText("bin/behaviour") == "deaf" {
+						continue
+					}
 					_ = end.Close()
 					select {
 					case <-ended:
