@@ -260,3 +260,28 @@ func TestAPowerCutOnAFullDisk(t *testing.T) {
 	spared(t, file, old(6), true)
 	disk("when it is written", 6)
 }
+
+// A few words are written over those of before on a full disk, and leave nothing of them; a link is not followed.
+func TestWordsOnAFullDisk(t *testing.T) {
+	dir := small(t, "size=256k,nr_inodes=12")
+	record, elsewhere := filepath.Join(dir, "clean.pid"), filepath.Join(dir, "elsewhere")
+	if err := errors.Join(os.WriteFile(elsewhere, []byte("somebody's"), 0o600), os.Symlink(elsewhere, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := Over(filepath.Join(dir, "link"), "1 2", 0o644); err == nil {
+		t.Error("it went where a link leads")
+	}
+	holds(t, elsewhere, "somebody's")
+	if err := os.WriteFile(record, bytes.Repeat([]byte("before "), 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fillBytes(t, dir)
+	for _, words := range []string{"1 2", "", "1234 567890"} {
+		if err := Over(record, words, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(record); err != nil || strings.TrimSpace(string(got)) != words {
+			t.Errorf("%q, %v; want %q", got, err, words)
+		}
+	}
+}
