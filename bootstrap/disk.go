@@ -328,7 +328,7 @@ func (k *keeper) opens(ctx context.Context) {
 	was := k.journal.State().Agent.Full
 	if err := k.journal.Update(func(s *journal.State) {
 		if s.Phase == journal.Ready {
-			s.Agent.Full, s.Agent.Cleaning = false, false // no script of this keeper's is at work
+			s.Agent.Full = false
 			s.Mended(fault.Disk.Code)
 		}
 	}); err != nil {

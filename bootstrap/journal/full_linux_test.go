@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ import (
 func small(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	if err := unix.Mount("azp-test", dir, "tmpfs", 0, "size=1m,mode=755"); err != nil {
+	if err := unix.Mount("azp-test", dir, "tmpfs", 0, "size=1m,nr_inodes=30,mode=755"); err != nil {
 		t.Skipf("no file system can be mounted here: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
@@ -29,6 +30,9 @@ func small(t *testing.T) (dir string) {
 func fill(t *testing.T, dir string) {
 	t.Helper()
 	err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 2<<20), 0o600)
+	for n := 0; n < 40 && errors.Is(err, unix.ENOSPC); n++ { // and no inode is left
+		_ = os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), nil, 0o600)
+	}
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func TestAFullDiskIsWritten(t *testing.T) {
 			spared(t, file, "0", false)
 			at.fill(t, dir)
 			for n := range 20 {
-				spared(t, file, fmt.Sprint(n, strings.Repeat("x", n*2000)), true)
+				spared(t, file, fmt.Sprint(n, strings.Repeat("x", (20-n)*2000)), true)
 			}
 			fillers, _ := filepath.Glob(filepath.Join(dir, "filler*"))
 			for _, f := range fillers {
@@ -210,6 +210,30 @@ func TestOnlyAFullDiskTakesTheSpare(t *testing.T) {
 	if got, err := WriteSpared(file, []byte("1"), 0o644); got || !errors.Is(err, syscall.EROFS) {
 		t.Errorf("%v, %v", got, err)
 	}
+	dir = small(t, "size=1m")
+	file = filepath.Join(dir, "state.json")
+	spared(t, file, "0", false)
+	if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o755)); err != nil { //nolint:gosec // a test's
+		t.Fatal(err)
+	}
+	got, err := WriteSpared(file, []byte("1"), 0o644)
+	if fi, e := os.Lstat(file); got || err == nil || e != nil || !fi.IsDir() {
+		t.Errorf("a folder in its place is gone: %v, %v, %v", got, err, e)
+	}
+}
+
+// A spare that was cut off while it was made is cleared away like the file itself.
+func TestAHalfMadeSpareIsCleared(t *testing.T) {
+	dir := t.TempDir()
+	for _, spare := range Spares("state.json") {
+		for digits := 10; digits < 20; digits++ {
+			write(t, filepath.Join(dir, "."+spare+strings.Repeat("7", digits)))
+		}
+	}
+	Clear(dir, Spares("state.json")...)
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
 }
 
 // A power cut leaves the former file or the new one, wherever it comes in a write on a full disk: what the disk
@@ -275,8 +299,29 @@ func TestWordsOnAFullDisk(t *testing.T) {
 	if err := os.WriteFile(record, bytes.Repeat([]byte("before "), 100), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	f, err := os.Create(filepath.Join(dir, "grows"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // it is full
 	fillBytes(t, dir)
-	for _, words := range []string{"1 2", "", "1234 567890"} {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	defer func() { close(stop); <-stopped }()
+	go func() { // what a job does that takes each block that is given up
+		defer close(stopped)
+		var err error
+		for err == nil || Full(err) {
+			select {
+			case <-stop:
+				return
+			default:
+				_, err = f.Write(make([]byte, 4096))
+			}
+		}
+		t.Error(err)
+	}()
+	for n := range 3000 {
+		words := []string{"1 2", "", "1234 567890"}[n%3]
 		if err := Over(record, words, 0o644); err != nil {
 			t.Fatal(err)
 		}
