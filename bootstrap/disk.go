@@ -129,6 +129,9 @@ type keeper struct {
 func (a *attempt) keepDisk(ctx context.Context) {
 	k := &keeper{attempt: a, member: a.member}
 	k.member.Access = a.member.Access.Apart()
+	if a.member.VM.Config.Disk.Watched() {
+		_ = agent.Runner{State: a.StateDir}.ReadyToClean() // if it fails, cleaning will, and says so
+	}
 	for {
 		if a.journal.State().Phase == journal.Ready {
 			k.look(ctx)
@@ -246,7 +249,7 @@ func (k *keeper) onServer(ctx context.Context, do func(m member.Member, at membe
 func (k *keeper) clean(ctx context.Context) {
 	begun := time.Now()
 	if err := k.journal.Update(func(s *journal.State) { s.Agent.Cleaning = true }); err != nil {
-		k.trouble(err, "another run is at work on this VM, and so no room is made")
+		k.trouble(err, "it could not be recorded that room is to be made, and so none is")
 		return
 	}
 	if k.member.Works() { // begun in the instant before

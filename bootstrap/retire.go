@@ -166,14 +166,14 @@ func (r *retirer) look(ctx context.Context) {
 		if !r.mayBegin(ctx, why) {
 			return
 		}
-		r.note(func(s *journal.State) {
+		noted := r.note(func(s *journal.State) {
 			if s.Retire != nil && s.Phase == journal.Ready && s.Paused == nil {
 				plan := *s.Retire
 				plan.Why, plan.Since = why, journal.Now()
 				s.Retire = &plan
 			}
 		})
-		if !r.journal.State().Retires() {
+		if !noted || !r.journal.State().Retires() {
 			return
 		}
 		r.Log.WithFields(logrus.Fields{"agent": s.Agent.Name, "why": why}).
@@ -417,14 +417,14 @@ func (r *retirer) waits(what string) {
 // stays takes back that this VM leaves: too few others would stay.
 func (r *retirer) stays(ctx context.Context, short string) {
 	r.waits(short)
-	r.note(func(s *journal.State) {
+	noted := r.note(func(s *journal.State) {
 		if s.Retires() {
 			plan := *s.Retire
 			plan.Why, plan.Since = "", time.Time{}
 			s.Retire = &plan
 		}
 	})
-	if r.journal.State().Retires() {
+	if !noted || r.journal.State().Retires() {
 		return
 	}
 	r.Log.WithField("agent", r.member.State().Agent.Name).Info("this VM does not leave yet: " + short)
@@ -439,11 +439,14 @@ func (r *retirer) stays(ctx context.Context, short string) {
 	r.anew()
 }
 
-// note writes to the journal; while another run has the VM's turn it is done at a later look.
-func (r *retirer) note(change func(*journal.State)) {
-	if err := r.journal.Update(change); err != nil {
-		r.Log.WithError(err).Debug("another run is at work on this VM")
+// note writes to the journal. If it cannot, because another run has the VM's turn or the disk refuses it, it is
+// done at a later look: what is not on disk does not count.
+func (r *retirer) note(change func(*journal.State)) (noted bool) {
+	err := r.journal.Update(change)
+	if err != nil {
+		r.Log.WithError(err).Debug("it is not recorded yet how far this VM is on its way out")
 	}
+	return err == nil
 }
 
 // trouble tells once what keeps the VM from leaving, which is tried again after a while.

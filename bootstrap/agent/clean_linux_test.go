@@ -36,8 +36,11 @@ func cleaned(ctx context.Context, t *testing.T, folder string) (said []string, e
 	err = r.Clean(ctx, folder, "/mnt/work", &secret.Redactor{}, func(script, line string) {
 		said = append(said, filepath.Base(script)+" "+line)
 	})
-	if left, _ := os.ReadDir(r.State); len(left) > 0 {
-		t.Errorf("it leaves %v", left)
+	left, _ := os.ReadDir(r.State)
+	for _, e := range left {
+		if pid, _ := written(r.cleanRecord()); e.Name() != CleanRecord || pid != 0 {
+			t.Errorf("it leaves %v, and process %d", e, pid)
+		}
 	}
 	return said, err
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/secret"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 const (
@@ -65,15 +66,26 @@ func (r Runner) Clean(
 // CleanRecord is the file of the state folder that names the script at work.
 const CleanRecord = "clean.pid"
 
+// ReadyToClean makes the file of that record, so that there is one when the disk is full: a script that is not
+// recorded does not run, because a later daemon could not end it.
+func (r Runner) ReadyToClean() error {
+	if recorded(r.cleanRecord()) != 0 {
+		return nil
+	}
+	return whole.Over(r.cleanRecord(), "", 0o644)
+}
+
+func (r Runner) cleanRecord() string { return filepath.Join(r.State, CleanRecord) }
+
 // EndCleaning ends a script that an earlier daemon left at work, and all that it started.
 func (r Runner) EndCleaning(ctx context.Context) error {
-	return endRecorded(ctx, filepath.Join(r.State, CleanRecord), syscall.SIGKILL, 0)
+	return endRecorded(ctx, r.cleanRecord(), syscall.SIGKILL, 0)
 }
 
 func (r Runner) cleanBy(
 	ctx context.Context, script, work string, redactor *secret.Redactor, said func(script, line string),
 ) error {
-	p := process{Self: true, Dir: "/", Argv: []string{script}, Record: filepath.Join(r.State, CleanRecord), Env: []string{
+	p := process{Self: true, Dir: "/", Argv: []string{script}, Record: r.cleanRecord(), Stays: true, Env: []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C.UTF-8",
 		"AGENT_FOLDER=" + r.Dir, "WORK_FOLDER=" + r.folder(work),
 	}}

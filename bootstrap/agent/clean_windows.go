@@ -11,6 +11,9 @@ import (
 // CleanRecord would name a script at work: there are none here.
 const CleanRecord = "clean.pid"
 
+// ReadyToClean: there are no scripts here.
+func (r Runner) ReadyToClean() error { return nil }
+
 // EndCleaning: there are no scripts here.
 func (r Runner) EndCleaning(context.Context) error { return nil }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A process runs a program, most often one of the agent's folder as the service user, in a process
@@ -30,6 +31,7 @@ type process struct {
 	Env    []string
 	Argv   []string
 	Record string // file
+	Stays  bool   // the file of the record, for the next: a full disk does not keep that from being written
 }
 
 // gate holds the program back until its record is written: if the daemon dies before, the program
@@ -68,12 +70,9 @@ func (p process) start(ctx context.Context, output *os.File, session bool) (cmd 
 		_ = cmd.Wait()
 		return err
 	}
-	record := fmt.Sprintf("%d %s\n", cmd.Process.Pid, startTime(cmd.Process.Pid))
-	if err := os.WriteFile(
-		p.Record,
-		[]byte(record),
-		0o644,
-	); err != nil { //nolint:gosec // no secret; no process outlives a power cut, half a record is none
+	// No process outlives a power cut: half a record is none.
+	record := fmt.Sprintf("%d %s", cmd.Process.Pid, startTime(cmd.Process.Pid))
+	if err := whole.Over(p.Record, record, 0o644); err != nil {
 		return nil, shut(
 			fault.New(fault.State, "the record of a process").
 				Because(err).
@@ -100,7 +99,7 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 	if err != nil {
 		return -1, err
 	}
-	defer os.Remove(p.Record) //nolint:errcheck // a stale record is recognized
+	defer p.forget()
 	end := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	read := make(chan struct{})
 	go func() {
@@ -130,6 +129,15 @@ func (p process) run(ctx context.Context, consume func(out io.Reader, stop func(
 		return -1, err
 	}
 	return 0, nil
+}
+
+// forget removes the record, or what it says. A stale one is recognized.
+func (p process) forget() {
+	if p.Stays {
+		_ = whole.Over(p.Record, "", 0o644)
+		return
+	}
+	_ = os.Remove(p.Record)
 }
 
 // recorded returns the process of a record, 0 if it no longer runs.

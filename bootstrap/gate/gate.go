@@ -19,6 +19,7 @@ import (
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/vm"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A Gate is what the agent's start waits for, on this VM and by its configuration.
@@ -111,8 +112,7 @@ func recorded(stateDir string) []string {
 
 // Pass records that the gate was passed. Half a record is none.
 func (g Gate) Pass() error {
-	text := ThisBoot() + " " + g.instance + "\n"
-	if err := os.WriteFile(g.record(), []byte(text), 0o644); err != nil { //nolint:gosec // no secret
+	if err := whole.Over(g.record(), ThisBoot()+" "+g.instance, 0o644); err != nil {
 		return fault.New(fault.State, "that the gate was passed cannot be recorded").Because(err).
 			Hint("Check free space and rights of %s.", g.state)
 	}

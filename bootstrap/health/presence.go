@@ -144,6 +144,9 @@ func (p *Presence) write() {
 	if errors.Is(err, fs.ErrNotExist) { // another run has just begun, and removed what was half written
 		err = whole.Write(name, append(data, '\n'), 0o644)
 	}
+	if whole.Full(err) { // over the record of before: half of one is none
+		err = whole.Over(name, string(data), 0o644)
+	}
 	if err != nil {
 		p.log.WithError(err).Warn("status cannot tell that the daemon runs: its record cannot be written")
 	}

@@ -18,6 +18,7 @@ import (
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/secret"
 	"azp-bootstrap/bootstrap/tree"
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // A Sealing says what is sealed, and how.
@@ -155,7 +156,7 @@ func (i *image) refuse() error {
 var stateFiles = append([]string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
 	"agent.log", "start.pid", "azp-bootstrap.log", "azp-bootstrap.log.1", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
-}, gate.HookFiles()...)
+}, slices.Concat(gate.HookFiles(), whole.Spares("state.json"))...)
 
 func (i *image) clean(ctx context.Context) error {
 	if i.live() {

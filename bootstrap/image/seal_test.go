@@ -81,7 +81,7 @@ func TestTheListsHoldWhatTheyMust(t *testing.T) {
 		list []string
 		must []string
 	}{
-		{"stateFiles", stateFiles, []string{"state.json", "state.json.damaged", "lock", "lock.ask", "agent.pid", "configure.pid", "agent.log", "start.pid", "gate.passed", "hook-afterJob.pid", "hook-leaving.sh", "lock.hook-failed"}},
+		{"stateFiles", stateFiles, []string{"state.json", "state.json.damaged", ".state.json.spare-a", ".state.json.spare-b", "lock", "lock.ask", "agent.pid", "configure.pid", "agent.log", "start.pid", "gate.passed", "hook-afterJob.pid", "hook-leaving.sh", "lock.hook-failed"}},
 		{"deep", deep, []string{"/etc/ssh/ssh_host_*", "/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/var/lib/cloud/instance", "/var/lib/cloud/instances/*", "/var/lib/waagent/*.xml"}},
 		{"textFiles", textFiles, []string{"/etc/environment", "/etc/profile.d/*", "/etc/default/*", unitFolder + "/*.service", unitFolder + "/*.d/*.conf", "/root/.*history", "/home/*/.*history",
 			"/root/.netrc", "/home/*/.netrc", "/root/.git-credentials", "/home/*/.git-credentials", "/root/.azure/*", "/home/*/.azure/*", "/tmp/*", "/var/tmp/*"}},

@@ -26,6 +26,8 @@ type Journal struct {
 	mu    sync.Mutex
 	state State
 	turn  *flock.Flock // the VM's lock, while this process has its turn
+
+	fails, spared bool // that is told, once
 }
 
 // Open opens the journal of a VM, and makes its folder. publish hears of each state; it gets a copy
@@ -44,6 +46,9 @@ func Open(dir string, log *logrus.Logger, publish func(State)) (*Journal, error)
 		return nil, err
 	}
 	probe, err := os.CreateTemp(dir, whole.Scratch)
+	if whole.Full(err) && whole.HasSpare(File(dir)) { // it can be written all the same
+		return j, nil
+	}
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() > 0 {
 		return nil, fault.New(fault.State, "the state folder %s is another account's", dir).
 			Hint("Run it with sudo.")
@@ -129,8 +134,17 @@ func (j *Journal) Take() (release func(), err error) {
 		j.turn = nil
 		return nil, err
 	}
-	whole.Clear(j.dir, filepath.Base(File(j.dir)))
+	clearHalfWritten(j.dir)
 	return release, nil
+}
+
+// clearHalfWritten removes what a run that was killed while it wrote has left behind.
+func clearHalfWritten(dir string) {
+	names := []string{filepath.Base(File(dir))}
+	for _, spare := range whole.Spares(names[0]) {
+		names = append(names, spare)
+	}
+	whole.Clear(dir, names...)
 }
 
 func (j *Journal) lock() (*flock.Flock, error) {
@@ -151,10 +165,13 @@ func (j *Journal) lock() (*flock.Flock, error) {
 const AskName = "lock.ask"
 
 // Ask asks whoever works on this VM to leave off what may be begun again, until release. It ends with
-// the process, as a turn does.
+// the process, as a turn does. On a disk without room for the file nobody is asked: whoever asks waits for its
+// turn.
 func (j *Journal) Ask() (release func(), err error) {
 	l := flock.New(filepath.Join(j.dir, AskName), flock.SetPermissions(0o600))
-	if err := l.RLock(); err != nil {
+	if err := l.RLock(); whole.Full(err) {
+		return func() {}, nil
+	} else if err != nil {
 		return nil, fault.New(fault.State, "the lock").Because(err).Hint("Check the rights of %s; run as root.", j.dir)
 	}
 	return func() { _ = l.Close() }, nil
@@ -196,9 +213,34 @@ func (j *Journal) Update(change func(*State)) error {
 	}
 	var err error
 	if !j.looks {
-		err = s.write(j.dir)
+		var spared bool
+		spared, err = s.write(j.dir)
+		j.tell(spared, err)
 	}
 	j.state = s           // of a full disk, too, others are shown what is so
 	j.publish(s.copied()) // after it is written: who is told by /healthz finds the same in the file
 	return err
+}
+
+// tell says once that the state cannot be written, or only in the room that is kept for it, and once that it can
+// be again. Who writes may try again every few seconds.
+func (j *Journal) tell(spared bool, err error) {
+	if fails := err != nil; fails != j.fails {
+		j.fails = fails
+		if f := fault.From(err); fails {
+			j.log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).
+				Warn("what becomes of this VM cannot be recorded, and waits for that: " + f.Error())
+		} else {
+			j.log.Info("the state can be written again")
+		}
+	}
+	if err == nil && spared != j.spared {
+		j.spared = spared
+		if spared {
+			j.log.WithField("hint", "Free some: df -h and df -i say what is lacking.").
+				Warn("the disk of the state folder " + j.dir + " is full: the state is written in the room that is kept for it")
+		} else {
+			j.log.Info("the disk of the state folder has room again")
+		}
+	}
 }

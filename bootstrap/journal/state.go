@@ -278,8 +278,8 @@ func ReadIn(t tree.Tree, dir string) (s State, damaged error, err error) {
 			Hint("Somebody put it there: look who, delete it and run again.")
 	}
 	var data []byte
-	if err == nil && fi.Size() <= maxState {
-		data, err = t.ReadFile(file)
+	if err == nil {
+		data, err = readWhole(t, file, fi)
 	}
 	if err != nil {
 		return fresh, nil, fault.New(fault.State, "the state").
@@ -301,25 +301,51 @@ func ReadIn(t tree.Tree, dir string) (s State, damaged error, err error) {
 	return s, nil, nil
 }
 
+// readTries is how often a state is read that is not the file any more by then.
+const readTries = 10
+
+// readWhole reads a state of an honest size. On a full disk what was state.json is written over later, maybe
+// while it is read.
+func readWhole(t tree.Tree, file string, fi fs.FileInfo) (data []byte, err error) {
+	for range readTries {
+		if fi.Size() > maxState {
+			return nil, nil
+		}
+		if data, err = t.ReadFile(file); err != nil {
+			return nil, err
+		}
+		was := fi
+		if fi, err = t.Lstat(file); err != nil || same(was, fi) {
+			return data, err
+		}
+	}
+	return data, nil
+}
+
+func same(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
 // setAside renames damaged state, so that it can be looked at.
 func setAside(dir string) (string, error) {
 	to := File(dir) + ".damaged"
 	return to, os.Rename(File(dir), to)
 }
 
-// write writes the state whole: temporary file, fsync, rename.
-func (s State) write(dir string) error {
+// write writes the state whole, on a full disk, too: then spared is true.
+func (s State) write(dir string) (spared bool, err error) {
 	s.Schema = schema
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := whole.Write(File(dir), append(data, '\n'), 0o644); err != nil {
-		return fault.New(fault.State, "the state cannot be written").
+	spared, err = whole.WriteSpared(File(dir), append(data, '\n'), 0o644)
+	if err != nil {
+		return false, fault.New(fault.State, "the state cannot be written").
 			Because(err).
 			Hint("Check free space and rights of %s (--state-dir); run as root.", dir)
 	}
-	return nil
+	return spared, nil
 }
 
 // New is the state of a VM of which nothing is known yet.

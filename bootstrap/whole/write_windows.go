@@ -74,6 +74,9 @@ func WriteIn(root *os.Root, name string, data []byte, mode os.FileMode) error {
 	return err
 }
 
+// Over is Write: nothing is written in place here.
+func Over(name, words string, mode os.FileMode) error { return Write(name, []byte(words+"\n"), mode) }
+
 // patience is how long another program may hold a file: one that scans for viruses, indexes, or backs up.
 const patience = 5 * time.Second
 

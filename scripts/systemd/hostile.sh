@@ -47,7 +47,7 @@ world() {
     find /etc /usr /root /boot /srv /opt -xdev -path /opt/azp-agent -prune -o -path '/srv/jobs/*' -prune -o \
         -not -type d -printf '%p %y %m %U %G %s %l\n' -o -type d -printf '%p %y %m %U %G\n' | sort
     find /etc/systemd /etc/passwd /etc/shadow /etc/group /root /var/lib/azp-bootstrap -type f \
-        -not -name daemon.json -not -name state.json -not -name lock.ask -not -name lock.gate -exec sha256sum {} + | sort -k2
+        -not -name daemon.json -not -name state.json -not -name '.state.json.spare*' -not -name lock.ask -not -name lock.gate -exec sha256sum {} + | sort -k2
     find / -xdev -path /proc -prune -o -perm /6000 -type f -print | sort
     systemctl show -P InvocationID ssh other
 }
