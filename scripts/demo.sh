@@ -87,8 +87,10 @@ imds: {endpoint: $imds}
 YAML
 cat "$dir/etc/config.yaml"
 azp() { "$build/azp-bootstrap" --config "$dir/etc/config.yaml" --state-dir "$dir/state" "$@"; }
-sum=$("$build/azp-sim" agent-package "$dir/vsts-agent-linux-x64-4.248.0.tar.gz")
-azp prepare --package "$dir/vsts-agent-linux-x64-4.248.0.tar.gz" --sha256 "$sum"
+package=vsts-agent-linux-x64-4.248.0.tar.gz
+case $(uname -m) in aarch64 | arm64) package=vsts-agent-linux-arm64-4.248.0.tar.gz ;; esac
+sum=$("$build/azp-sim" agent-package "$dir/$package")
+azp prepare --package "$dir/$package" --sha256 "$sum"
 
 say "3. First boot: azp-bootstrap run --once"
 azp run --once
