@@ -48,8 +48,8 @@ windows-test: ## Run the Windows half under Wine: SCENARIOS=REGEXP (root; makes 
 	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(SCENARIOS)
 
 .PHONY: vm-test
-vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory idle" or full, by default quick (root; installs QEMU with apt)
-	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
+vm-test: build ## Boot real virtual machines: PARTS="quick first clones cuts late memory idle" or full, by default quick; RELEASE=trixie; ARCH=arm64 (root; installs QEMU with apt)
+	@RELEASE=$(RELEASE) ARCH=$(ARCH) scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
 
 .PHONY: image
 image: build ## Build an image with Packer and QEMU into build/image: PACKAGE=FILE LOCK=FILE for a real agent (root; installs both with apt)

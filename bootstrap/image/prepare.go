@@ -66,6 +66,9 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 			return m, err
 		}
 	}
+	if err := p.Lacking(); err != nil { // they may come later in the image's build
+		p.Report("%s. %s", err, fault.From(err).Advice)
+	}
 	return m, p.Record(m)
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs COMMAND, as root, where programs for arm64 run by QEMU as if this machine were one. The kernel is told how by
 # binfmt_misc, in a user namespace of its own (Linux 6.7): nothing is registered with, or installed on, the machine.
-# Processes and network are COMMAND's own as well, and end with it.
+# Processes are of a namespace of their own as well, and end with COMMAND.
 #
 #   scripts/arm64/emulated.sh BUILD COMMAND...
 set -euo pipefail
@@ -9,8 +9,8 @@ build=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 if [ "${EMULATED:-}" = "$here" ]; then # inside
-    ip link set lo up
     mount -t proc proc /proc
+    mount -t tmpfs tmpfs /dev/shm # what others mount in there could not be bound elsewhere from here
     if mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; then
         # An ELF header of 64 bits, little endian, a program (2) or a shared object (3), EM_AARCH64; F: QEMU is opened here.
         printf '%s' ':arm64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
@@ -24,7 +24,7 @@ if [ "${EMULATED:-}" = "$here" ]; then # inside
     exec "$@"
 fi
 
-"$here/../apt.sh" unshare:util-linux ip:iproute2
+"$here/../apt.sh" unshare:util-linux
 qemu=$build/cache/qemu-aarch64-static
 dir=$(mktemp -d)
 inside=""
@@ -47,7 +47,7 @@ fi
 
 # All numbers of users, not one range of them: who runs here owns the files of the agent's account, too.
 mkfifo "$dir/ready" "$dir/go"
-EMULATED=$here unshare --user --mount --pid --net --fork --kill-child \
+EMULATED=$here unshare --user --mount --pid --fork --kill-child \
     sh -c 'echo >"$0/ready"; read -r _ <"$0/go"; exec "$@"' "$dir" "$0" "$build" "$@" &
 inside=$!
 read -t 20 -r _ <>"$dir/ready" || { echo "no user namespace can be made here" >&2; exit 1; }
