@@ -39,13 +39,17 @@ race: ## Unit tests, and scenarios with the programs built so, under the race de
 systemd-test: build ## Boot Debian under systemd-nspawn and join it, at production names (root; installs what it needs with apt)
 	@scripts/systemd-test.sh $(BUILD)
 
+.PHONY: arm64-test
+arm64-test: build ## The demo as linux-arm64: its .deb in a Debian root for arm64, run by QEMU (root; fetches both with apt)
+	@scripts/arm64-test.sh $(BUILD)
+
 .PHONY: windows-test
 windows-test: ## Run the Windows half under Wine: SCENARIOS=REGEXP (root; makes a Debian 13 root with Wine by apt)
 	@mkdir -p $(BUILD) && scripts/windows-test.sh $(BUILD) $(if $(SCENARIOS),'$(SCENARIOS)')
 
 .PHONY: vm-test
-vm-test: build ## Boot real virtual machines: PARTS="quick clones cuts late memory wall idle" or full, by default quick (root; installs QEMU with apt)
-	@scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
+vm-test: build ## Boot real virtual machines: PARTS="quick first clones cuts late memory wall idle" or full, by default quick; RELEASE=trixie; ARCH=arm64 (root; installs QEMU with apt)
+	@RELEASE=$(RELEASE) ARCH=$(ARCH) scripts/vm-test.sh $(BUILD) $(or $(PARTS),quick)
 
 .PHONY: image
 image: build ## Build an image with Packer and QEMU into build/image: PACKAGE=FILE LOCK=FILE for a real agent (root; installs both with apt)

@@ -287,6 +287,7 @@ func (m *machine) Warm(context.Context) int64        { return 0 }
 func (m *machine) Verify() (agent.Manifest, error)   { return agent.Manifest{}, nil }
 func (m *machine) Manifest() (agent.Manifest, error) { return agent.Manifest{Version: "4.248.0"}, nil }
 func (m *machine) Stop(context.Context) error        { m.stop(); return nil }
+func (m *machine) Lacking() error                    { return nil }
 
 func (m *machine) Running(string) (bool, string) {
 	m.mu.Lock()

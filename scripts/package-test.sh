@@ -8,7 +8,9 @@ set -euo pipefail
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 [ "$(id -u)" -eq 0 ] || { echo "package-test needs root: it installs into a root file system." >&2; exit 1; }
-scripts/apt.sh mmdebstrap:mmdebstrap rpm:rpm lintian:lintian rpmlint:rpmlint
+need=(mmdebstrap:mmdebstrap rpm:rpm lintian:lintian rpmlint:rpmlint man:man-db zsh:zsh fish:fish)
+[ -f /usr/share/bash-completion/bash_completion ] || need+=(bash_completion:bash-completion)
+scripts/apt.sh "${need[@]}"
 
 dir=$(mktemp -d)
 cleanup() {
@@ -78,6 +80,38 @@ is enabled "after the installation"
 inside azp-bootstrap install >/dev/null || fail "install beside the package"
 is enabled "after install beside the package"
 echo "  ok: installed, enabled, nothing configured; install changes nothing"
+
+# What the package brings for shells and man is found where these look, and used once. bash is the root's own.
+share=$dir/root/usr/share
+offers() { grep -q '^status' "$dir/said" && ! grep -q '^sweep' "$dir/said" || fail "$1 completes \"azp-bootstrap sta\" with: $(cat "$dir/said")"; }
+cp /usr/share/bash-completion/bash_completion "$share/bash-completion/"
+mount -t proc proc "$dir/root/proc"
+# shellcheck disable=SC2016 # of that shell
+inside bash --norc -c '. /usr/share/bash-completion/bash_completion
+    { _comp_load azp-bootstrap || __load_completion azp-bootstrap; } 2>/dev/null
+    compopt() { :; } # which only a prompt has
+    COMP_WORDS=(azp-bootstrap sta) COMP_CWORD=1 COMP_LINE="azp-bootstrap sta" COMP_POINT=17 COMP_TYPE=63
+    how=$(complete -p azp-bootstrap) && how=${how##*-F } && ${how%% *} azp-bootstrap sta azp-bootstrap
+    printf "%s\n" "${COMPREPLY[@]}"' >"$dir/said" 2>&1 || fail "bash: $(cat "$dir/said")"
+offers bash
+umount "$dir/root/proc"
+rm "$share/bash-completion/bash_completion"
+HOME=$dir XDG_DATA_DIRS=$share PATH=$dir/root/usr/bin:$PATH fish -c 'complete --do-complete "azp-bootstrap sta"' >"$dir/said" 2>&1 || fail "fish: $(cat "$dir/said")"
+offers fish
+# shellcheck disable=SC2016 # of that shell
+PATH=$dir/root/usr/bin:$PATH zsh -f -c 'fpath=($1 $fpath); autoload -Uz compinit; compinit -u -D
+    function _describe { print -l -- $completions } # shows what it is given
+    words=(azp-bootstrap sta) CURRENT=2; $_comps[azp-bootstrap]' zsh "$share/zsh/vendor-completions" >"$dir/said" 2>&1 || fail "zsh: $(cat "$dir/said")"
+offers zsh
+pages=0
+for page in "$share"/man/man8/azp-bootstrap*; do
+    name=$(basename "$page" .8.gz)
+    [ "$(man -M "$share/man" -w "$name")" = "$page" ] || fail "man does not find $name"
+    MANROFFSEQ='' man --warnings -M "$share/man" -P cat "$name" 2>"$dir/said" | grep -q . || fail "man shows nothing of $name"
+    [ ! -s "$dir/said" ] || fail "man of $name: $(cat "$dir/said")"
+    pages=$((pages + 1))
+done
+echo "  ok: bash, fish and zsh complete; man shows $pages pages"
 cat >"$dir/root/etc/azp-bootstrap/config.yaml" <<'YAML'
 url: https://dev.azure.com/contoso
 target: {pool: {name: Default}}

@@ -11,6 +11,7 @@ every=(linux-x64 linux-arm64 linux-arm linux-musl-x64 linux-musl-arm64 osx-x64 o
 version=$1
 [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "\"$version\" is not a version of three numbers, such as 4.269.0 (no v in front)"
 lock=${2:-packer/agent.lock}
+case $lock in linux* | osx* | win*) fail "\"$lock\" is the lock file's place: scripts/pin-agent.sh $version packer/agent.lock $lock" ;; esac
 source=${SOURCE:-https://download.agent.dev.azure.com/agent}
 platforms=("${@:3}")
 [ ${#platforms[@]} -gt 0 ] || platforms=("${every[@]}")

@@ -3,14 +3,28 @@
 # package in it. Only Azure is simulated, at its true addresses and names: IMDS at 169.254.169.254, the vault and
 # Azure DevOps behind TLS.
 #
-#   scripts/vm-test.sh BUILD PART...     quick, clones, cuts, late, memory, wall, idle; full is all of them
+#   scripts/vm-test.sh BUILD PART...     quick, first, clones, cuts, late, memory, wall, idle; full is all of them but first
+#
+# RELEASE=trixie boots that Debian, by default this machine's. ARCH=arm64 boots machines for arm64, always emulated.
 set -euo pipefail
 build=$(cd "$1" && pwd)
 parts=" ${*:2} "
 case $parts in *" full "*) parts=" quick clones cuts late memory wall idle " ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "vm-test needs root: it makes network namespaces and a disk image." >&2; exit 1; }
-"$here/apt.sh" qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs python3:python3
+case ${ARCH:=amd64} in
+amd64) platform=linux-x64 system=(qemu-system-x86_64:qemu-system-x86) ;;
+arm64)
+    platform=linux-arm64 system=(qemu-system-aarch64:qemu-system-arm)
+    [ -f /usr/share/qemu-efi-aarch64/QEMU_EFI.fd ] || system+=(QEMU_EFI.fd:qemu-efi-aarch64)
+    ;;
+*)
+    echo "ARCH=$ARCH is unknown: amd64 or arm64" >&2
+    exit 2
+    ;;
+esac
+export ARCH
+"$here/apt.sh" "${system[@]}" qemu-img:qemu-utils mmdebstrap:mmdebstrap ip:iproute2 jq:jq socat:socat genisoimage:genisoimage mke2fs:e2fsprogs python3:python3
 
 dir=$(mktemp -d)
 chmod 755 "$dir"
@@ -33,7 +47,7 @@ keep() { # consoles are artifacts
 reaches=cron,at,uidmap,dbus-user-session,libpam-systemd,docker.io,busybox-static
 base=$("$here/vm/root.sh" "$build" "$(! has wall || echo $reaches)")
 accel=$(accelerator)
-say "machines run with: $accel"
+say "machines run Debian ${RELEASE:-as this one} for $ARCH with: $accel"
 
 # A PAT of this run's own, so that finding it anywhere means a leak.
 pat=$(tr -dc a-z2-7 </dev/urandom | head -c 52 || true)
@@ -48,8 +62,13 @@ pat=$(tr -dc a-z2-7 </dev/urandom | head -c 52 || true)
 } >"$dir/azure.yaml"
 azure
 
-package=vsts-agent-linux-x64-4.248.0.tar.gz
-sum=$("$build/azp-sim" agent-package "$dir/$package")
+package=vsts-agent-$platform-4.248.0.tar.gz
+if [ "$ARCH" = amd64 ]; then
+    sum=$("$build/azp-sim" agent-package "$dir/$package")
+else # made of the program that makes it
+    CGO_ENABLED=0 GOARCH=$ARCH go build -trimpath -ldflags '-s -w' -o "$dir/azp-sim" "$here/../cmd/azp-sim"
+    sum=$("$here/arm64/emulated.sh" "$build" "$dir/azp-sim" agent-package "$dir/$package")
+fi
 "$here/vm/image.sh" "$build" "$dir" "$base" "$dir/$package" "$sum" "$(! has late || echo next)"
 
 # disk NAME: a new disk from the image, and the user data that this VM is given.

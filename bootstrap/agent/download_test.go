@@ -65,7 +65,7 @@ func TestReadLockRefuses(t *testing.T) {
 	good := "linux-x64 4.248.0 " + sum + " # pinned\n\n"
 	file := filepath.Join(t.TempDir(), "agent.lock")
 	for text, says := range map[string]string{
-		good: "", good + good: "given twice", good + "linux-x46 4.248.0 " + sum: "unknown platform", good + "win-x64 4.248 " + sum: "not a version",
+		good: "", "\ufeff" + good: "", good + good: "given twice", good + "linux-x46 4.248.0 " + sum: "unknown platform", good + "win-x64 4.248 " + sum: "not a version",
 		good + "win-x64 4.248.0 " + sum[1:]: "not a SHA-256 sum", good + "win-x64 4.248.0": "not PLATFORM VERSION SHA256", "win-x64 4.248.0 " + sum: "pins no package for linux-x64",
 		good + "win-x64 ../4.248.0 " + sum: "not a version",
 	} {

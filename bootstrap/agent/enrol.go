@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -308,15 +309,7 @@ func machineID() string {
 
 // systemName is this system's, as .NET has it (RuntimeInformation.OSDescription since .NET 8): the
 // agent tells the server its own with each session.
-func systemName() string {
-	data, _ := os.ReadFile("/etc/os-release")
-	for l := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(l), "PRETTY_NAME="); ok {
-			return strings.Trim(name, `"'`)
-		}
-	}
-	return "Linux"
-}
+func systemName() string { return cmp.Or(here().name, "Linux") }
 
 // shown are the capabilities that matter before the agent's first session, which brings all of them
 // (MessageListener.cs, CreateSessionAsync): whose the agent is, what an operator has configured, and

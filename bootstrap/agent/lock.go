@@ -83,7 +83,7 @@ func ReadLock(file, platform string) (Pin, error) {
 	seen := map[string]bool{}
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
-		text, _, _ := strings.Cut(lines.Text(), "#")
+		text, _, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "\ufeff"), "#") // as Windows' editors begin a file
 		fields := strings.Fields(text)
 		if len(fields) == 0 {
 			continue

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,8 +72,7 @@ var meanings = []struct {
 		false,
 		func(string, Registration) *fault.Error {
 			return fault.New(fault.Agent, "libraries that the agent needs are missing").
-				Hint("Install them at image time: bin/installdependencies.sh of the agent package (libicu, " +
-					"openssl, krb5, zlib).")
+				Hint("Install them at image time: %s.", cmp.Or(here().libraries(), allLibraries))
 		},
 	},
 	{says("because it is already configured"), false, func(string, Registration) *fault.Error {

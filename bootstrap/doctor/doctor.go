@@ -281,6 +281,9 @@ func (x *examination) packageInPlace(m member.Member) (string, error) {
 	}
 	p, err := m.Agent.Verify()
 	x.inPlace = p.Version
+	if err == nil {
+		err = m.Agent.Lacking()
+	}
 	return fmt.Sprintf("%s, SHA-256 verified", p.File), err
 }
 

@@ -47,6 +47,9 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 			return agent.Manifest{}, err
 		}
 	}
+	if err := contradicts(p.Package, pin); err != nil {
+		return agent.Manifest{}, err
+	}
 	file, source := p.Package, filepath.Base(p.Package)
 	if m, there := p.InPlace(pin.SHA256); file == "" && there {
 		file, source = m.File, m.Source // not read
@@ -59,7 +62,7 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 	}
 	m, err := p.Home.Prepare(file, pin.SHA256, p.Report)
 	if err != nil {
-		return m, misnamed(err, p.Package, pin)
+		return m, err
 	}
 	if err := agent.EnsureGroups(p.Groups, p.Report); err != nil {
 		return m, err
@@ -70,18 +73,26 @@ func Prepare(ctx context.Context, p Preparation) (agent.Manifest, error) {
 			return m, err
 		}
 	}
+	if err := p.Lacking(); err != nil { // they may come later in the image's build
+		p.Report("%s. %s", err, fault.From(err).Advice)
+	}
 	return m, p.Record(m)
 }
 
-// misnamed says to whom a package at hand belongs that is not the pinned one, if its name tells.
-func misnamed(err error, file string, pin agent.Pin) error {
+// contradicts refuses a package at hand whose name says that it is another than the pinned one, also where its sum is
+// the pinned one: then the lock file's line is wrong.
+func contradicts(file string, pin agent.Pin) error {
 	named, ok := agent.PinOf(filepath.Base(file))
 	if !ok || pin.Platform == "" || named.Platform == pin.Platform && named.Version == pin.Version {
-		return err
+		return nil
 	}
-	f := fault.From(err)
-	return f.Hint("It is named as the package of %s, version %s, and the lock file pins %s: give that, or pin this version. %s",
-		named.Platform, named.Version, pin.File(), f.Advice)
+	f := fault.New(fault.Agent, "%s is named as the package of %s, version %s, and the lock file pins %s",
+		filepath.Base(file), named.Platform, named.Version, pin.File())
+	if named.Platform != pin.Platform {
+		return f.Hint("Give that file.")
+	}
+	return f.Hint("Give that file, or correct the lock file: %s %s SHA256, with the sum of the agent's release page.",
+		named.Platform, named.Version)
 }
 
 // Pin fetches this platform's package of a version, writes its sum into p.Lock, and puts it in place. Nobody

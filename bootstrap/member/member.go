@@ -49,6 +49,7 @@ type Registrar interface {
 	Wipe() error
 	Verify() (agent.Manifest, error)
 	Manifest() (agent.Manifest, error)
+	Lacking() error
 	Warm(ctx context.Context) int64
 }
 

@@ -2,7 +2,12 @@
 
 package main
 
-const standinPackage = "vsts-agent-linux-x64-4.248.0.tar.gz"
+import (
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/sim/standin"
+)
+
+var standinPackage = "vsts-agent-" + agent.Platform() + "-" + standin.Version + ".tar.gz"
 
 // The stand-in is told here whom it may trust.
 func rememberRoots(string) error { return nil }

@@ -8,7 +8,7 @@ exec >/var/lib/azp-test/log 2>&1
 rm -f /var/lib/azp-test/passed
 say() {
     echo "  $*"
-    echo "azp-test: $*" >/dev/ttyS0
+    echo "azp-test: $*" >/dev/console
 }
 finish() {
     journalctl --all -o export >/var/lib/azp-test/journal # searched from outside

@@ -2,18 +2,21 @@
 # Builds the image for vm-test: a Debian root with the daemon's package installed, the agent package
 # prepared, and sealed. DIR holds the simulator's CA; image.raw is written there.
 #
-#   scripts/vm/image.sh BUILD DIR BASE PACKAGE SHA256 [next]
+#   scripts/vm/image.sh BUILD DIR BASE PACKAGE SHA256 [next]      (ARCH=arm64, by default amd64)
 set -euo pipefail
 build=$1 dir=$2 base=$3 package=$4 sum=$5
+arch=${ARCH:-amd64}
 here=$(cd "$(dirname "$0")/.." && pwd)
 version=$("$build/azp-bootstrap" version --json | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p')
-KINDS=deb "$here/package.sh" "$version" "$dir/package" amd64 >"$dir/package.log" 2>&1 || { cat "$dir/package.log" >&2; exit 1; }
+KINDS=deb "$here/package.sh" "$version" "$dir/package" "$arch" >"$dir/package.log" 2>&1 || { cat "$dir/package.log" >&2; exit 1; }
 
 echo "== building the image"
 root=$dir/root
 mkdir -p "$root"
 tar -xf "$base/root.tar" -C "$root"
-inside() { DEBIAN_FRONTEND=noninteractive chroot "$root" "$@"; }
+emulated=()
+[ "$arch" = amd64 ] || emulated=("$here/arm64/emulated.sh" "$build")
+inside() { DEBIAN_FRONTEND=noninteractive "${emulated[@]}" chroot "$root" "$@"; }
 mount -t proc proc "$root/proc"
 cp "$dir"/package/*.deb "$root/tmp/azp-bootstrap.deb"
 cp "$package" "$root/tmp/"
@@ -28,7 +31,7 @@ inside azp-bootstrap config check >/dev/null
 inside azp-bootstrap prepare --package "/tmp/$(basename "$package")" --sha256 "$sum"
 rm "$root"/tmp/*
 if [ "${6:-}" = next ]; then # to upgrade to
-    KINDS=deb "$here/package.sh" 99.0.0 "$dir/next" amd64 >"$dir/package.log" 2>&1 || { cat "$dir/package.log" >&2; exit 1; }
+    KINDS=deb "$here/package.sh" 99.0.0 "$dir/next" "$arch" >"$dir/package.log" 2>&1 || { cat "$dir/package.log" >&2; exit 1; }
     cp "$dir"/next/*.deb "$root/root/next.deb"
 fi
 
@@ -71,5 +74,5 @@ inside systemctl --quiet enable azp-test
 inside azp-bootstrap seal --deep
 inside azp-bootstrap seal --deep --check
 umount "$root/proc"
-mke2fs -q -t ext4 -d "$root" "$dir/image.raw" 2G
+mke2fs -q -t ext4 -d "$root" "$dir/image.raw" 2500M
 rm -rf "$root"

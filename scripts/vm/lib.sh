@@ -15,6 +15,10 @@ vm_cleanup() {
 
 # accelerator says kvm where it really boots a kernel, and tcg elsewhere.
 accelerator() {
+    if [ "${ARCH:-amd64}" = arm64 ]; then
+        echo "-accel tcg,thread=multi,tb-size=512 -cpu max,pauth-impdef=on" # authenticated pointers as Arm says take half the time
+        return
+    fi
     # shellcheck disable=SC2154
     if [ -w /dev/kvm ] && [ ! -f "$build/cache/no-kvm" ]; then
         timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256 -display none -monitor none -no-reboot -serial "file:$dir/kvm.log" \
@@ -94,10 +98,14 @@ uuid() {
     esac
 }
 qemu() { # with power's vm, disk, mode and seed
+    local machine=(qemu-system-x86_64) console=ttyS0
+    if [ "${ARCH:-amd64}" = arm64 ]; then # as Azure's, which start by UEFI; it hands SMBIOS on
+        machine=(qemu-system-aarch64 -machine virt -bios /usr/share/qemu-efi-aarch64/QEMU_EFI.fd) console=ttyAMA0
+    fi
     # shellcheck disable=SC2086,SC2154 # words; accel is set by the caller from accelerator
-    ip netns exec "azp-$$-$vm" timeout "${limit:-900}" qemu-system-x86_64 $accel -smp 2 -m 1024 -uuid "$(uuid "$vm")" -display none -monitor none -no-reboot \
+    ip netns exec "azp-$$-$vm" timeout "${limit:-900}" "${machine[@]}" $accel -smp 2 -m 1024 -uuid "$(uuid "$vm")" -display none -monitor none -no-reboot \
         -serial "file:$disk.console" -kernel "$base/vmlinuz" -initrd "$base/initrd" \
-        -append "root=/dev/vda rw console=ttyS0 net.ifnames=0 azptest=$mode ${append:-}" \
+        -append "root=/dev/vda rw console=$console net.ifnames=0 azptest=$mode ${append:-}" \
         -drive "file=$disk,if=virtio,format=qcow2,cache=unsafe" "${seed[@]}" \
         -netdev user,id=n0 -device virtio-net-pci,netdev=n0,romfile= "$@"
 }
