@@ -42,7 +42,7 @@ func (a *attempt) furnish(ctx context.Context) error {
 		return nil
 	}
 	if a.journal.State().Agent.Cleaning && !a.Once { // of a daemon that was killed
-		if err := (agent.Runner{State: a.StateDir}).EndCleaning(ctx); err != nil {
+		if err := (agent.Runner{State: a.StateDir}).EndPrograms(ctx, agent.CleanKind); err != nil {
 			return err
 		}
 		if err := a.journal.Update(func(s *journal.State) { s.Agent.Cleaning = false }); err != nil {

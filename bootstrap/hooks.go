@@ -10,10 +10,12 @@ import (
 	"github.com/gofrs/flock"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/gate"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
 	"azp-bootstrap/bootstrap/line"
+	"azp-bootstrap/bootstrap/member"
 	"azp-bootstrap/bootstrap/retry"
 	"azp-bootstrap/bootstrap/vm"
 )
@@ -35,6 +37,21 @@ func (p *program) hooksOf(v vm.VM) {
 	p.hooks.mu.Lock()
 	defer p.hooks.mu.Unlock()
 	p.hooks.vm = &v
+}
+
+// hooksAnyway lets the hooks of a failure run where no configuration was accepted yet: those of the default folder, which
+// is root's, as what a refused configuration says of hooks is not believed; m is nil if it was refused.
+func (p *program) hooksAnyway(m *member.Member) {
+	p.hooks.mu.Lock()
+	defer p.hooks.mu.Unlock()
+	switch {
+	case p.hooks.vm != nil: // by the last one that was accepted
+	case m != nil:
+		known := m.VM
+		p.hooks.vm = &known
+	default:
+		p.hooks.vm = &vm.VM{Config: &config.Config{Hooks: config.DefaultHooks()}}
+	}
 }
 
 // beginHooks lets hooks run until end, which ends what they run.

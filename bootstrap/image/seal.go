@@ -154,8 +154,8 @@ func (i *image) refuse() error {
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = append([]string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
-	"agent.log", "start.pid", "azp-bootstrap.log", "azp-bootstrap.log.1", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
-}, gate.HookFiles()...)
+	"agent.log", "azp-bootstrap.log", "azp-bootstrap.log.1", gate.RecordName, gate.LockName,
+}, slices.Concat(agent.ProgramFiles(agent.StartKind), agent.ProgramFiles(agent.CleanKind), gate.HookFiles())...)
 
 func (i *image) clean(ctx context.Context) error {
 	if i.live() {
