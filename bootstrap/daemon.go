@@ -77,6 +77,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	p.endLeft(ctx)
 	defer p.endGate()
 	defer p.beginHooks(ctx)()
 	defer p.countJobs(ctx)()
@@ -103,6 +104,7 @@ func Run(ctx context.Context, o Options) error {
 			n, anew, err = p.hears.During(ctx, reload, a.changed, a.bringUp)
 		} else {
 			p.wakeAnyway(ctx, a.known())
+			p.hooksAnyway(a.known())
 			err = p.refused(err)
 		}
 		here.AttemptEnded()

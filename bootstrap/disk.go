@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/sirupsen/logrus"
 
 	"azp-bootstrap/bootstrap/agent"
@@ -24,6 +25,9 @@ const (
 	serverTime = time.Minute     // for disabling or enabling the agent
 	hangs      = 5 * time.Second // a file system that does not answer holds nothing else up
 )
+
+// cleanLock is held while scripts make room: the file of their record, which is there on a full disk, too.
+const cleanLock = agent.CleanKind + ".pid"
 
 // cleanFolder holds root's scripts that make room, beside the configuration.
 func (p *program) cleanFolder() string {
@@ -42,7 +46,7 @@ func (a *attempt) furnish(ctx context.Context) error {
 		return nil
 	}
 	if a.journal.State().Agent.Cleaning && !a.Once { // of a daemon that was killed
-		if err := (agent.Runner{State: a.StateDir}).EndCleaning(ctx); err != nil {
+		if err := (agent.Runner{State: a.StateDir}).EndPrograms(ctx, agent.CleanKind); err != nil {
 			return err
 		}
 		if err := a.journal.Update(func(s *journal.State) { s.Agent.Cleaning = false }); err != nil {
@@ -256,6 +260,13 @@ func (k *keeper) clean(ctx context.Context) {
 		k.cleaned()
 		return
 	}
+	turn := flock.New(filepath.Join(k.StateDir, cleanLock), flock.SetPermissions(0o600))
+	if got, err := turn.TryLock(); !got { // ended by whoever holds it, who took this for a killed daemon's
+		k.trouble(errors.Join(err, errors.New("what runs of it is ended by another run")), "room is not made yet")
+		k.cleaned()
+		return
+	}
+	defer turn.Close() //nolint:errcheck // it ends with the handle
 	k.failed = k.member.Agent.Clean(ctx, k.cleanFolder(), k.member.Setup.Work, k.Redactor, func(script, line string) {
 		k.Log.WithField("from", script).Info(line)
 	})

@@ -69,11 +69,10 @@ func (a *attempt) gateBegins(ctx context.Context) error {
 	case !g.Wanted():
 		a.endGate()
 		g.Forget()
-		if a.Once {
-			return nil
-		}
-		return a.member.Agent.EndPrograms(ctx) // a killed daemon's
+		a.endLeft(ctx)
+		return nil
 	case at == journal.Draining, at == journal.Removed && !a.Once:
+		a.endLeft(ctx)
 		return nil
 	case a.gate == nil && !g.Passed() && a.member.Runs():
 		return g.Pass()

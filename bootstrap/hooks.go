@@ -10,6 +10,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/gate"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/leave"
@@ -36,6 +37,22 @@ func (p *program) hooksOf(m member.Member) {
 	p.hooks.mu.Lock()
 	defer p.hooks.mu.Unlock()
 	p.hooks.member = &m
+}
+
+// hooksAnyway lets the hooks of a failure run where no configuration was accepted yet: those of the default folder, which
+// is root's, as what a refused configuration says of hooks is not believed; m is nil if it was refused.
+func (p *program) hooksAnyway(m *member.Member) {
+	p.hooks.mu.Lock()
+	defer p.hooks.mu.Unlock()
+	switch {
+	case p.hooks.member != nil: // by the last one that was accepted
+	case m != nil:
+		p.hooks.member = m
+	default:
+		p.hooks.member = &member.Member{
+			VM: vm.VM{Config: &config.Config{Hooks: config.DefaultHooks()}}, Agent: p.agentOf(p.journal.State()), Journal: p.journal,
+		}
+	}
 }
 
 // beginHooks lets hooks run until end, which ends what they run.

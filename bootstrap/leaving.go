@@ -134,6 +134,7 @@ func Deregister(ctx context.Context, o Options, how Leaving) (done bool, err err
 		return false, err
 	}
 	defer release()
+	a.endLeft(ctx)
 	n := leave.Notice{Why: "deregister", By: journal.ByOperator, Wait: !how.Now, Local: how.Local}
 	defer a.hears.Stop()
 	a.listen(ctx, a.sources) // Azure may take the VM away meanwhile

@@ -259,8 +259,6 @@ func (m *machine) Clean(ctx context.Context, _, _ string, _ *secret.Redactor, _ 
 	return m.clean(ctx)
 }
 
-func (m *machine) EndPrograms(context.Context) error { return nil }
-
 func (m *machine) RunProgram(ctx context.Context, p agent.Program, _ *secret.Redactor, _ func(string)) (int, error) {
 	if m.program == nil {
 		return 0, nil

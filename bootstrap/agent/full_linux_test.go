@@ -28,12 +28,13 @@ func TestRoomIsMadeOnAFullDisk(t *testing.T) {
 	if err := os.Mkdir(folder, 0o755); err != nil { //nolint:gosec // as root's folders are
 		t.Fatal(err)
 	}
-	script := "#!/bin/sh\ncat " + filepath.Join(state, CleanRecord) + "\nsleep \"$(cat " + folder + "/takes)\"\n"
+	long := filepath.Join(t.TempDir(), "takes")
+	script := "#!/bin/sh\ncat " + filepath.Join(state, CleanKind+".pid") + "\nsleep \"$(cat " + long + ")\"\n"
 	if err := os.WriteFile(filepath.Join(folder, "10-frees"), []byte(script), 0o755); err != nil { //nolint:gosec // it runs
 		t.Fatal(err)
 	}
 	takes := func(seconds string) {
-		if err := os.WriteFile(filepath.Join(folder, "takes"), []byte(seconds), 0o600); err != nil {
+		if err := os.WriteFile(long, []byte(seconds), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,7 +67,7 @@ func TestRoomIsMadeOnAFullDisk(t *testing.T) {
 		if pid, _, _ := strings.Cut(said, " "); err != nil || pid == "" {
 			t.Errorf("%q, %v", said, err)
 		}
-		if _, err := os.Lstat(r.cleanRecord()); err != nil || recorded(r.cleanRecord()) != 0 {
+		if _, err := os.Lstat(r.programRecord(CleanKind)); err != nil || recorded(r.programRecord(CleanKind)) != 0 {
 			t.Errorf("it is at work still, or its record has given up its room: %v", err)
 		}
 	}
@@ -76,15 +77,15 @@ func TestRoomIsMadeOnAFullDisk(t *testing.T) {
 		_, err := clean(context.WithoutCancel(t.Context()))
 		ended <- err
 	}()
-	for end := time.Now().Add(10 * time.Second); recorded(r.cleanRecord()) == 0; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); recorded(r.programRecord(CleanKind)) == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it is not recorded")
 		}
 	}
-	if err := r.ReadyToClean(); err != nil || recorded(r.cleanRecord()) == 0 {
+	if err := r.ReadyToClean(); err != nil || recorded(r.programRecord(CleanKind)) == 0 {
 		t.Errorf("the record of one that is at work is gone: %v", err)
 	}
-	if err := r.EndCleaning(t.Context()); err != nil {
+	if err := r.EndPrograms(t.Context(), CleanKind); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err == nil {

@@ -1,7 +1,10 @@
 package agent
 
-// startKind is the kind of programs that the agent's start waits for.
-const startKind = "start"
+// The kinds of programs besides those of hooks: what the agent's start waits for, and what makes room.
+const (
+	StartKind = "start"
+	CleanKind = "clean"
+)
 
-// ProgramFile is the file of the state folder by which a program runs in a unit of its own.
-const ProgramFile = startKind + ".sh"
+// ProgramFiles are the files of the state folder that programs of a kind need, or did in earlier versions.
+func ProgramFiles(kind string) []string { return []string{kind + ".pid", kind + ".sh"} }

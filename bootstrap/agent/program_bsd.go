@@ -6,7 +6,7 @@ import "context"
 
 // Programs are children of the daemon here.
 func unitsRun() bool                           { return false }
-func unitScript(Program) string                { return "" }
+func writeUnitScript(Program) (string, error)  { return "", nil }
 func unitCommand(p Program, _ string) []string { return p.Argv }
 func endUnits(context.Context, string)         {}
 

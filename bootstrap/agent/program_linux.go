@@ -1,13 +1,17 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"azp-bootstrap/bootstrap/whole"
 )
 
 // unitsRun reports whether systemd runs this system.
@@ -20,9 +24,12 @@ func unitsRun() bool {
 // code is the file's, its output comes by the same pipe. No word of it is anything but plain: what systemd makes of
 // quotes and semicolons changes if somebody runs daemon-reload just then (seen with 252).
 func unitCommand(p Program, file string) []string {
-	what := "Before the first job: "
-	if p.Kind != "" {
-		what = "At an event of azp-bootstrap: "
+	what := "At an event of azp-bootstrap: "
+	switch p.Kind {
+	case "", StartKind:
+		what = "Before the first job: "
+	case CleanKind:
+		what = "To make room for jobs: "
 	}
 	argv := []string{
 		"systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--unit=" + p.units() + p.Name + ".service",
@@ -43,6 +50,15 @@ func unitScript(p Program) string {
 		words = append(words, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
 	}
 	return "trap : HUP INT PIPE TERM\n" + strings.Join(words, " ") + "\nexit $?\n"
+}
+
+// writeUnitScript writes that file: not to a disk that may be full, which is what some programs are for.
+func writeUnitScript(p Program) (file string, err error) {
+	file = filepath.Join(wordFolder, cmp.Or(p.Kind, StartKind)+".sh")
+	if err := os.MkdirAll(wordFolder, 0o755); err != nil { //nolint:gosec // nothing in it is secret
+		return "", err
+	}
+	return file, whole.Write(file, []byte(unitScript(p)), 0o600)
 }
 
 // endUnits ends units and all that runs in them, within seconds.

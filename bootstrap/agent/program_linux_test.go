@@ -142,7 +142,7 @@ func TestTheCommandOfAUnit(t *testing.T) {
 // inUnit runs a program as its unit's shell does, with more in the environment than it is to find.
 func inUnit(t *testing.T, p Program, said func(string)) (int, error) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), ProgramFile)
+	file := filepath.Join(t.TempDir(), "start.sh")
 	if err := os.WriteFile(file, []byte(unitScript(p)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/secret"
-	"azp-bootstrap/bootstrap/whole"
 )
 
 // A Program is what whoever owns this VM lets run, before the agent starts or at some event: as who
@@ -28,19 +27,36 @@ type Program struct {
 }
 
 // units is how the names of its kind's units begin.
-func (p Program) units() string { return "azp-bootstrap-" + cmp.Or(p.Kind, startKind) + "-" }
+func (p Program) units() string { return "azp-bootstrap-" + cmp.Or(p.Kind, StartKind) + "-" }
 
 // programRecord is where a program's process is recorded.
 func (r Runner) programRecord(kind string) string {
-	return filepath.Join(r.State, cmp.Or(kind, startKind)+".pid")
+	return filepath.Join(r.State, cmp.Or(kind, StartKind)+".pid")
 }
 
-// EndPrograms ends what an earlier run left behind before the agent's start.
-func (r Runner) EndPrograms(ctx context.Context) error {
-	if !r.Process && unitsRun() && recorded(r.programRecord(startKind)) != 0 {
-		endUnits(ctx, Program{}.units()+"*.service")
+// EndPrograms ends what a run that was killed left behind of a kind, with all that it started. A daemon that is killed
+// takes along what waits for a unit, and not the unit: so it is the record that counts.
+func (r Runner) EndPrograms(ctx context.Context, kind string) error {
+	record := r.programRecord(kind)
+	if !r.LeftPrograms(kind) {
+		return nil
 	}
-	return endRecorded(ctx, r.programRecord(startKind), syscall.SIGKILL, 0)
+	if unitsRun() {
+		endUnits(ctx, Program{Kind: kind}.units()+"*.service")
+	}
+	if err := endRecorded(ctx, record, syscall.SIGKILL, 0); err != nil {
+		return err
+	}
+	if kind != CleanKind { // its file stays, for when the disk is full
+		_ = os.Remove(record)
+	}
+	return nil
+}
+
+// LeftPrograms reports whether there is a record of a kind: one runs, or was not seen to end.
+func (r Runner) LeftPrograms(kind string) bool {
+	pid, _ := written(r.programRecord(kind))
+	return pid != 0
 }
 
 // RunProgram runs a program to its end or ctx's, and returns its exit code, -1 for a signal. Nothing
@@ -48,14 +64,13 @@ func (r Runner) EndPrograms(ctx context.Context) error {
 // it runs: neither the daemon's sandbox nor its control group limits it. One that an earlier run left
 // behind is ended first. Each line of output goes to said, redacted.
 func (r Runner) RunProgram(ctx context.Context, p Program, redactor *secret.Redactor, said func(string)) (int, error) {
-	child := process{Dir: "/", Self: true, Env: p.Env, Argv: p.Argv, Record: r.programRecord(p.Kind)}
+	child := process{Dir: "/", Self: true, Env: p.Env, Argv: p.Argv, Record: r.programRecord(p.Kind), Stays: p.Kind == CleanKind}
 	apart := !r.Process && unitsRun()
 	if apart {
 		endUnits(ctx, p.units()+"*.service")
-		file := filepath.Join(r.State, cmp.Or(p.Kind, startKind)+".sh")
-		if err := whole.Write(file, []byte(unitScript(p)), 0o600); err != nil {
-			return -1, fault.New(fault.State, "the script that is to run").Because(err).
-				Hint("Check free space and rights of %s.", r.State)
+		file, err := writeUnitScript(p)
+		if err != nil {
+			return -1, fault.New(fault.State, "the script that is to run").Because(err).Hint("Check that /run can be written; run as root.")
 		}
 		defer os.Remove(file) //nolint:errcheck // the next one is written over it
 		child.Argv = unitCommand(p, file)

@@ -18,7 +18,10 @@ type Program struct {
 }
 
 // EndPrograms: there are none here.
-func (r Runner) EndPrograms(context.Context) error { return nil }
+func (r Runner) EndPrograms(context.Context, string) error { return nil }
+
+// LeftPrograms: there are none here.
+func (r Runner) LeftPrograms(string) bool { return false }
 
 // RunProgram is refused here, as the configuration is that asks for it.
 func (r Runner) RunProgram(context.Context, Program, *secret.Redactor, func(string)) (int, error) {

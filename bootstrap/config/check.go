@@ -177,7 +177,15 @@ func (c *Config) checkAgent(f *findings) {
 				"Write NAME=value. Proxies are network.proxy's to say, and AZP_BOOTSTRAP_ is azp-bootstrap's own.")
 		}
 	}
+	named := map[string]bool{}
 	for _, v := range c.Agent.Capabilities {
+		name, _, _ := strings.Cut(v, "=")
+		if lower := strings.ToLower(name); named[lower] {
+			f.bad("agent.capabilities", fmt.Sprintf("%q is named twice", line.Shown(name)),
+				"Keep one: upper and lower case count as the same.")
+		} else {
+			named[lower] = true
+		}
 		if p := checkTemplate(f.where("agent.capabilities"), "agent.capabilities", v); p != nil {
 			f.all = append(f.all, p...)
 		} else if wrong := checkCapability(v); wrong != "" {

@@ -231,6 +231,13 @@ func DefaultHealth() Health {
 	return Health{listen, grace}
 }
 
+// DefaultHooks are the hooks when the configuration cannot be read.
+func DefaultHooks() Hooks {
+	run, _ := defaults["hooks.run"].(string)
+	timeout, _ := defaults["hooks.timeout"].(time.Duration)
+	return Hooks{run, timeout}
+}
+
 // DefaultIMDS is where IMDS answers when the configuration cannot be read.
 func DefaultIMDS() string {
 	endpoint, _ := defaults["imds.endpoint"].(string)

@@ -18,13 +18,13 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/devops"
 	"azp-bootstrap/bootstrap/fault"
-	"azp-bootstrap/bootstrap/gate"
 	"azp-bootstrap/bootstrap/health"
 	"azp-bootstrap/bootstrap/image"
 	"azp-bootstrap/bootstrap/join"
 	"azp-bootstrap/bootstrap/journal"
 	"azp-bootstrap/bootstrap/line"
 	"azp-bootstrap/bootstrap/member"
+	"azp-bootstrap/bootstrap/scripts"
 	"azp-bootstrap/bootstrap/tree"
 	"azp-bootstrap/bootstrap/vm"
 )
@@ -345,7 +345,7 @@ func (x *examination) unwatched() {
 // startGate looks at what the agent's start waits for.
 func (x *examination) startGate(m member.Member) {
 	c := m.VM.Config.Start
-	names, ignored, err := gate.Scripts(c.Run)
+	names, ignored, err := scripts.Of(c.Run, scripts.Start)
 	waits := slices.Clone(c.After)
 	for _, name := range names {
 		waits = append(waits, filepath.Join(c.Run, name))
@@ -354,14 +354,22 @@ func (x *examination) startGate(m member.Member) {
 	if len(waits) > 0 {
 		detail = "the agent starts after " + strings.Join(waits, ", ")
 	}
-	if err != nil || len(ignored) == 0 {
+	hint := ""
+	for _, i := range ignored {
+		detail += "; not run: " + line.Shown(i.Name) + ", " + i.Why
+		hint = "Rename it or make it executable if it is to be run, else move it out of " + c.Run + "."
+	}
+	for _, name := range names {
+		if why := scripts.FirstLine(filepath.Join(c.Run, name)); why != "" {
+			detail += "; " + name + " cannot be run: " + why
+			hint = "Mend its first line, unless what runs before it installs the program. " + hint
+		}
+	}
+	if err != nil || hint == "" {
 		x.record("start", detail, err)
 		return
 	}
-	for _, i := range ignored {
-		detail += "; not run: " + line.Shown(i.Name) + ", " + i.Why
-	}
-	x.warn("start", detail, "Rename it or make it executable if it is to be run, else move it out of "+c.Run+".")
+	x.warn("start", detail, strings.TrimSpace(hint))
 }
 
 func clockIsRight(behind time.Duration) (string, error) {

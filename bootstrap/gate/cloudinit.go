@@ -11,6 +11,7 @@ import (
 	"azp-bootstrap/bootstrap/agent"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/retry"
+	"azp-bootstrap/bootstrap/scripts"
 )
 
 const cloudInit = "cloud-init"
@@ -78,7 +79,7 @@ func runsOn(folder string) bool {
 
 // installed is where a program is; "" if it is not.
 func installed(name string) string {
-	for _, dir := range filepath.SplitList(path) {
+	for _, dir := range filepath.SplitList(scripts.Path) {
 		if fi, err := os.Stat(filepath.Join(dir, name)); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
 			return filepath.Join(dir, name)
 		}

@@ -18,6 +18,7 @@ import (
 	"azp-bootstrap/bootstrap/config"
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/retry"
+	"azp-bootstrap/bootstrap/scripts"
 	"azp-bootstrap/bootstrap/vm"
 	"azp-bootstrap/bootstrap/whole"
 )
@@ -30,16 +31,13 @@ type Gate struct {
 	state    string   // folder
 }
 
-// path is where programs are found.
-const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // Of is the gate of a VM. No secret is in it.
 func Of(v vm.VM, stateDir string) Gate {
 	i, t := v.Instance, v.Config.Target
 	return Gate{
 		Start: v.Config.Start,
 		Env: []string{
-			"PATH=" + path, "LANG=C.UTF-8",
+			"PATH=" + scripts.Path, "LANG=C.UTF-8",
 			"AZP_BOOTSTRAP_VM=" + i.Name,
 			"AZP_BOOTSTRAP_INSTANCE_ID=" + i.VMID,
 			"AZP_BOOTSTRAP_LOCATION=" + i.Location,
@@ -65,7 +63,7 @@ func (g Gate) Wanted() bool {
 	if len(g.Start.After) > 0 {
 		return true
 	}
-	names, _, err := Scripts(g.Start.Run)
+	names, _, err := scripts.Of(g.Start.Run, scripts.Start)
 	return err != nil || len(names) > 0
 }
 
@@ -134,7 +132,7 @@ type Run struct {
 // Through waits for all that the gate waits for, one after the other, and runs what is to be run. The
 // error is of the class start, unless ctx was cancelled.
 func (g Gate) Through(ctx context.Context, r Run) error {
-	if _, _, err := Scripts(g.Start.Run); err != nil { // before anything runs
+	if _, _, err := scripts.Of(g.Start.Run, scripts.Start); err != nil { // before anything runs
 		return err
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, g.Start.Timeout, retry.ErrDeadline)
@@ -144,7 +142,7 @@ func (g Gate) Through(ctx context.Context, r Run) error {
 			return err
 		}
 	}
-	names, ignored, err := Scripts(g.Start.Run) // cloud-init may have written some
+	names, ignored, err := scripts.Of(g.Start.Run, scripts.Start) // cloud-init may have written some
 	if err != nil {
 		return err
 	}
@@ -206,6 +204,9 @@ func (g Gate) verdict(ctx context.Context, name string, exit int, err error, t *
 			Passing().Hint("%s", hint)
 	case exit < 0:
 		return fault.New(fault.Start, "the start script %s was ended by a signal%s", name, t).Hint("%s", hint)
+	}
+	if why := scripts.Unrun(file, exit); why != "" {
+		hint = "What is wrong: " + why + ". " + hint
 	}
 	return fault.New(fault.Start, "the start script %s failed with exit code %d%s", name, exit, t).Hint("%s", hint)
 }

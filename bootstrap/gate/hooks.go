@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/scripts"
 )
 
 // The events at which root's scripts run: each has a folder of its name.
@@ -22,24 +23,26 @@ const (
 var Events = []string{AfterJob, Paused, Leaving, Failed}
 
 // HookLock is the file by whose lock the scripts of an event run once at a time.
-func HookLock(event string) string { return "lock." + hookKind(event) }
+func HookLock(event string) string { return "lock." + HookKind(event) }
 
 // HookFiles are the files of the state folder that hooks need.
 func HookFiles() (names []string) {
 	for _, event := range Events {
-		names = append(names, HookLock(event), hookKind(event)+".pid", hookKind(event)+".sh")
+		names = append(names, agent.ProgramFiles(HookKind(event))...)
+		names = append(names, HookLock(event))
 	}
 	return names
 }
 
-func hookKind(event string) string { return "hook-" + event }
+// HookKind is the kind of an event's programs.
+func HookKind(event string) string { return "hook-" + event }
 
 // Hooked reports whether there is anything to run at an event, or to complain about.
 func Hooked(dir, event string) bool {
 	if dir == "" {
 		return false
 	}
-	names, _, err := scripts(filepath.Join(dir, event), "hooks")
+	names, _, err := scripts.Of(filepath.Join(dir, event), scripts.Hooks)
 	return len(names) > 0 || err != nil
 }
 
@@ -47,7 +50,7 @@ func Hooked(dir, event string) bool {
 // ctx ends. The error says which did not end well.
 func Hooks(ctx context.Context, dir, event string, env []string, most time.Duration, r Run) error {
 	dir = filepath.Join(dir, event)
-	names, ignored, err := scripts(dir, "hooks")
+	names, ignored, err := scripts.Of(dir, scripts.Hooks)
 	if err != nil {
 		return err
 	}
@@ -61,7 +64,7 @@ func Hooks(ctx context.Context, dir, event string, env []string, most time.Durat
 			continue
 		}
 		exit, e := r.Program(ctx, agent.Program{
-			Kind: hookKind(event), Name: name, Argv: []string{filepath.Join(dir, name)}, Env: env, Most: most,
+			Kind: HookKind(event), Name: name, Argv: []string{filepath.Join(dir, name)}, Env: env, Most: most,
 		}, func(line string) {
 			if said.keep(line) {
 				r.Says(of, line)
@@ -75,7 +78,11 @@ func Hooks(ctx context.Context, dir, event string, env []string, most time.Durat
 		case exit < 0:
 			err = errors.Join(err, fmt.Errorf("the hook %s was ended by a signal%s", of, said))
 		case exit > 0:
-			err = errors.Join(err, fmt.Errorf("the hook %s failed with exit code %d%s", of, exit, said))
+			e = fmt.Errorf("the hook %s failed with exit code %d%s", of, exit, said)
+			if why := scripts.Unrun(filepath.Join(dir, name), exit); why != "" {
+				e = fmt.Errorf("%w; %s", e, why)
+			}
+			err = errors.Join(err, e)
 		}
 	}
 	return err

@@ -155,8 +155,8 @@ func (i *image) refuse() error {
 // stateFiles are what the daemon keeps in its state folder.
 var stateFiles = append([]string{
 	"state.json", "state.json.damaged", health.RecordName, "lock", journal.AskName, "agent.pid", "configure.pid",
-	"agent.log", "start.pid", "azp-bootstrap.log", "azp-bootstrap.log.1", agent.ProgramFile, gate.RecordName, gate.LockName, agent.CleanRecord,
-}, slices.Concat(gate.HookFiles(), whole.Spares("state.json"))...)
+	"agent.log", "azp-bootstrap.log", "azp-bootstrap.log.1", gate.RecordName, gate.LockName,
+}, slices.Concat(agent.ProgramFiles(agent.StartKind), agent.ProgramFiles(agent.CleanKind), gate.HookFiles(), whole.Spares("state.json"))...)
 
 func (i *image) clean(ctx context.Context) error {
 	if i.live() {

@@ -77,7 +77,6 @@ type Disk interface {
 // Programs are what whoever owns this VM lets run before the agent's start or at an event. They end with ctx.
 type Programs interface {
 	RunProgram(ctx context.Context, p agent.Program, redactor *secret.Redactor, said func(line string)) (exit int, err error)
-	EndPrograms(ctx context.Context) error
 }
 
 // A Member is this VM, with what it reaches its agent and Azure DevOps by. It is made for one
