@@ -463,7 +463,7 @@ func ownFaults() []affliction {
 	enables := func(_ *testing.T, m *machine) { m.azure.Enable(m.agentName(), true) } // nobody knows any more who had disabled it
 	return []affliction{
 		{
-			name: "the work disk is full, and its scripts make no room", want: "~disk ~disk ~disk = = = = = =",
+			name: "the work disk is full, and its scripts make no room", want: "~disk ~disk ~disk = = = ~disk = =",
 			on:  func(_ *testing.T, m *machine) { m.full.Store(true); m.stuffed.Store(true) },
 			off: func(_ *testing.T, m *machine) { m.full.Store(false); m.stuffed.Store(false) },
 		},
