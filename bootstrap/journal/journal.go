@@ -140,11 +140,8 @@ func (j *Journal) Take() (release func(), err error) {
 
 // clearHalfWritten removes what a run that was killed while it wrote has left behind.
 func clearHalfWritten(dir string) {
-	names := []string{filepath.Base(File(dir))}
-	for _, spare := range whole.Spares(names[0]) {
-		names = append(names, spare)
-	}
-	whole.Clear(dir, names...)
+	name := filepath.Base(File(dir))
+	whole.Clear(dir, append(whole.Spares(name), name)...)
 }
 
 func (j *Journal) lock() (*flock.Flock, error) {
