@@ -200,6 +200,7 @@ func TestAnEventForTwoIsNotAcknowledged(t *testing.T) {
 		p := newPlay(t, dir, rand.New(rand.NewPCG(1, 1)))
 		defer p.end()
 		for _, m := range p.all[:2] {
+			m.gated = "" // it joins at once
 			if _, err := m.lives(p.ctx, 0, once); err != nil {
 				t.Fatal(err)
 			}

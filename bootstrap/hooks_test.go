@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"azp-bootstrap/bootstrap"
+	"azp-bootstrap/bootstrap/agent"
+	"azp-bootstrap/bootstrap/secret"
 )
 
 // hooked writes a hook of an event, and the configuration that names it.
@@ -25,6 +27,13 @@ func (m *machine) hooked(t *testing.T, event, script string) (said func() string
 		t.Fatal(err)
 	}
 	m.set = []string{"hooks.run=" + dir, "hooks.timeout=2s"}
+	m.program = func(ctx context.Context, p agent.Program) int { // as a daemon without units runs it
+		exit, err := agent.Runner{State: m.state, Process: true}.RunProgram(ctx, p, &secret.Redactor{}, func(string) {})
+		if err != nil {
+			t.Error(err)
+		}
+		return exit
+	}
 	return func() string {
 		text, _ := os.ReadFile(file)
 		return string(text)

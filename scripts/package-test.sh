@@ -83,7 +83,11 @@ echo "  ok: installed, enabled, nothing configured; install changes nothing"
 
 # What the package brings for shells and man is found where these look, and used once. bash is the root's own.
 share=$dir/root/usr/share
-offers() { grep -q '^status' "$dir/said" && ! grep -q '^sweep' "$dir/said" || fail "$1 completes \"azp-bootstrap sta\" with: $(cat "$dir/said")"; }
+offers() {
+    if ! grep -q '^status' "$dir/said" || grep -q '^sweep' "$dir/said"; then
+        fail "$1 completes \"azp-bootstrap sta\" with: $(cat "$dir/said")"
+    fi
+}
 cp /usr/share/bash-completion/bash_completion "$share/bash-completion/"
 mount -t proc proc "$dir/root/proc"
 # shellcheck disable=SC2016 # of that shell

@@ -27,7 +27,7 @@ HOOK
     chmod +x "$out/initrd.sh"
     make=(mmdebstrap --quiet "--arch=$arch" --variant=important "--include=$packages" "--customize-hook=$out/initrd.sh" "$suite" "$out/root.tar")
     if [ "$arch" != amd64 ]; then # sysfs is not mounted in a user namespace, and nothing here wants it
-        make=("$here/../arm64/emulated.sh" "$build" "${make[@]}" --skip=check/qemu,chroot/mount/sys)
+        make=("$here/../arm64/emulated.sh" "$build" "${make[@]}" "--skip=check/qemu,chroot/mount/sys")
     fi
     "${make[@]}" >&2
     tar -xf "$out/root.tar" -C "$out" --wildcards --strip-components=2 './boot/vmlinuz-*' './boot/initrd.img-*'
