@@ -48,8 +48,8 @@ fi
 
 # All numbers of users, not one range of them: who runs here owns the files of the agent's account, too.
 mkfifo "$dir/ready" "$dir/go"
+# shellcheck disable=SC2016 # of that shell
 EMULATED=$here unshare --user --mount --pid --fork --kill-child \
-    # shellcheck disable=SC2016 # of that shell
     sh -c 'echo >"$0/ready"; read -r _ <"$0/go"; exec "$@"' "$dir" "$0" "$build" "$@" &
 inside=$!
 read -t 20 -r _ <>"$dir/ready" || { echo "no user namespace can be made here" >&2; exit 1; }
