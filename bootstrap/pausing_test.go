@@ -538,3 +538,30 @@ func TestADaemonSeesAPause(t *testing.T) {
 		}
 	})
 }
+
+// Who pauses a VM whose start scripts still run is told what it waits for.
+func TestAPauseBeforeTheGateSaysSo(t *testing.T) {
+	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		m.startScript(func(ctx context.Context) int {
+			select {
+			case <-ctx.Done():
+				return -1
+			case <-time.After(gateTime - 10*time.Second):
+				return 0
+			}
+		})
+		end := m.watches(ctx)
+		defer end()
+		time.Sleep(10 * time.Second)
+		begun := time.Now()
+		_, f := m.pauses(ctx, pausing)
+		if f == nil || f.Class != fault.State || !strings.Contains(f.Error(), "it waits for the start script 10-disk since") {
+			t.Errorf("after %s: %v", time.Since(begun), f)
+		}
+		time.Sleep(gateTime)
+		if _, f := m.pauses(ctx, pausing); f != nil {
+			t.Error(f)
+		}
+	})
+}

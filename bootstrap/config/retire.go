@@ -47,6 +47,10 @@ func countOf(text string) (c Count, ok bool) {
 func (c *Config) checkRetire(f *findings) {
 	r := c.Retire
 	f.oneOf("retire.then", r.Then)
+	if r.Keep > 0 && r.Jobs <= 1 && r.Idle == 0 && r.Age == 0 {
+		f.bad("retire.keep", "keeps nothing: no key says that this VM leaves by more than one job, idle or old",
+			"Set retire.jobs (more than 1), retire.idle or retire.age as well, or delete it.")
+	}
 	if r.Wanted() && runtime.GOOS != "linux" {
 		f.bad("retire", "is for Linux only", "Delete it, and let the scale set's own rules replace its VMs.")
 	}
