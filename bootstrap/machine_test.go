@@ -58,6 +58,7 @@ type machine struct {
 	environment  string        // "" = production
 	tags         string        // as YAML
 	busyUntil    time.Time     // a job runs
+	pooled       bool          // it stands in a standby pool: its agent must not start
 	starts       time.Duration // the agent's, until it is connected
 	reports      time.Duration // the listener's word to the server that its job has ended
 	held         *os.File
@@ -320,6 +321,9 @@ func (m *machine) connected() bool {
 }
 
 func (m *machine) Start(_ context.Context, s agent.Service, _ string) (string, error) {
+	if m.pooled {
+		m.t.Errorf("%s: its agent starts in a standby pool", m.name)
+	}
 	if m.disk.service, m.single = !s.Once, s.Once; s.Once && m.isRunning() {
 		return "", nil
 	}

@@ -34,7 +34,7 @@ var interleavings = flag.Int(
 // somebody removes, disables or enables, pauses, full disks, names that change and VMs of one name, each of them
 // cut off at a random effect or not at all, and looks after each step whether what must hold does: no
 // agent of another VM is touched but one that is offline and has this VM's name, no job is cut, nobody's
-// wish is undone, no event of others is acknowledged.
+// wish is undone, no event of others is acknowledged, no agent starts in a standby pool.
 func TestEveryInterleaving(t *testing.T) {
 	for n := range few(*interleavings) {
 		s := *seed + uint64(n)
@@ -235,7 +235,7 @@ func (p *play) step(m *mortal) {
 	var cut bool
 	var err error
 	m.mayCut = false
-	switch p.r.IntN(21) {
+	switch p.r.IntN(22) {
 	case 0, 1, 2:
 		what = "boots"
 		m.off()
@@ -324,6 +324,16 @@ func (p *play) step(m *mortal) {
 		what = fmt.Sprintf("its daemon watches, with %d GiB of room", m.free.Load()>>30)
 		cut, err = m.lives(p.ctx, cutAt, watching)
 		p.roomAsTold(m, cut)
+	case 21:
+		what = "boots in a standby pool, which it leaves later"
+		m.off()
+		p.azure.SetStandby(m.name, "true")
+		m.pooled = true
+		m.boots()
+		cut, err = m.lives(p.ctx, cutAt, watching)
+		m.off()
+		m.pooled = false
+		p.azure.SetStandby(m.name, "false")
 	case 16:
 		what, own = "somebody enables its agent", false
 		for _, a := range before {
