@@ -3,12 +3,17 @@ package health
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
+
+	"azp-bootstrap/bootstrap/fault"
+	"azp-bootstrap/bootstrap/journal"
 )
 
 // terminal makes a new one the console.
@@ -106,4 +111,22 @@ func TestConsoleThatIsHungUp(t *testing.T) {
 	c.Line("after")
 	readUntil(t, master, "after")
 	c.Close()
+}
+
+// The serial console is what is left to look at when a VM is gone: it says why.
+func TestTheConsoleSaysThatTheVMGoes(t *testing.T) {
+	master := terminal(t)
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	r := Reporter{Log: log, Live: NewLive(), Console: OpenConsole(func(s string) string { return s })}
+	r.Goes("delete")
+	r.LeftBehind(journal.State{Agent: journal.Agent{Name: "web-1", ID: 7}, Target: journal.Target{Name: "Default"}},
+		fault.New(fault.Network, "no answer"))
+	r.Console.Close()
+	said := readUntil(t, master, "no answer")
+	for _, want := range []string{"this VM goes: delete", "LEFT BEHIND (network): agent web-1 (ID 7) in Default: no answer"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in %q", want, said)
+		}
+	}
 }
