@@ -137,7 +137,7 @@ func (a *attempt) keepDisk(ctx context.Context) {
 		_ = agent.Runner{State: a.StateDir}.ReadyToClean() // if it fails, cleaning will, and says so
 	}
 	for {
-		if a.journal.State().Phase == journal.Ready {
+		if a.member.VM.Known() && a.journal.State().Phase == journal.Ready { // else nobody knows whose agent it is
 			k.look(ctx)
 			k.regroup(ctx)
 		}

@@ -483,7 +483,7 @@ func ownFaults() []affliction {
 		{name: "state.json is gone", want: "= = = !state !state = + + -", on: func(_ *testing.T, m *machine) { _ = os.Remove(stateFile(m)) }, off: enables},
 		{name: "state.json is damaged", want: "= = = !state !state = + + -", on: writes("\x00\xff{"), off: enables},
 		{
-			name: stateIsFull, want: "~state = ~state !state !state ~state ~state ~state =",
+			name: stateIsFull, want: "~state = = = = = = = =",
 			set: func(m *machine) {
 				if err := unix.Mount("azp-test", m.state, "tmpfs", 0, "size=256k,mode=700"); err != nil {
 					m.t.Fatal(err)
