@@ -115,6 +115,17 @@ func parts() []part {
 			done:  func(m *machine) bool { return !m.full.Load() && m.takesJobs() && !m.journal().Agent.Cleaning }, takes: 6 * time.Minute,
 		},
 		{
+			name: "standby pool", what: "A VM that is registered, and held in a standby pool, leaves the pool: until its agent takes jobs.",
+			comes: func(ctx context.Context, p *partly) {
+				p.azure.SetStandby(p.machine.name, "true")
+				p.daemon(ctx)
+				p.until(5*time.Minute, func() bool { return p.journal().Held() && p.journal().Agent.ID != 0 })
+				time.Sleep(time.Minute)
+				p.azure.SetStandby(p.machine.name, "false")
+			},
+			done: func(m *machine) bool { return m.is(journal.Ready)() && m.takesJobs() }, takes: 10 * time.Second,
+		},
+		{
 			name: "pause", what: "`azp-bootstrap pause`, while a job of three minutes runs.",
 			comes: func(ctx context.Context, p *partly) { p.ready(ctx); p.job(180) },
 			does: func(ctx context.Context, m *machine) error {
@@ -463,27 +474,27 @@ func ownFaults() []affliction {
 	enables := func(_ *testing.T, m *machine) { m.azure.Enable(m.agentName(), true) } // nobody knows any more who had disabled it
 	return []affliction{
 		{
-			name: "the work disk is full, and its scripts make no room", want: "~disk ~disk ~disk = = = ~disk = =",
+			name: "the work disk is full, and its scripts make no room", want: "~disk ~disk ~disk ~disk = = = ~disk = =",
 			on:  func(_ *testing.T, m *machine) { m.full.Store(true); m.stuffed.Store(true) },
 			off: func(_ *testing.T, m *machine) { m.full.Store(false); m.stuffed.Store(false) },
 		},
 		{
-			name: "root's scripts hang", want: "~start ~start ~disk = = + + = =",
+			name: "root's scripts hang", want: "~start ~start ~disk = = = + + = =",
 			on:  func(_ *testing.T, m *machine) { m.hangs.Store(true) },
 			off: func(_ *testing.T, m *machine) { m.hangs.Store(false); m.full.Store(false) }, // a person makes room then
 		},
 		{
-			name: "there is no work folder, and none can be made", want: "~disk ~disk = = = = = = =",
+			name: "there is no work folder, and none can be made", want: "~disk ~disk = ~disk = = = = = =",
 			on: func(_ *testing.T, m *machine) {
 				m.unlaid.Store(fault.New(fault.Disk, "/data/work lies on /data, which is not mounted").Passing().Hint("Mount it."))
 			},
 			off: func(_ *testing.T, m *machine) { m.unlaid.Store(nil) },
 		},
-		{name: "the agent's folder is gone", want: "= = = = = = = = =", on: func(_ *testing.T, m *machine) { _ = m.Wipe() }, off: nothing},
-		{name: "state.json is gone", want: "= = = !state !state = + + -", on: func(_ *testing.T, m *machine) { _ = os.Remove(stateFile(m)) }, off: enables},
-		{name: "state.json is damaged", want: "= = = !state !state = + + -", on: writes("\x00\xff{"), off: enables},
+		{name: "the agent's folder is gone", want: "= = = = = = = = = =", on: func(_ *testing.T, m *machine) { _ = m.Wipe() }, off: nothing},
+		{name: "state.json is gone", want: "= = = = !state !state = + + -", on: func(_ *testing.T, m *machine) { _ = os.Remove(stateFile(m)) }, off: enables},
+		{name: "state.json is damaged", want: "= = = = !state !state = + + -", on: writes("\x00\xff{"), off: enables},
 		{
-			name: stateIsFull, want: "~state = = = = = = = =",
+			name: stateIsFull, want: "~state = = = = = = = = =",
 			set: func(m *machine) {
 				if err := unix.Mount("azp-test", m.state, "tmpfs", 0, "size=256k,mode=700"); err != nil {
 					m.t.Fatal(err)

@@ -92,7 +92,7 @@ func (a *attempt) asks(ctx context.Context, do func(context.Context) error) erro
 	return a.runner().Retry(ctx, journal.Waiting, func() error {
 		release, err := a.journal.Take()
 		if err != nil {
-			_ = a.journal.Refresh() // else it is what it was
+			_ = a.journal.Refresh()                    // else it is what it was
 			if s := a.journal.State(); s.Gate != nil { // that may take long: the person knows then what to wait for
 				return fault.New(fault.State, "this VM's agent does not start yet: it waits for %s since %s",
 					s.Gate.WaitsFor, s.Gate.Since.UTC().Format(time.RFC3339)).

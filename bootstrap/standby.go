@@ -5,6 +5,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"azp-bootstrap/bootstrap/fault"
 	"azp-bootstrap/bootstrap/join"
 	"azp-bootstrap/bootstrap/journal"
@@ -84,6 +86,8 @@ func (a *attempt) standsBy(ctx context.Context, reload chan os.Signal) *leave.No
 	defer a.report.Live.Held(false)
 	look := time.NewTicker(lookStandby)
 	defer look.Stop()
+	var silent time.Time // since when IMDS does not tell
+	said := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,10 +106,18 @@ func (a *attempt) standsBy(ctx context.Context, reload chan os.Signal) *leave.No
 				return nil
 			}
 			in, err := a.sources.IMDS.InStandbyPool(ctx)
-			if err != nil { // it stands there until IMDS says otherwise
-				a.Log.WithError(err).Debug("whether this VM has left its standby pool could not be asked")
-			} else if !in {
+			switch {
+			case err == nil && !in:
 				return nil
+			case err == nil:
+				silent, said = time.Time{}, false
+			case silent.IsZero(): // it stands there until IMDS says otherwise
+				silent = time.Now()
+			case !said && time.Since(silent) >= asksPool:
+				said = true
+				f := fault.From(err)
+				a.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).
+					Warn("IMDS does not tell whether this VM has left its standby pool, and until it does the agent does not start: " + f.Error())
 			}
 		}
 	}
