@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -102,9 +103,10 @@ func New(base, name string, client *http.Client, with Credential) *Client {
 }
 
 // Aside is a client for what is good to know and not needed: that Azure DevOps wants to be left alone is
-// not held against c.
+// not held against c. Two of them may be used at once if but one of them asks for pools, which both know.
 func (c *Client) Aside() *Client {
 	aside := *c
+	aside.previews = maps.Clone(c.previews)
 	return &aside
 }
 

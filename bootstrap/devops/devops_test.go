@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -613,3 +614,19 @@ func TestCrowded(t *testing.T) {
 type answers func(*http.Request) *http.Response
 
 func (a answers) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
+
+// Two questions aside may be asked at once: each learns for itself which addresses are in preview.
+func TestAsideAtOnce(t *testing.T) {
+	c := server(t, func(r *http.Request) (int, string) {
+		if !strings.HasSuffix(r.URL.Query().Get("api-version"), "-preview") {
+			return 400, `{"message":"x","typeKey":"VssInvalidPreviewVersionException"}`
+		}
+		return 200, `{"count":0,"value":[]}`
+	})
+	var all sync.WaitGroup
+	for range 8 {
+		aside := c.Aside()
+		all.Go(func() { _, _ = aside.Offered(t.Context(), "linux-x64") })
+	}
+	all.Wait()
+}
