@@ -27,7 +27,10 @@ import (
 // closes it to all but root, where it is there and its firewall is on; jobs have no business there.
 // Its port 53 is Azure's DNS and stays open, and so do answers to Azure's health probes, which come
 // from this address (learn.microsoft.com, "What is IP address 168.63.129.16?").
-const wireServer = "ip daddr 168.63.129.16 tcp dport { 80, 32526 } tcp flags & (fin | syn | rst | ack) == syn"
+const wireServer = "ip daddr 168.63.129.16 tcp dport { 80, 32526 } " + begins
+
+// begins is the first packet of a TCP connection.
+const begins = "tcp flags & (fin | syn | rst | ack) == syn"
 
 // A wall is whom the packet filter keeps from where.
 type wall struct {
@@ -115,6 +118,10 @@ const noTable = "add table inet azp_bootstrap; delete table inet azp_bootstrap;"
 // table is our own: what other firewalls accept passes it all the same, and what they say stays. It looks
 // before addresses are rewritten (NAT) and after. That a connection fails is told by ICMP: systemd's filter, the
 // second wall, would swallow a reset that seems to come from there, and a job's program would wait.
+//
+// The filter knows a socket's owner by its file. What the kernel opens on a program's behalf has none: an SMC socket's
+// connection (net/smc, smc_create_clcsk), another path of Multipath TCP, before Linux 5.12 its first one as well.
+// So where nobody is the owner, no connection begins. Of the daemon's own, sockets that are closed already have none.
 func (w wall) rules() string {
 	var who []string
 	for _, s := range w.accounts {
@@ -136,7 +143,8 @@ func (w wall) rules() string {
 	}
 	b.WriteString(" " + wireServer + " " + refuse + "; };")
 	for _, chain := range []string{"asked { type filter hook output priority -300;", "rewritten { type filter hook output priority 0;"} {
-		fmt.Fprintf(&b, " chain %s meta skuid { %s } jump jobs; };", chain, strings.Join(who, ", "))
+		fmt.Fprintf(&b, " chain %s meta skuid { %s } jump jobs; meta skuid != %d return; %s jump jobs; };",
+			chain, strings.Join(who, ", "), uint32(noID), begins)
 	}
 	b.WriteString(" }")
 	return b.String()

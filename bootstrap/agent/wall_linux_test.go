@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,8 +34,10 @@ func TestTheRulesOfTheWall(t *testing.T) {
 		" ip6 daddr fe80::1 reject with icmpx type admin-prohibited;" +
 		" ip daddr 168.63.129.16 tcp dport { 80, 32526 } tcp flags & (fin | syn | rst | ack) == syn" +
 		" reject with icmpx type admin-prohibited; };" +
-		" chain asked { type filter hook output priority -300; meta skuid { 997, 100000-165535 } jump jobs; };" +
-		" chain rewritten { type filter hook output priority 0; meta skuid { 997, 100000-165535 } jump jobs; }; }"
+		" chain asked { type filter hook output priority -300; meta skuid { 997, 100000-165535 } jump jobs;" +
+		" meta skuid != 4294967295 return; tcp flags & (fin | syn | rst | ack) == syn jump jobs; };" +
+		" chain rewritten { type filter hook output priority 0; meta skuid { 997, 100000-165535 } jump jobs;" +
+		" meta skuid != 4294967295 return; tcp flags & (fin | syn | rst | ack) == syn jump jobs; }; }"
 	if got := w.rules(); got != want {
 		t.Errorf("%s", got)
 	}
@@ -296,6 +299,93 @@ func TestTheWallHolds(t *testing.T) {
 	nft(t, noTable)
 	nft(t, noTable) // which is gone already
 	expect("afterwards", 61100, false)
+}
+
+// A connection that the kernel begins for a job has no owner: here another path of Multipath TCP, to an address that the
+// other side names.
+func TestTheWallHoldsWhatHasNoOwner(t *testing.T) {
+	if !inNetwork(t) {
+		return
+	}
+	for _, argv := range []string{"limits set subflow 4 add_addr_accepted 4", "endpoint add 169.254.169.254 signal"} {
+		if out, err := exec.Command("ip", append([]string{"mptcp"}, strings.Fields(argv)...)...).CombinedOutput(); err != nil { //nolint:gosec // a test's
+			t.Skipf("needs Multipath TCP: %s: %s", argv, out)
+		}
+	}
+	var c net.ListenConfig
+	c.SetMultipathTCP(true)
+	l, err := c.Listen(t.Context(), "tcp4", "0.0.0.0:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // a test's
+	// begun and come are how many paths of how many connections the other side has asked for, and seen.
+	begun, come := 0, 0
+	tries := func() {
+		t.Helper()
+		d := net.Dialer{Timeout: 5 * time.Second}
+		d.SetMultipathTCP(true)
+		to, err := d.DialContext(t.Context(), "tcp4", "10.1.2.3:8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer to.Close() //nolint:errcheck // a test's
+		from, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer from.Close() //nolint:errcheck // a test's
+		before := begun
+		for i := 0; i < 500 && begun == before; i++ { // each takes a word or two to be known as Multipath TCP
+			_, e1 := to.Write([]byte("x"))
+			_, e2 := from.Write([]byte("x"))
+			if err := errors.Join(e1, e2); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+			begun, come = counted(t, "MPJoinSynTx"), counted(t, "MPJoinSynRx")
+		}
+		if begun == before {
+			t.Fatal("no other path is tried")
+		}
+	}
+	tries()
+	if come == 0 {
+		t.Fatal("no other path comes about without a wall")
+	}
+	w := wall{accounts: []span{{61100, 61100}}, imds: []netip.AddrPort{netip.AddrPortFrom(metadataService, 0)}}
+	nft(t, w.rules())
+	was := come
+	tries()
+	if come != was {
+		t.Error("a connection without an owner passes the wall")
+	}
+}
+
+// counted is one of the kernel's counters of Multipath TCP in this network.
+func counted(t *testing.T, name string) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/thread-self/net/netstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		switch i := slices.Index(names, name); {
+		case f[0] != "MPTcpExt:":
+		case names == nil:
+			names = f
+		case i > 0:
+			n, err := strconv.Atoi(f[i])
+			if err != nil {
+				t.Error(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("the kernel counts no %s", name)
+	return 0
 }
 
 // What is looked is what a job would meet.
