@@ -76,6 +76,7 @@ type machine struct {
 	full         atomic.Bool                              // the work disk
 	stuffed      atomic.Bool                              // and its scripts cannot make room
 	unlaid       atomic.Pointer[fault.Error]              // why there is no work folder
+	unseen       atomic.Bool                              // what runs: systemd does not say
 	registration string                                   // agent.registration; "" = script
 }
 
@@ -267,14 +268,22 @@ func (m *machine) RunProgram(ctx context.Context, p agent.Program, _ *secret.Red
 	return m.program(ctx, p), nil
 }
 
-func (m *machine) Working(string) bool {
+func (m *machine) Working(service string) bool {
+	workers, err := m.Workers(service)
+	return err != nil || len(workers) > 0
+}
+
+func (m *machine) busy() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.runs && time.Now().Before(m.busyUntil)
 }
 
-func (m *machine) Workers(service string) ([]string, error) {
-	if !m.Working(service) {
+func (m *machine) Workers(string) ([]string, error) {
+	if m.unseen.Load() {
+		return nil, errors.New("systemd does not answer")
+	}
+	if !m.busy() {
 		return nil, nil
 	}
 	m.mu.Lock()

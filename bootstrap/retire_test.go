@@ -109,6 +109,28 @@ func TestOneJobOneVM(t *testing.T) {
 	}
 }
 
+// That nobody can say what runs here, as while systemd is being updated, is no job: the VM waits for the one that it is for.
+func TestAVMDoesNotGoWithoutItsJob(t *testing.T) {
+	retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		end := m.watches(ctx)
+		defer end()
+		until(t, "ready", time.Minute, m.is(journal.Ready))
+		m.unseen.Store(true)
+		time.Sleep(10 * time.Second)
+		m.unseen.Store(false)
+		time.Sleep(time.Hour)
+		if s := m.journal(); s.Spent() || s.Phase != journal.Ready || m.azure.Agents()[0].Disabled || len(m.azure.Fates()) > 0 {
+			t.Fatalf("a VM goes that has had no job: %+v", s)
+		}
+		m.azure.Queue("web-000000", "", "first", "", 60)
+		until(t, "it goes after its job", 3*time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+		if got := m.jobsBegun(); len(got) != 1 {
+			t.Errorf("jobs %v were begun", got)
+		}
+	})
+}
+
 // The server hears of a job's end a moment after it has ended here: it is asked again soon, as nobody waits
 // longer than three seconds for the agent's end, the network's time included.
 func TestAnAgentOfOneJobIsGoneSoonAfterIt(t *testing.T) {
