@@ -40,7 +40,8 @@ const (
 func (a *attempt) planRetirement() error {
 	r, id := a.member.VM.Config.Retire, a.member.VM.Instance.VMID
 	return a.journal.Update(func(s *journal.State) {
-		if s.Phase == journal.Draining || s.Phase == journal.Removed { // by what was planned then
+		if s.Phase == journal.Draining || s.Phase == journal.Removed { // by what was planned then, but for what becomes of it
+			s.Becomes(r.Outcome())
 			return
 		}
 		if !r.Once() {

@@ -484,6 +484,34 @@ func TestWhatIsThen(t *testing.T) {
 	}
 }
 
+// What becomes of a VM that has left is what the configuration says by now, also if Azure has refused what it said before.
+func TestThenIsTheConfigurations(t *testing.T) {
+	forbidden := func(s *sim.Scenario) { s.Roles = nil }
+	for _, to := range []string{"{jobs: 1, then: none}", "{then: delete}"} {
+		retires(t, 1, "{jobs: 1, then: delete}", forbidden, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			end := m.watches(ctx)
+			until(t, "ready", time.Minute, m.is(journal.Ready))
+			m.azure.Queue("web-000000", "", "first", "", 60)
+			until(t, "it may not go", 5*time.Minute, func() bool {
+				s := m.journal()
+				return s.Phase == journal.Removed && s.LastError != nil
+			})
+			end()
+			m.retire = to
+			end = m.watches(ctx)
+			time.Sleep(time.Hour)
+			end()
+			s := m.journal()
+			live := health.NewLive()
+			live.Set(s)
+			if v := live.Verdict(time.Hour); v != health.Healthy || s.LastError != nil || s.Retire == nil || s.Retire.Then != "none" {
+				t.Errorf("%s: %v, %+v, %+v", to, v, s.Retire, s.LastError)
+			}
+		})
+	}
+}
+
 // A VM that cannot join never goes by itself.
 func TestAVMThatCannotJoinStays(t *testing.T) {
 	refuse := func(s *sim.Scenario) { s.PATs[0].Value = strings.ToUpper(s.PATs[0].Value) }

@@ -69,8 +69,7 @@ func (a *attempt) leavesSpent(ctx context.Context, lost bool) (ended bool, err e
 
 // goes reports whether the VM itself goes when it has retired.
 func (a *attempt) goes() bool {
-	r := a.member.VM.Config.Retire
-	return r.Wanted() && r.Then != config.ThenNone
+	return a.member.VM.Config.Retire.Outcome() != config.ThenNone
 }
 
 // hasRetired is the fault of a VM that has left by itself, and does not join again.

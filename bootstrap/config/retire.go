@@ -27,6 +27,14 @@ const (
 // Wanted reports whether the VM ever leaves by itself.
 func (r Retire) Wanted() bool { return r.Jobs > 0 || r.Idle > 0 || r.Age > 0 }
 
+// Outcome is what becomes of a VM that has left by itself, and that stays where none of the keys counts any more.
+func (r Retire) Outcome() string {
+	if !r.Wanted() {
+		return ThenNone
+	}
+	return r.Then
+}
+
 // Once reports whether the agent runs one job and never a second one.
 func (r Retire) Once() bool { return r.Jobs == 1 }
 

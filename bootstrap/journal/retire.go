@@ -37,6 +37,19 @@ type Once struct {
 // Retires reports whether the VM is on its way out by itself, so that its agent takes no job.
 func (s State) Retires() bool { return s.Retire != nil && s.Retire.Why != "" }
 
+// Becomes records what is to become of a VM that has left, or leaves, by itself: the configuration may be another one by
+// now. One that is to stay is not ill because it could not go.
+func (s *State) Becomes(then string) {
+	if s.Retire == nil || s.RemovedBy != ByRetired {
+		return
+	}
+	plan := *s.Retire
+	plan.Then = then
+	if s.Retire = &plan; s.Phase == Removed && then == "none" {
+		s.LastError = nil
+	}
+}
+
 // Spent reports whether the agent has begun the only job that it may.
 func (s State) Spent() bool { return s.Once != nil && !s.Once.Began.IsZero() }
 
