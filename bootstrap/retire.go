@@ -283,7 +283,7 @@ func (r *retirer) quiet(ctx context.Context, why string) {
 		if r.still++; r.still > askAtOnce {
 			r.notBefore = time.Now().Add(askServer)
 		}
-	case err != nil:
+	case err != nil && !(s.Spent() && r.over(err)): // else the departure tells what it fails by, and goes on trying
 		r.trouble(err)
 	case gone && !s.Spent(): // the watch over it sees to that
 	case short != "":
@@ -307,7 +307,7 @@ func (r *retirer) downWithoutJob(ctx context.Context) {
 		}
 		return m.NoteGiven(at.Agent)
 	})
-	if err != nil {
+	if err != nil && !r.over(err) { // else who brings it up tells what that fails by
 		r.trouble(err)
 		return
 	}
@@ -320,6 +320,12 @@ func (r *retirer) downWithoutJob(ctx context.Context) {
 	case r.fell <- struct{}{}:
 	case <-ctx.Done():
 	}
+}
+
+// over reports whether a VM of one job that fails by err serves nobody any more: neither its agent nor a job runs. Then it
+// is not well. While another run is at work on it, that one says what becomes of it.
+func (r *retirer) over(err error) bool {
+	return r.member.Once() && fault.From(err).Class != fault.State && !r.member.Runs() && !r.member.Works()
 }
 
 // onServer does something to this VM's own agent on the server, in this VM's turn.

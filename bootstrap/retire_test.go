@@ -484,6 +484,58 @@ func TestWhatIsThen(t *testing.T) {
 	}
 }
 
+// A VM that has had its job, or whose agent fell, and that gets no PAT to leave or to go on by, serves nobody: it is unhealthy and
+// says why. With a PAT it leaves, or goes on.
+func TestWithoutAPATAVMOfOneJobIsUnhealthy(t *testing.T) {
+	for _, had := range []bool{true, false} {
+		retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			end := m.watches(ctx)
+			defer func() {
+				if said := end(); t.Failed() {
+					t.Logf("%s\n%+v", said, m.journal())
+				}
+			}()
+			until(t, "ready", time.Minute, m.is(journal.Ready))
+			disabled := func(is bool) {
+				t.Helper()
+				scenario, err := sim.Load("")
+				if err == nil {
+					err = m.azure.SetSecret("", "azp-pat", scenario.PATs[0].Value, time.Time{}, is, false)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			disabled(true)
+			if had {
+				m.azure.Queue("web-000000", "", "first", "", 60)
+				until(t, "its job begins", time.Minute, func() bool { return len(m.jobsBegun()) > 0 })
+				time.Sleep(30 * time.Second)
+			} else {
+				m.stop()
+			}
+			until(t, "it says why", 3*time.Minute, func() bool {
+				live := health.NewLive()
+				live.Set(m.journal())
+				return m.journal().LastError != nil && live.Verdict(0) == health.Unhealthy
+			})
+			if s := m.journal(); s.LastError.Code != "vault" || len(m.azure.Fates()) > 0 {
+				t.Errorf("%+v, %v", s.LastError, m.azure.Fates())
+			}
+			disabled(false)
+			if had {
+				until(t, "it goes", time.Hour, func() bool { return len(m.azure.Fates()) > 0 })
+				return
+			}
+			until(t, "it goes on", time.Hour, m.isRunning)
+			if s := m.journal(); s.Phase != journal.Ready || s.Spent() {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
 // What becomes of a VM that has left is what the configuration says by now, also if Azure has refused what it said before.
 func TestThenIsTheConfigurations(t *testing.T) {
 	forbidden := func(s *sim.Scenario) { s.Roles = nil }
