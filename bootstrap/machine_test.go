@@ -77,6 +77,7 @@ type machine struct {
 	stuffed      atomic.Bool                              // and its scripts cannot make room
 	unlaid       atomic.Pointer[fault.Error]              // why there is no work folder
 	unseen       atomic.Bool                              // what runs: systemd does not say
+	covered      atomic.Bool                              // the agent's folder, by what a job has mounted over it
 	registration string                                   // agent.registration; "" = script
 }
 
@@ -353,6 +354,9 @@ func (m *machine) Remove(context.Context, string) error {
 }
 
 func (m *machine) Wipe() error {
+	if m.covered.Load() {
+		return fault.New(fault.Agent, "the agent's folder: permission denied").Hint("Look at it.")
+	}
 	m.disk.id, m.disk.laidFor = 0, ""
 	return nil
 }

@@ -536,6 +536,47 @@ func TestWithoutAPATAVMOfOneJobIsUnhealthy(t *testing.T) {
 	}
 }
 
+// A job that mounts something over the agent's folder, which is its account's, keeps no VM from going, whoever takes it. An
+// operator is told.
+func TestACoveredFolderHoldsNoVMUp(t *testing.T) {
+	for _, by := range []string{journal.ByRetired, journal.ByTerminate, journal.ByOperator} {
+		retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+			m := all[0]
+			end := m.watches(ctx)
+			defer func() {
+				if said := end(); t.Failed() {
+					t.Logf("%s: %s\n%+v", by, said, m.journal())
+				}
+			}()
+			until(t, "ready", time.Minute, m.is(journal.Ready))
+			m.covered.Store(true)
+			switch by {
+			case journal.ByRetired:
+				m.azure.Queue("web-000000", "", "first", "", 60)
+				until(t, "it goes", 3*time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+			case journal.ByTerminate:
+				event := m.azure.Schedule([]string{m.name}, "Terminate", takenIn).ID
+				until(t, "it has left", 3*time.Minute, m.is(journal.Removed))
+				time.Sleep(time.Second)
+				if m.azure.Cancel(event) {
+					t.Error("the event was not acknowledged")
+				}
+			case journal.ByOperator:
+				if _, err := bootstrap.Deregister(ctx, m.options(time.Minute), bootstrap.Leaving{}); err == nil {
+					t.Error("an operator is not told")
+				}
+				m.covered.Store(false)
+				if _, err := bootstrap.Deregister(ctx, m.options(time.Minute), bootstrap.Leaving{}); err != nil {
+					t.Error(err)
+				}
+			}
+			if s := m.journal(); s.RemovedBy != by || m.agentsLeft() > 0 {
+				t.Errorf("by %s, not %s: %v", s.RemovedBy, by, m.azure.Agents())
+			}
+		})
+	}
+}
+
 // What becomes of a VM that has left is what the configuration says by now, also if Azure has refused what it said before.
 func TestThenIsTheConfigurations(t *testing.T) {
 	forbidden := func(s *sim.Scenario) { s.Roles = nil }
