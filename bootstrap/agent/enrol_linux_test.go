@@ -75,6 +75,8 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 	onPremises.OnPremises, onPremises.AuthURL = true, "https://internal:8443/tfs/_apis/oauth2/token"
 	told := onPremises
 	told.ServerURL = "https://internal:8443/tfs/Mine/"
+	loud := enrolled
+	loud.AuthURL = "https://VSTOKEN.dev.azure.com:443/oauth2/1"
 	common := map[string]any{"acceptTeeEula": true, "agentId": 7.0, "agentName": "web-1", "poolId": 30.0, "workFolder": "_work"}
 	for name, c := range map[string]struct {
 		change   func(r *Registration)
@@ -84,6 +86,8 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 		endpoint string
 	}{
 		"a pool": {nil, "pool", enrolled, map[string]any{"poolName": "a pool", "serverUrl": "https://dev.azure.com/contoso"},
+			"https://vstoken.dev.azure.com/oauth2/1"},
+		"a token service in capitals": {nil, "pool", loud, map[string]any{"poolName": "a pool", "serverUrl": "https://dev.azure.com/contoso"},
 			"https://vstoken.dev.azure.com/oauth2/1"},
 		"an environment": {nil, "environment", enrolled, map[string]any{
 			"serverUrl": "https://dev.azure.com/contoso", "environmentId": 3.0, "environmentName": "production",
@@ -119,7 +123,7 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 			credentials := readJSON(t, h, ".credentials")
 			data, _ := credentials["data"].(map[string]any)
 			if credentials["scheme"] != "OAuth" || !maps.Equal(data, map[string]any{
-				"clientId": "c-1", "authorizationUrl": c.made.AuthURL, "oauthEndpointUrl": c.endpoint}) {
+				"clientId": "c-1", "authorizationUrl": absolute(c.made.AuthURL), "oauthEndpointUrl": c.endpoint}) {
 				t.Errorf(".credentials is %v", credentials)
 			}
 			if id, err := h.Registered(); id != 7 || err != nil || h.LaidFor() != "vm-1" {
@@ -134,6 +138,23 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 			}
 			allOwn(t, h)
 		})
+	}
+}
+
+// Addresses are written as .NET's Uri.AbsoluteUri does.
+func TestAbsolute(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://vstoken.dev.azure.com/oauth2/1": "https://vstoken.dev.azure.com/oauth2/1",
+		"HTTPS://TFS-01:443/tfs/_apis/Oauth2 b":  "https://tfs-01/tfs/_apis/Oauth2%20b",
+		"http://TFS-01:80":                       "http://tfs-01/",
+		"https://tfs-01:80/a?b=C":                "https://tfs-01:80/a?b=C",
+		"https://[::1]:443/a":                    "https://[::1]/a",
+		"https://[::1]/a":                        "https://[::1]/a",
+		"none":                                   "none",
+	} {
+		if got := absolute(address); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
 	}
 }
 
