@@ -353,3 +353,21 @@ func TestAWrongClockIsNoFaultOfARegistrationByRest(t *testing.T) {
 		})
 	}
 }
+
+// An agent that a person disabled stays so, also if config.sh registers it in the daemon's place: a new one would take jobs.
+func TestADisabledAgentByRestStaysDisabled(t *testing.T) {
+	byRest(t, func(p *play, m *mortal) {
+		if _, err := m.lives(p.ctx, 0, once); err != nil {
+			p.t.Fatal(err)
+		}
+		p.azure.Enable(m.agentName(), false)
+		m.off()
+		m.disk = disk{}
+		e := &eccentric{mortal: m}
+		_, err := e.run(p.ctx, 0)
+		seen := p.azure.Agents()
+		if s := m.written(p.t); err != nil || s.Fallback == nil || e.scripts != 1 || len(seen) != 1 || !seen[0].Disabled || !s.Agent.Disabled {
+			p.t.Errorf("config.sh %d times: %v, %v, %+v", e.scripts, err, seen, s)
+		}
+	})
+}
