@@ -281,3 +281,93 @@ func TestWhatTheServerSaysToARegistrationByRest(t *testing.T) {
 		})
 	}
 }
+
+// That the server answered nobody says nothing of a registration: neither is it given up, nor told as a fault of ours.
+func TestAnOutageIsNoFaultOfARegistrationByRest(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		after  time.Duration // the registration
+	}{
+		"out of order, at once":            {503, 0},
+		"throttled, at once":               {429, 0},
+		"out of order, while it starts":    {503, 15 * time.Second},
+		"throttled, while it starts":       {429, 15 * time.Second},
+		"unreachable, just before the end": {502, 110 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			byRest(t, func(p *play, m *mortal) {
+				e := &eccentric{mortal: m}
+				var made time.Time
+				p.front(func(next http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						since := time.Since(made) - c.after
+						switch {
+						case made.IsZero() || !strings.Contains(r.URL.Path, "/_apis/"):
+						case since >= 0 && since < 3*time.Minute:
+							http.Error(w, "", c.status)
+							return
+						case since > 3*time.Minute+30*time.Second && !e.late: // the listener tries each 30 s
+							e.late = true
+							m.start()
+						}
+						next.ServeHTTP(w, r)
+						if r.Method == http.MethodPost && strings.Contains(r.URL.Path, "/virtualmachines") {
+							made = time.Now()
+						}
+					})
+				})
+				_, err := e.run(p.ctx, 0)
+				if s := m.written(p.t); err != nil || s.Fallback != nil || e.scripts != 0 || p.online(m.instance()) != 1 {
+					p.t.Errorf("config.sh %d times: %v, %+v", e.scripts, err, s)
+				}
+			})
+		})
+	}
+}
+
+// A clock that is wrong is no fault of a registration either, as config.sh would meet it: it is told, and waited for.
+func TestAWrongClockIsNoFaultOfARegistrationByRest(t *testing.T) {
+	for _, ahead := range []time.Duration{6 * time.Minute, -6 * time.Minute} {
+		byRest(t, func(p *play, m *mortal) {
+			e := &eccentric{mortal: m}
+			begin := time.Now()
+			p.front(func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					switch since := time.Since(begin); {
+					case since < 6*time.Minute:
+						w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+					case since > 7*time.Minute && !e.late:
+						e.late = true
+						m.start()
+					}
+					next.ServeHTTP(w, r)
+				})
+			})
+			_, err := e.run(p.ctx, 0)
+			if s := m.written(p.t); err != nil || s.Fallback != nil || e.scripts != 0 || p.online(m.instance()) != 1 {
+				p.t.Errorf("config.sh %d times: %v, %+v", e.scripts, err, s)
+			}
+			if !strings.Contains(m.said.String(), "the VM's clock differs from the server's") {
+				p.t.Error("it was not told")
+			}
+		})
+	}
+}
+
+// An agent that a person disabled stays so, also if config.sh registers it in the daemon's place: a new one would take jobs.
+func TestADisabledAgentByRestStaysDisabled(t *testing.T) {
+	byRest(t, func(p *play, m *mortal) {
+		if _, err := m.lives(p.ctx, 0, once); err != nil {
+			p.t.Fatal(err)
+		}
+		p.azure.Enable(m.agentName(), false)
+		m.off()
+		m.disk = disk{}
+		e := &eccentric{mortal: m}
+		_, err := e.run(p.ctx, 0)
+		seen := p.azure.Agents()
+		if s := m.written(p.t); err != nil || s.Fallback == nil || e.scripts != 1 || len(seen) != 1 || !seen[0].Disabled || !s.Agent.Disabled {
+			p.t.Errorf("config.sh %d times: %v, %v, %+v", e.scripts, err, seen, s)
+		}
+	})
+}

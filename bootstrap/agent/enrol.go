@@ -197,6 +197,22 @@ func sameOrigin(address, as string) string {
 		return address
 	}
 	u.Scheme, u.Host = to.Scheme, to.Host
+	return absolute(u.String())
+}
+
+// absolute is an address as .NET writes it, which compares those of token services as texts (Uri.AbsoluteUri): the host
+// in lower case, no port that goes without saying, and a path.
+func absolute(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return address
+	}
+	if u.Host = strings.ToLower(u.Host); u.Port() != "" && port(u) == port(&url.URL{Scheme: u.Scheme}) {
+		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
 	return u.String()
 }
 
@@ -219,12 +235,13 @@ func credentialsOf(r Registration, made Enrolment) (credentials, error) {
 	if made.ClientID == "" || made.AuthURL == "" { // who called has looked
 		return credentials{}, fault.New(fault.Internal, "an agent without a token service is to be written")
 	}
-	endpoint := made.AuthURL
+	audience := absolute(made.AuthURL)
+	endpoint := audience
 	if made.OnPremises {
 		endpoint = sameOrigin(endpoint, serverURL(r.URL, made.ServerURL))
 	}
 	return credentials{"OAuth", map[string]string{
-		"clientId": made.ClientID, "authorizationUrl": made.AuthURL, "oauthEndpointUrl": endpoint,
+		"clientId": made.ClientID, "authorizationUrl": audience, "oauthEndpointUrl": endpoint,
 	}}, nil
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -75,6 +76,8 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 	onPremises.OnPremises, onPremises.AuthURL = true, "https://internal:8443/tfs/_apis/oauth2/token"
 	told := onPremises
 	told.ServerURL = "https://internal:8443/tfs/Mine/"
+	loud := enrolled
+	loud.AuthURL = "https://VSTOKEN.dev.azure.com:443/oauth2/1"
 	common := map[string]any{"acceptTeeEula": true, "agentId": 7.0, "agentName": "web-1", "poolId": 30.0, "workFolder": "_work"}
 	for name, c := range map[string]struct {
 		change   func(r *Registration)
@@ -82,18 +85,21 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 		made     Enrolment
 		want     map[string]any
 		endpoint string
+		audience string // "" = as the server says
 	}{
 		"a pool": {nil, "pool", enrolled, map[string]any{"poolName": "a pool", "serverUrl": "https://dev.azure.com/contoso"},
-			"https://vstoken.dev.azure.com/oauth2/1"},
+			"https://vstoken.dev.azure.com/oauth2/1", ""},
+		"a token service in capitals": {nil, "pool", loud, map[string]any{"poolName": "a pool", "serverUrl": "https://dev.azure.com/contoso"},
+			"https://vstoken.dev.azure.com/oauth2/1", "https://vstoken.dev.azure.com/oauth2/1"},
 		"an environment": {nil, "environment", enrolled, map[string]any{
 			"serverUrl": "https://dev.azure.com/contoso", "environmentId": 3.0, "environmentName": "production",
-			"environmentVMResourceId": 71.0, "projectId": "p-1", "projectName": "Shop"}, "https://vstoken.dev.azure.com/oauth2/1"},
+			"environmentVMResourceId": 71.0, "projectId": "p-1", "projectName": "Shop"}, "https://vstoken.dev.azure.com/oauth2/1", ""},
 		"a deployment group of a server": {func(r *Registration) { r.URL, r.Collection = "https://tfs.corp:8080/tfs", "Mine" }, "deploymentGroup",
 			onPremises, map[string]any{"serverUrl": "https://tfs.corp:8080/tfs", "collectionName": "Mine", "poolName": "a pool",
-				"deploymentGroupId": 3.0, "projectId": "p-1"}, "https://tfs.corp:8080/tfs/_apis/oauth2/token"},
+				"deploymentGroupId": 3.0, "projectId": "p-1"}, "https://tfs.corp:8080/tfs/_apis/oauth2/token", ""},
 		"a server that says where it is": {func(r *Registration) { r.URL = "https://tfs.corp:8080/tfs" }, "pool", told,
 			map[string]any{"serverUrl": "https://tfs.corp:8080/tfs/Mine/", "poolName": "a pool"},
-			"https://tfs.corp:8080/tfs/_apis/oauth2/token"},
+			"https://tfs.corp:8080/tfs/_apis/oauth2/token", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, r := preparedHome(t), newcomer(c.kind)
@@ -119,7 +125,7 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 			credentials := readJSON(t, h, ".credentials")
 			data, _ := credentials["data"].(map[string]any)
 			if credentials["scheme"] != "OAuth" || !maps.Equal(data, map[string]any{
-				"clientId": "c-1", "authorizationUrl": c.made.AuthURL, "oauthEndpointUrl": c.endpoint}) {
+				"clientId": "c-1", "authorizationUrl": cmp.Or(c.audience, c.made.AuthURL), "oauthEndpointUrl": c.endpoint}) {
 				t.Errorf(".credentials is %v", credentials)
 			}
 			if id, err := h.Registered(); id != 7 || err != nil || h.LaidFor() != "vm-1" {
@@ -134,6 +140,23 @@ func TestEnrolLeavesWhatConfigLeaves(t *testing.T) {
 			}
 			allOwn(t, h)
 		})
+	}
+}
+
+// Addresses are written as .NET's Uri.AbsoluteUri does.
+func TestAbsolute(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://vstoken.dev.azure.com/oauth2/1": "https://vstoken.dev.azure.com/oauth2/1",
+		"HTTPS://TFS-01:443/tfs/_apis/Oauth2 b":  "https://tfs-01/tfs/_apis/Oauth2%20b",
+		"http://TFS-01:80":                       "http://tfs-01/",
+		"https://tfs-01:80/a?b=C":                "https://tfs-01:80/a?b=C",
+		"https://[::1]:443/a":                    "https://[::1]/a",
+		"https://[::1]/a":                        "https://[::1]/a",
+		"none":                                   "none",
+	} {
+		if got := absolute(address); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
 	}
 }
 

@@ -60,10 +60,7 @@ var meanings = []struct {
 				Hint("Create it or correct target; the PAT's owner must see it.")
 		},
 	},
-	{says("clock may be out of sync"), false, func(string, Registration) *fault.Error {
-		return fault.New(fault.Agent, "the VM's clock differs from the server's by more than five minutes").Passing().
-			Hint("Wait for time synchronization, or fix it: timedatectl, chronyc sources.")
-	}},
+	{says("clock may be out of sync"), false, func(string, Registration) *fault.Error { return OfClock() }},
 	{says("must not run with sudo"), false, func(string, Registration) *fault.Error {
 		return fault.New(fault.Agent, "config.sh refuses to run as root").Hint("Name an account in agent.user.")
 	}},
@@ -233,4 +230,10 @@ func (o *outputReader) verdict(r Registration, exit int, err error, ctx context.
 		return f
 	}
 	return f.About(OfWords)
+}
+
+// OfClock is the fault of a clock by which the server accepts no agent's key.
+func OfClock() *fault.Error {
+	return fault.New(fault.Agent, "the VM's clock differs from the server's by more than five minutes").Passing().
+		Hint("Wait for time synchronization, or fix it: timedatectl, chronyc sources.")
 }

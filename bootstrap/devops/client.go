@@ -68,6 +68,7 @@ type Client struct {
 	pools    map[int]int     // the pool behind an environment, which does not tell by itself
 	area     string          // of the addresses of environments on this server; "" = not known yet
 	until    time.Time       // Azure DevOps wants to be left alone
+	ahead    time.Duration   // how far its clock is ahead of this machine's; 0 = it has not told
 }
 
 // MaxSkew is what Azure DevOps bears between an agent's clock and its own (the agent's message
@@ -81,6 +82,10 @@ var versions = []string{"7.1", "6.0", "5.1", "4.1"}
 // TellsOfJobs reports whether the server, as far as it is known, tells of the last job that an agent has
 // finished: since 5.1 (Microsoft/azure-devops-python-api, get_agent of v5_1; that of v4_1 has no such question).
 func (c *Client) TellsOfJobs() bool { return versions[c.version] != "4.1" }
+
+// Skewed reports whether this machine's clock differs from that of the server, as it answered last, by more
+// than that bears.
+func (c *Client) Skewed() bool { return c.ahead.Abs() > MaxSkew }
 
 // New makes a client for the organization or collection at base. The credential is used until the
 // client is dropped.
@@ -199,6 +204,9 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 		defer res.Body.Close() //nolint:errcheck // only read
 		return c.understood(address, reads(res.Body))
 	}
+	if at, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		c.ahead = time.Until(at)
+	}
 	body, err := runtime.Payload(res)
 	if err != nil {
 		return fault.Connection(fault.Network, c.name, c.host, err)
@@ -208,7 +216,8 @@ func (c *Client) once(ctx context.Context, method, address string, in, into any)
 	}
 	html := strings.Contains(res.Header.Get("Content-Type"), "html") ||
 		strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "<")
-	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNoContent && method != http.MethodGet {
+	done := res.StatusCode == http.StatusCreated || res.StatusCode == http.StatusNoContent // for the agent, both are success
+	if res.StatusCode == http.StatusOK || done && method != http.MethodGet {
 		if into == nil && !html {
 			return nil
 		}

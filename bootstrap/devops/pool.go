@@ -19,7 +19,7 @@ import (
 
 // pool asks for the pool behind a place: an error if the server does not show it.
 func (c *Client) pool(ctx context.Context, p Place) (pool named, err error) {
-	id, err := c.Pool(ctx, p)
+	id, err := c.poolID(ctx, p)
 	if err == nil {
 		err = c.call(ctx, http.MethodGet, fmt.Sprintf("/_apis/distributedtask/pools/%d", id), nil, false, nil, &pool)
 	}
@@ -178,6 +178,12 @@ func eachOf[T any](body io.Reader, hear func(T)) error {
 // Pool is the ID of the pool behind a place: where its agents are enabled, disabled and show what
 // they run.
 func (c *Client) Pool(ctx context.Context, p Place) (int, error) {
+	id, err := c.poolID(ctx, p)
+	return id, c.unseen(ctx, err, p)
+}
+
+// poolID is Pool with the server's own word for why not.
+func (c *Client) poolID(ctx context.Context, p Place) (int, error) {
 	if p.PoolID != 0 {
 		return p.PoolID, nil
 	}
@@ -197,7 +203,7 @@ func (c *Client) Pool(ctx context.Context, p Place) (int, error) {
 
 // inPool is the path of an agent in the pool behind its target; for ID 0, that of all of them.
 func (c *Client) inPool(ctx context.Context, p Place, agent int) (string, error) {
-	id, err := c.Pool(ctx, p)
+	id, err := c.poolID(ctx, p)
 	path := fmt.Sprintf("/_apis/distributedtask/pools/%d/agents", id)
 	if agent != 0 {
 		path += fmt.Sprintf("/%d", agent)

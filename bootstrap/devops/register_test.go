@@ -63,14 +63,14 @@ func TestRegister(t *testing.T) {
 				if r.Method == http.MethodGet {
 					return 200, `{"value":[{"id":99,"agent":{"id":98}},` + c.found + `]}`
 				}
-				want := c.added
+				want, status := c.added, http.StatusCreated // which the agent's own client takes as well
 				if there != nil {
-					want = c.replaced
+					want, status = c.replaced, http.StatusOK
 				}
 				if body, _ := io.ReadAll(r.Body); !sameJSON(t, string(body), want) {
 					t.Errorf("%s: sent %s\nwant %s", kind, body, want)
 				}
-				return 200, c.addedAnswer
+				return status, c.addedAnswer
 			})
 			e, err := client.Register(t.Context(), places()[kind], there, newcomer)
 			resource := 71

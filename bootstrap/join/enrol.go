@@ -31,18 +31,20 @@ func enrol(ctx context.Context, m member.Member, t *Try, there *devops.Agent) (p
 	if err := m.Agent.Remove(ctx, m.State().Agent.Service); err != nil {
 		return nil, err
 	}
-	if there != nil && m.State().Unproven(there.ID) { // nothing of it is kept
+	if there != nil && m.State().Unproven(there.ID) {
 		if err := m.Agent.Wipe(); err != nil {
 			return nil, err
 		}
-		c, err := m.Access.DevOps(ctx)
-		if err == nil {
-			err = c.Delete(ctx, t.At.Place, there)
+		if there.Enabled || m.State().Agent.Drained { // one that a person disabled is replaced: a new one would take jobs
+			c, err := m.Access.DevOps(ctx)
+			if err == nil {
+				err = c.Delete(ctx, t.At.Place, there)
+			}
+			if err != nil {
+				return nil, err
+			}
+			there = nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		there = nil
 	}
 	r, err := registration(m, there != nil)
 	if err != nil {

@@ -101,6 +101,9 @@ func settle(ctx context.Context, r phase.Runner, m member.Member, t *Try, gate f
 	return r.Run(ctx, journal.Online, func(ctx context.Context) (f phase.Fields, err error) {
 		heard := listen(ctx, m, started)
 		started, f, err = online(ctx, m, t.At.Place, heard, begun, provesIn(m, t))
+		if why := fault.From(err); why != nil && why.Class != fault.Service {
+			begun = time.Now() // an outage, which the agent meets as well: it does not count
+		}
 		return f, err
 	})
 }
