@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -52,12 +53,21 @@ func countOf(text string) (c Count, ok bool) {
 	return Count(n), err == nil && strings.Trim(text, "0123456789") == "" && n <= mostCounted
 }
 
+// What is shorter is a slip of the pen (30s for 30m), and would empty a scale set, or reimage it without end.
+const leastIdle, leastAge = time.Minute, 10 * time.Minute
+
 func (c *Config) checkRetire(f *findings) {
 	r := c.Retire
 	f.oneOf("retire.then", r.Then)
 	if r.Keep > 0 && r.Jobs <= 1 && r.Idle == 0 && r.Age == 0 {
 		f.bad("retire.keep", "keeps nothing: no key says that this VM leaves by more than one job, idle or old",
 			"Set retire.jobs (more than 1), retire.idle or retire.age as well, or delete it.")
+	}
+	for key, least := range map[string]time.Duration{"retire.idle": leastIdle, "retire.age": leastAge} {
+		if on := map[string]time.Duration{"retire.idle": r.Idle, "retire.age": r.Age}[key]; on > 0 && on < least && r.Then != ThenNone {
+			f.bad(key, fmt.Sprintf("less than %s: each VM would go as soon as it has joined, and no job would run", least),
+				"Write a longer one, such as 1h, or, to try it, retire.then: none.")
+		}
 	}
 	if r.Wanted() && runtime.GOOS != "linux" {
 		f.bad("retire", "is for Linux only", "Delete it, and let the scale set's own rules replace its VMs.")
