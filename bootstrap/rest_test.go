@@ -306,7 +306,7 @@ func TestAnOutageIsNoFaultOfARegistrationByRest(t *testing.T) {
 						case since >= 0 && since < 3*time.Minute:
 							http.Error(w, "", c.status)
 							return
-						case since > 3*time.Minute+30*time.Second && !e.late: // the listener tries each 30 s
+						case since > 3*time.Minute+30*time.Second && !e.late && m.written(p.t).Phase == journal.Online: // the listener tries each 30 s
 							e.late = true
 							m.start()
 						}
@@ -336,7 +336,7 @@ func TestAWrongClockIsNoFaultOfARegistrationByRest(t *testing.T) {
 					switch since := time.Since(begin); {
 					case since < 6*time.Minute:
 						w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
-					case since > 7*time.Minute && !e.late:
+					case since > 7*time.Minute && !e.late && m.written(p.t).Phase == journal.Online:
 						e.late = true
 						m.start()
 					}
