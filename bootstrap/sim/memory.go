@@ -56,8 +56,8 @@ func (m *Memory) Dial(vm string) func(ctx context.Context, network, address stri
 		if err != nil {
 			return nil, err
 		}
-		one, other := net.Pipe()
-		here, there := unbuffered{one}, from{unbuffered{other}, vm}
+		here, other := pair()
+		there := from{other, vm}
 		switch {
 		case host == "169.254.169.254":
 			m.mu.Lock()
@@ -81,17 +81,6 @@ func (m *Memory) Dial(vm string) func(ctx context.Context, network, address stri
 		}
 		return here, nil
 	}
-}
-
-// unbuffered is an end of a pipe, in which a write waits until it is read. A socket takes TLS's
-// last word at once, for which crypto/tls would wait five seconds here.
-type unbuffered struct{ net.Conn }
-
-func (u unbuffered) SetWriteDeadline(t time.Time) error {
-	if left := time.Until(t); left > 0 && left <= 5*time.Second {
-		t = time.Now().Add(time.Millisecond)
-	}
-	return u.Conn.SetWriteDeadline(t)
 }
 
 // from is a connection of a VM: a request's RemoteAddr names it.
