@@ -155,8 +155,10 @@ func (r *retirer) look(ctx context.Context) {
 		down = !m.Runs()
 	}
 	why := r.due(s)
-	if failed := s.LastError; why != "" && s.Retires() && failed != nil && time.Since(failed.At) < holdsOff {
-		return
+	if failed := s.LastError; why != "" && s.Retires() && failed != nil {
+		if ago := time.Since(failed.At); ago >= 0 && ago < holdsOff { // not by a clock that was ahead then
+			return
+		}
 	}
 	switch {
 	case ctx.Err() != nil, s.Paused != nil, s.Held(), why == "" && !down, time.Now().Before(r.notBefore):
@@ -413,8 +415,12 @@ func (r *retirer) waits(what string) {
 	if what != "" {
 		r.notBefore = time.Now().Add(askKept + rand.N(askKept))
 	}
+	r.noteWaits(what)
+}
+
+func (r *retirer) noteWaits(what string) {
 	r.note(func(s *journal.State) {
-		if s.Retire != nil {
+		if s.Retire != nil && s.Retire.Waits != what {
 			plan := *s.Retire
 			plan.Waits = what
 			s.Retire = &plan
@@ -464,10 +470,14 @@ func (r *retirer) trouble(err error) {
 		r.said = f.Class.Code
 		r.Log.WithFields(logrus.Fields{"class": f.Class.Code, "hint": f.Advice}).
 			Warn("this VM is to leave by itself, and cannot yet: " + f.Error())
+		r.noteWaits(r.Redactor.Redact(f.Error()))
 	}
 }
 
 func (r *retirer) done() {
+	if r.said != "" {
+		r.noteWaits("")
+	}
 	r.said = ""
 	r.backoff.Reset()
 }

@@ -536,6 +536,45 @@ func TestWithoutAPATAVMOfOneJobIsUnhealthy(t *testing.T) {
 	}
 }
 
+// A VM that is due and gets no PAT says in its status what it waits for, whatever the clock was when that began, and goes when it
+// gets one.
+func TestWithoutAPATAVMThatIsDueSaysWhatItWaitsFor(t *testing.T) {
+	retires(t, 1, "{jobs: 2, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		end := m.watches(ctx)
+		defer func() {
+			if said := end(); t.Failed() {
+				t.Logf("%s\n%+v", said, m.journal())
+			}
+		}()
+		until(t, "ready", time.Minute, m.is(journal.Ready))
+		scenario, err := sim.Load("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pat := func(off bool) {
+			if err := m.azure.SetSecret("", "azp-pat", scenario.PATs[0].Value, time.Time{}, off, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pat(true)
+		for range 2 {
+			m.azure.Queue("web-000000", "", "job", "", 10)
+		}
+		text := func() string { return health.Retires(m.journal(), time.Now()) }
+		until(t, "it says why", 5*time.Minute, func() bool { return strings.Contains(text(), "; not yet: ") })
+		if got := text(); !strings.Contains(got, "it had 2 jobs") || !strings.Contains(got, "azp-pat") ||
+			!strings.HasSuffix(got, "; then delete") {
+			t.Error(got)
+		}
+		pat(false)
+		until(t, "it goes", 10*time.Minute, func() bool { return len(m.azure.Fates()) > 0 })
+		if s := m.journal(); s.Retire != nil && s.Retire.Waits != "" {
+			t.Errorf("%+v", s.Retire)
+		}
+	})
+}
+
 // A job that mounts something over the agent's folder, which is its account's, keeps no VM from going, whoever takes it. An
 // operator is told.
 func TestACoveredFolderHoldsNoVMUp(t *testing.T) {

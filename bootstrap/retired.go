@@ -91,7 +91,7 @@ func (a *attempt) takeAway(ctx context.Context) {
 		return // it was powered off, and somebody has started it again
 	}
 	if plan := a.journal.State().Retire; plan != nil && !plan.Taken.IsZero() { // by a daemon before
-		if !retry.Pause(ctx, time.Until(plan.Taken.Add(takenAgain))) {
+		if !retry.Pause(ctx, min(time.Until(plan.Taken.Add(takenAgain)), takenAgain)) { // whatever the clock was then
 			return
 		}
 	}

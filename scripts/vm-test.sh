@@ -44,7 +44,7 @@ keep() { # consoles are artifacts
     cp "$1.console" "$build/vm-test/$(basename "$1")-$2.console"
 }
 # What jobs may reach the metadata service by; no other part needs it, and its services start with the part alone.
-reaches=cron,at,uidmap,dbus-user-session,libpam-systemd,docker.io,busybox-static
+reaches=cron,at,uidmap,dbus-user-session,libpam-systemd,docker.io,busybox-static,ufw,firewalld
 base=$("$here/vm/root.sh" "$build" "$(! has wall || echo $reaches)")
 accel=$(accelerator)
 say "machines run Debian ${RELEASE:-as this one} for $ARCH with: $accel"

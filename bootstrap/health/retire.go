@@ -19,6 +19,9 @@ func Retires(s journal.State, now time.Time) string {
 	if s.Paused != nil {
 		held = "; not while it is paused"
 	}
+	if plan.Waits != "" {
+		held = "; not yet: " + line.Shown(plan.Waits) + held
+	}
 	if plan.Why != "" {
 		text := line.Shown(plan.Why) + ", since " + plan.Since.Format(time.RFC3339)
 		if !s.Agent.Jobs.Since.IsZero() {
@@ -43,11 +46,7 @@ func Retires(s journal.State, now time.Time) string {
 	if !plan.Due.IsZero() {
 		when = append(when, "in "+span(plan.Due.Sub(now))+" by its age")
 	}
-	text := strings.Join(when, ", or ")
-	if plan.Waits != "" {
-		text += "; not yet: " + line.Shown(plan.Waits)
-	}
-	return text + held + then(plan)
+	return strings.Join(when, ", or ") + held + then(plan)
 }
 
 func then(plan *journal.Retire) string { return "; then " + line.Shown(plan.Then) }

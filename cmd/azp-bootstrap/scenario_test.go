@@ -270,6 +270,10 @@ func machine(ts *testscript.TestScript, _ bool, args []string) {
 			credential = ""
 		}
 	}
+	deadline := "30s"
+	if runtime.GOOS == "windows" {
+		deadline = "90s" // several Windows side by side, and Wine starts a program in seconds
+	}
 	ts.Check(os.MkdirAll(filepath.Join(dir, "etc", "conf.d"), 0o755))
 	ts.Check(os.WriteFile(filepath.Join(dir, "etc", "config.yaml"), fmt.Appendf(nil, `url: %s
 target:
@@ -280,8 +284,8 @@ agent:
   service: %s
 %s%snetwork: {proxy: %q, caFile: %q}
 imds: {endpoint: %q}
-deadline: 30s
-`, server, target, filepath.Join(dir, "agent"), user, serviceForm, registration, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS")), 0o644))
+deadline: %s
+`, server, target, filepath.Join(dir, "agent"), user, serviceForm, registration, credential, ts.Getenv("PROXY"), ts.Getenv("CA"), ts.Getenv("IMDS"), deadline), 0o644))
 	for i, file := range args[3:] {
 		text := os.Expand(ts.ReadFile(file), ts.Getenv)
 		ts.Check(os.WriteFile(filepath.Join(dir, "etc", "conf.d", fmt.Sprintf("%d.yaml", i)), []byte(text), 0o644))

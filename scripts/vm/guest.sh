@@ -184,6 +184,29 @@ SH
     await 200 "first job" written /tmp/job1
     shut "a job, and its child in the background" "$(cat /tmp/job1)"
     awk '{ exit $2 > 4 }' /tmp/job1 || fail "a job waited for $(cat /tmp/job1)"
+    # Other people's firewalls are switched on, loaded anew and switched off: they do not mind the wall, nor it them.
+    stands() { # WITH WHAT
+        nft list table inet azp_bootstrap >/dev/null || fail "$1: the wall is gone"
+        shut "curl, $1" "$(as ask)"
+        case $(ask) in "200 "*) ;; *) fail "$1: root gets no token" ;; esac
+    }
+    iptables -A OUTPUT -d 192.0.2.1 -j REJECT || fail "iptables"
+    systemctl restart $unit || fail "the wall's unit"
+    iptables -C OUTPUT -d 192.0.2.1 -j REJECT || fail "the wall took a rule of iptables' along"
+    iptables -F
+    stands "after iptables -F"
+    { ufw --force enable && ufw reload; } || fail "ufw"
+    stands "with ufw"
+    systemctl restart $unit
+    iptables -S | grep -q ufw || fail "the wall took ufw's rules along"
+    ufw disable
+    stands "after ufw"
+    { systemctl start firewalld && firewall-cmd --reload; } || fail "firewalld"
+    stands "with firewalld"
+    systemctl restart $unit
+    nft list table inet firewalld >/dev/null || fail "the wall took firewalld's table along"
+    systemctl stop firewalld
+    stands "after firewalld"
     # The second wall alone.
     systemctl stop azp-bootstrap $unit
     nft delete table inet azp_bootstrap

@@ -40,7 +40,7 @@ cat "$dir/azure/ca.pem" >>"$root/etc/ssl/certs/ca-certificates.crt"
 printf '127.0.0.1 localhost\n10.0.2.2 contoso.vault.azure.net dev.azure.com vstoken.dev.azure.com\n' >"$root/etc/hosts"
 printf '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/10-eth0.network"
 inside systemctl --quiet enable systemd-networkd systemd-networkd-wait-online
-for service in docker.socket docker containerd; do # for the part "wall", which starts them
+for service in docker.socket docker containerd firewalld; do # for the part "wall", which starts them
     [ ! -e "$root/lib/systemd/system/${service%.socket}.service" ] || inside systemctl --quiet disable "$service"
 done
 inside systemctl --quiet mask networking ifupdown-pre apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service
