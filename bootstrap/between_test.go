@@ -26,6 +26,7 @@ func (d *diary) roomOf(m *machine) {
 
 // While scripts make room in the work folder no job begins, whatever an operator does meanwhile.
 func TestNobodyEnablesTheAgentWhileRoomIsMade(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		before func(ctx context.Context, t *testing.T, m *machine)
 		during func(ctx context.Context, t *testing.T, m *machine)
@@ -100,6 +101,7 @@ func TestNobodyEnablesTheAgentWhileRoomIsMade(t *testing.T) {
 
 // A pause keeps the agent disabled: nobody asks for it again and again.
 func TestAPausedVMThatHadNoRoomAsksNobody(t *testing.T) {
+	t.Parallel()
 	for name, clean := range map[string]bool{"paused, disk never short": false, "paused, scripts made room": true} {
 		t.Run(name, func(t *testing.T) {
 			fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -134,6 +136,7 @@ func TestAPausedVMThatHadNoRoomAsksNobody(t *testing.T) {
 
 // The server is away for a moment after it has disabled the agent, and the room comes back by itself.
 func TestAnAgentThatIsLeftDisabledIsEnabled(t *testing.T) {
+	t.Parallel()
 	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		m, d := all[0], &diary{begun: time.Now(), free: 1 << 30}
 		joins(ctx, t, m)
@@ -195,6 +198,7 @@ func TestAVMWithoutRoomRegistersAnewAndTakesNoJob(t *testing.T) {
 
 // The command is killed between its word on disk and the server.
 func TestAPauseThatIsCutOffIsMadeGood(t *testing.T) {
+	t.Parallel()
 	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		m := all[0]
 		joins(ctx, t, m)

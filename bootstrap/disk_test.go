@@ -59,6 +59,7 @@ func disabled(m *machine) (is, gone bool) {
 }
 
 func TestAWorkDiskIsKeptFree(t *testing.T) {
+	t.Parallel()
 	const full, roomy = 1 << 30, 50 << 30
 	type outcome struct {
 		cleans   int           // how often the scripts ran

@@ -18,6 +18,7 @@ import (
 // A VM that only watches tells of the secret as the vault has it by now: when its end is near, the
 // vault is asked about once an hour, and else not at all.
 func TestTheSecretsEndIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		ends time.Duration // of the secret that the VM joined with
 		then func(z *sim.Sim) error

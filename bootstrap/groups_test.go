@@ -60,6 +60,7 @@ func (g *grouped) lives(ctx context.Context, t *testing.T, long time.Duration, g
 
 // An agent is restarted when its groups have changed, between two jobs; and never for groups that do not exist.
 func TestGroupsThatChange(t *testing.T) {
+	t.Parallel()
 	fewVMs(t, 1, nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		g := &grouped{machine: all[0], begun: time.Now()}
 		for _, c := range []struct {

@@ -25,6 +25,7 @@ func (m *machine) jobs(t *testing.T) journal.Jobs {
 
 // A job is counted once, whatever happens to the daemon and to the VM while it runs.
 func TestAJobIsCountedOnce(t *testing.T) {
+	t.Parallel()
 	for name, happens := range map[string]func(ctx context.Context, t *testing.T, m *machine, end func() string) func() string{
 		"nothing": func(_ context.Context, _ *testing.T, _ *machine, end func() string) func() string { return end },
 		"the daemon restarts, and ends it": func(ctx context.Context, _ *testing.T, m *machine, end func() string) func() string {

@@ -81,6 +81,7 @@ func (m *machine) watches(ctx context.Context) (end func() (said string)) {
 
 // A pause is nobody's to end but an operator's: whatever else happens to the VM, its agent stays disabled.
 func TestAPauseLasts(t *testing.T) {
+	t.Parallel()
 	for name, happens := range map[string]func(ctx context.Context, t *testing.T, m *machine){
 		"the daemon restarts": joins,
 		"it reboots":          func(ctx context.Context, t *testing.T, m *machine) { m.stop(); joins(ctx, t, m) },
@@ -282,6 +283,7 @@ func TestPauseAndResumeAgain(t *testing.T) {
 
 // A job is waited for and never cut; if it takes too long the VM stays paused.
 func TestAPauseWaitsForTheJob(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		job, timeout, takes time.Duration
 		ends                bool
@@ -392,6 +394,7 @@ func TestAPausedVMLeaves(t *testing.T) {
 
 // What fails changes nothing, on the server or in the journal.
 func TestAPauseThatFailsChangesNothing(t *testing.T) {
+	t.Parallel()
 	type handling = func(w http.ResponseWriter, r *http.Request, next http.Handler)
 	away := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.WriteHeader(http.StatusServiceUnavailable)

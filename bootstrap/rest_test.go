@@ -105,6 +105,7 @@ func TestJoinsByRest(t *testing.T) {
 
 // Cut off at each effect, a registration by rest is gone on with: one agent, and never one that the journal does not know.
 func TestByRestCutOffAnywhere(t *testing.T) {
+	t.Parallel()
 	cuts := 0
 	for cutAt := 1; ; cutAt++ {
 		cut := false
@@ -180,6 +181,7 @@ func TestByRestProvesItself(t *testing.T) {
 
 // Cut off at each effect of that, it ends likewise.
 func TestByRestProvesItselfCutOffAnywhere(t *testing.T) {
+	t.Parallel()
 	cuts := 0
 	for cutAt := 1; ; cutAt++ {
 		cut := false
@@ -237,6 +239,7 @@ func TestAnAgentByRestThatComesLate(t *testing.T) {
 
 // A registration that the server does not understand is config.sh's from then on; one that it refuses for a reason is refused.
 func TestWhatTheServerSaysToARegistrationByRest(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		status  int
 		body    string

@@ -72,6 +72,7 @@ func (m *machine) jobsBegun() []int {
 // One job, one VM: two jobs that are queued in the same instant, and one of them is run; then the agent goes
 // within seconds, and then the VM.
 func TestOneJobOneVM(t *testing.T) {
+	t.Parallel()
 	for _, then := range []string{"delete", "reimage"} {
 		t.Run(then, func(t *testing.T) {
 			retires(t, 1, "{jobs: 1, then: "+then+"}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -111,6 +112,7 @@ func TestOneJobOneVM(t *testing.T) {
 
 // That nobody can say what runs here, as while systemd is being updated, is no job: the VM waits for the one that it is for.
 func TestAVMDoesNotGoWithoutItsJob(t *testing.T) {
+	t.Parallel()
 	retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		m := all[0]
 		end := m.watches(ctx)
@@ -335,6 +337,7 @@ func TestRetires(t *testing.T) {
 
 // So many agents stay online, however many VMs are due at once.
 func TestKeepsAgentsOnline(t *testing.T) {
+	t.Parallel()
 	retires(t, 5, "{idle: 10m, keep: 2}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		for _, m := range all {
 			end := m.watches(ctx)
@@ -413,6 +416,7 @@ func TestAVMThatMayNotGo(t *testing.T) {
 
 // Whatever answers in Azure's place: a VM that is still there when it should be gone says so, and asks again.
 func TestAVMThatIsStillThere(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ kind, body, wants string }{
 		{"text/html", page, "is not Azure Resource Manager"},
 		{"application/json", "", "the VM is still here"},
@@ -445,6 +449,7 @@ func TestAVMThatIsStillThere(t *testing.T) {
 
 // One that is powered off stays off the pool when somebody starts it again; one that stays may be let in anew.
 func TestWhatIsThen(t *testing.T) {
+	t.Parallel()
 	for _, then := range []string{"poweroff", "none"} {
 		t.Run(then, func(t *testing.T) {
 			retires(t, 1, "{jobs: 1, then: "+then+"}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -618,6 +623,7 @@ func TestACoveredFolderHoldsNoVMUp(t *testing.T) {
 
 // What becomes of a VM that has left is what the configuration says by now, also if Azure has refused what it said before.
 func TestThenIsTheConfigurations(t *testing.T) {
+	t.Parallel()
 	forbidden := func(s *sim.Scenario) { s.Roles = nil }
 	for _, to := range []string{"{jobs: 1, then: none}", "{then: delete}"} {
 		retires(t, 1, "{jobs: 1, then: delete}", forbidden, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -646,6 +652,7 @@ func TestThenIsTheConfigurations(t *testing.T) {
 
 // A VM that cannot join never goes by itself.
 func TestAVMThatCannotJoinStays(t *testing.T) {
+	t.Parallel()
 	refuse := func(s *sim.Scenario) { s.PATs[0].Value = strings.ToUpper(s.PATs[0].Value) }
 	retires(t, 1, "{jobs: 1, idle: 10m, age: 1h}", refuse, func(ctx context.Context, t *testing.T, all []*machine) {
 		m := all[0]
@@ -660,6 +667,7 @@ func TestAVMThatCannotJoinStays(t *testing.T) {
 
 // An agent that somebody removed may have had its only job: it is not registered again but by an operator.
 func TestNobodyKnowsWhatARemovedAgentDid(t *testing.T) {
+	t.Parallel()
 	retires(t, 1, "{jobs: 1}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
 		m := all[0]
 		joins(ctx, t, m)
@@ -686,6 +694,7 @@ func TestNobodyKnowsWhatARemovedAgentDid(t *testing.T) {
 
 // Where another VM's agent is taken over, that one's jobs are not counted.
 func TestAnothersJobsAreNotOurs(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"script", "rest"} {
 		t.Run(by, func(t *testing.T) { anothersJobs(t, by) })
 	}
@@ -770,6 +779,7 @@ func TestAJobBeforeTheFirstLook(t *testing.T) {
 
 // Time in which no job could come is no idle time: a VM is not taken away because it was patched.
 func TestAPauseIsNoIdleTime(t *testing.T) {
+	t.Parallel()
 	for name, running := range map[string]bool{"the daemon runs": true, "it does not": false} {
 		t.Run(name, func(t *testing.T) {
 			retires(t, 1, "{idle: 30m}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -807,6 +817,7 @@ func TestAPauseIsNoIdleTime(t *testing.T) {
 // What a job leaves behind, named as the agent's worker, keeps no VM for ever: once the agent takes no job,
 // and Azure DevOps has shown none for so long that it would have given up one it cannot hear of, it goes.
 func TestWhatAJobLeavesBehind(t *testing.T) {
+	t.Parallel()
 	for _, retire := range []string{"{jobs: 1}", "{age: 1h}"} {
 		t.Run(retire, func(t *testing.T) {
 			retires(t, 1, retire, nil, func(ctx context.Context, t *testing.T, all []*machine) {
@@ -834,6 +845,7 @@ func TestWhatAJobLeavesBehind(t *testing.T) {
 // An agent that somebody has disabled to look at its VM, and one in an outage, could get no job: the VM is not
 // idle, and does not leave in the moment in which that is over.
 func TestAnAgentThatCanGetNoJobIsNotIdle(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ begin, end func(m *machine) }{
 		"disabled by a person": {
 			func(m *machine) { m.azure.Enable(m.azure.Agents()[0].Name, false) },

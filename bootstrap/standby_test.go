@@ -97,6 +97,7 @@ func (p *pooled) stands(when string, held, runs bool, agents int) {
 // A VM in a standby pool is registered, and its agent does not start, however long that lasts and whatever is
 // restarted; when the VM leaves the pool, it does at once.
 func TestInAStandbyPool(t *testing.T) {
+	t.Parallel()
 	inPool(t, nil, func(p *pooled) {
 		p.daemon()
 		time.Sleep(3 * time.Hour)
@@ -168,6 +169,7 @@ func TestOutsideOfAStandbyPool(t *testing.T) {
 
 // Azure and an operator take a VM out of its pool as elsewhere; run --once does not wait.
 func TestWhoEndsAStandby(t *testing.T) {
+	t.Parallel()
 	inPool(t, nil, func(p *pooled) {
 		f := p.once(p.ctx, time.Minute)
 		if f == nil || f.Class != fault.Start || f.Advice == "" {

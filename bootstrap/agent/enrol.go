@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -90,10 +91,36 @@ func (h Home) Enrol(
 	if err := h.writeRegistration(r, made, key); err != nil {
 		return 0, err
 	}
+	if err := h.settle(".env", capabilitiesFile, ".path", ".proxy", ".proxybypass", ".proxycredentials", caBundle); err != nil {
+		return 0, err
+	}
 	if err := h.handOver(); err != nil {
 		return 0, err
 	}
 	return made.ID, h.putJSON(".agent", settingsOf(r, made), 0o644, h.own)
+}
+
+// settle lets files of the folder outlive a cut of the power, as .agent will: with it they count as whole. The
+// folder is still root's, so what is opened is what was written.
+func (h Home) settle(names ...string) error {
+	root, err := os.OpenRoot(h.Dir)
+	if err != nil {
+		return diskFault(err, h.Dir)
+	}
+	defer root.Close() //nolint:errcheck // nothing was written by it
+	for _, name := range names {
+		f, err := root.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return diskFault(err, h.path(name))
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return diskFault(err, h.path(name))
+		}
+	}
+	return nil
 }
 
 // writeRegistration writes all but .agent. The folder is still root's.
