@@ -541,6 +541,31 @@ func TestWithoutAPATAVMOfOneJobIsUnhealthy(t *testing.T) {
 	}
 }
 
+// An operator who takes a VM of one job out in the middle of its job waits for it, and the VM stays: it was told to leave Azure
+// DevOps, and no more. It takes no second job.
+func TestAnOperatorTakesAVMOutInItsOnlyJob(t *testing.T) {
+	t.Parallel()
+	retires(t, 1, "{jobs: 1, then: delete}", nil, func(ctx context.Context, t *testing.T, all []*machine) {
+		m := all[0]
+		end := m.watches(ctx)
+		until(t, "ready", time.Minute, m.is(journal.Ready))
+		for range 2 {
+			m.azure.Queue("", "Default", "job", "", 600)
+		}
+		until(t, "its job begins", time.Minute, func() bool { return len(m.jobsBegun()) > 0 })
+		time.Sleep(time.Minute)
+		_, err := bootstrap.Deregister(ctx, m.options(time.Minute), bootstrap.Leaving{})
+		time.Sleep(time.Hour)
+		said := end()
+		if s := m.journal(); err != nil || s.Phase != journal.Removed || m.agentsLeft() != 0 || len(m.azure.Fates()) > 0 {
+			t.Errorf("%v, %+v, agents %v, fates %v\n%s", err, s, m.azure.Agents(), m.azure.Fates(), said)
+		}
+		if got := m.jobsBegun(); len(got) != 1 || m.azure.Jobs()[0].Result != "succeeded" {
+			t.Errorf("%v of %+v", got, m.azure.Jobs())
+		}
+	})
+}
+
 // A VM that is due and gets no PAT says in its status what it waits for, whatever the clock was when that began, and goes when it
 // gets one.
 func TestWithoutAPATAVMThatIsDueSaysWhatItWaitsFor(t *testing.T) {

@@ -19,7 +19,7 @@ func (c *Client) Offered(ctx context.Context, platform string) (string, error) {
 		} `json:"value"`
 	}
 	query := url.Values{"platform": {platform}, "$top": {"1"}}
-	err := c.call(ctx, http.MethodGet, "/_apis/distributedtask/packages/agent", query, false, nil, &answer)
+	err := c.call(ctx, http.MethodGet, "/_apis/distributedtask/packages/agent", query, true, nil, &answer)
 	if err != nil || len(answer.Value) == 0 {
 		return "", c.explain(err, "asking for the agent's packages", func(*refusal) *fault.Error { return nil })
 	}
